@@ -1,0 +1,81 @@
+"""Run a compiled program on any number of rows, in chunks of the batch it was compiled for."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import ProgramInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramInput:
+    """One input of a compiled program: its name, its shape with the batch first, and its dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def fit(self, tensor: Tensor) -> Tensor:
+        """Give `tensor` the compiled dtype; its rows must have the compiled shape.
+
+        Raises:
+            ProgramInputError: the rows have another shape; names the input, what is expected and what was given.
+        """
+        if tuple(tensor.shape[1:]) != self.shape[1:]:
+            expected = f"(any number, {', '.join(map(str, self.shape[1:]))})"
+            raise ProgramInputError(f"{self.name}: the compiled program takes {expected}, got {tuple(tensor.shape)}")
+        return tensor.to(self.dtype)
+
+
+class BatchedProgram:
+    """A callable like the compiled program, without its limit on the batch.
+
+    Rows are independent in every program of PixArt-Sigma, so a request is cut into chunks of the compiled batch; the
+    last chunk is filled up with copies of its last row, whose results are dropped.
+
+    Args:
+        program: the loaded program; returns a tensor, or a dict or tuple of tensors, with the batch first.
+        inputs: in call order; all have the same batch.
+        rows: rows of one call, where it is not the compiled batch: DataParallel takes one batch for each core.
+    """
+
+    def __init__(self, program: Callable[..., Any], inputs: Iterable[ProgramInput], rows: int | None = None) -> None:
+        self.program = program
+        self.inputs = tuple(inputs)
+        self.rows = rows or self.inputs[0].shape[0]
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        fitted = [spec.fit(tensor) for spec, tensor in zip(self.inputs, tensors, strict=True)]
+        total = fitted[0].shape[0]
+        outputs = [self._run([tensor[start : start + self.rows] for tensor in fitted]) for start in range(0, total, self.rows)]
+        return _concatenate(outputs)
+
+    def _run(self, chunk: list[Tensor]) -> Any:
+        count = chunk[0].shape[0]
+        missing = self.rows - count
+        if missing == 0:
+            return self.program(*chunk)
+        filled = [torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) for tensor in chunk]
+        return _map(lambda output: output[:count], self.program(*filled))
+
+
+def _map(function: Callable[[Tensor], Tensor], output: Any) -> Any:
+    if isinstance(output, dict):
+        return {name: function(tensor) for name, tensor in output.items()}
+    if isinstance(output, (tuple, list)):
+        return type(output)(function(tensor) for tensor in output)
+    return function(output)
+
+
+def _concatenate(outputs: list[Any]) -> Any:
+    first = outputs[0]
+    if len(outputs) == 1:
+        return first
+    if isinstance(first, dict):
+        return {name: torch.cat([output[name] for output in outputs]) for name in first}
+    if isinstance(first, (tuple, list)):
+        return type(first)(torch.cat(tensors) for tensors in zip(*outputs))
+    return torch.cat(outputs)

@@ -1,0 +1,35 @@
+"""Errors that a user can mend; each is one line, and the command line exits with its status."""
+
+
+class PixArtNeuronError(Exception):
+    """Base of all errors raised for the user.
+
+    Attributes:
+        exit_status: What the command line exits with.
+    """
+
+    exit_status = 1
+
+
+class InvalidExportOption(PixArtNeuronError):
+    """A flag or argument of the export has a value that the model or the instance cannot have."""
+
+    exit_status = 2
+
+
+class CheckpointError(PixArtNeuronError):
+    """The model is not a complete PixArt-Sigma checkpoint."""
+
+    exit_status = 2
+
+
+class ShardingPlanError(PixArtNeuronError):
+    """A sharding plan and the module it is for do not match one to one; a defect of this package or its versions."""
+
+
+class DeviceError(PixArtNeuronError):
+    """What was asked for needs a NeuronCore, and the machine has none."""
+
+
+class ProgramInputError(PixArtNeuronError, ValueError):
+    """A call does not fit the compiled program."""

@@ -1,0 +1,114 @@
+"""Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..parallel.shard import write_shards
+from .artifacts import MODEL_FILE, WEIGHTS_FOLDER
+from .compiler import CompilerSettings, environment_variables
+from .components import PixArtComponentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileJob:
+    """One component to compile.
+
+    Attributes:
+        component: what to compile.
+        compiler: flags that do not depend on it.
+        folder: its folder in the export; made here.
+        compiler_workdir: where the compiler's intermediate files stay, in a folder of the component's name; None for
+            a private folder that is removed.
+        inline_weights: whether a one-core program holds its weights.
+        on_device: whether this machine has a NeuronCore.
+    """
+
+    component: PixArtComponentConfig
+    compiler: CompilerSettings
+    folder: Path
+    compiler_workdir: Path | None
+    inline_weights: bool
+    on_device: bool
+
+
+def compile_component(job: CompileJob) -> bool:
+    """Write the component's program, and its weights where they are separate.
+
+    Returns:
+        whether the weights are inside the program.
+    """
+    component = job.component
+    job.folder.mkdir()
+    environment = job.compiler.environment(component.ranks)
+    with environment_variables(environment), _workdir(job) as workdir:
+        if component.NEEDS_MODEL_BUILDER or component.ranks > 1:
+            _build_spmd(job, workdir)
+            return False
+        _trace_single_core(job, workdir)
+        return job.inline_weights
+
+
+def _build_spmd(job: CompileJob, workdir: Path) -> None:
+    """NxD 0.15 ModelBuilder V1, called as optimum-neuron 0.4.5 `convert.get_builder` does, with the right LNC."""
+    from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder
+
+    component = job.component
+    ranks = component.ranks
+    builder = ModelBuilder(
+        router=None,
+        tp_degree=ranks,
+        checkpoint_loader=component.load_checkpoint,
+        start_rank_id=0,
+        local_ranks_size=ranks,
+        world_size=ranks,
+        compiler_workdir=str(workdir),
+        logical_nc_config=job.compiler.lnc,
+    )
+    builder.add(
+        key=component.COMPONENT,
+        model_instance=BaseModelInstance(component.build, input_output_aliases={}),
+        example_inputs=[component.example_inputs()],
+        compiler_args=job.compiler.arguments(component.COMPONENT, ranks),
+        priority_model_idx=0,
+    )
+    torch.jit.save(builder.trace(initialize_model_weights=False), job.folder / MODEL_FILE)
+    title = f"    {component.COMPONENT} weights"
+    write_shards(component.weights(), component.read_weight, job.folder / WEIGHTS_FOLDER, ranks, title=title)
+
+
+def _trace_single_core(job: CompileJob, workdir: Path) -> None:
+    import torch_neuronx
+
+    component = job.component
+    program = torch_neuronx.trace(
+        component.build_loaded(),
+        component.example_inputs(),
+        input_output_aliases={},
+        compiler_workdir=str(workdir),
+        compiler_args=job.compiler.arguments(component.COMPONENT, 1),
+        inline_weights_to_neff=job.inline_weights,
+        cpu_backend=not job.on_device,
+    )
+    torch_neuronx.async_load(program)
+    if component.COMPONENT == "transformer":
+        torch_neuronx.lazy_load(program)  # DataParallel replicates it; loading it alone first would be work twice
+    torch.jit.save(program, job.folder / MODEL_FILE)
+
+
+@contextmanager
+def _workdir(job: CompileJob) -> Iterator[Path]:
+    """A folder of this component alone: ModelBuilder deletes the one it is given (NxD 0.15)."""
+    if job.compiler_workdir is not None:
+        folder = job.compiler_workdir / job.component.COMPONENT
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="pixart-neuronx-cc-") as holder:
+        folder = Path(holder) / job.component.COMPONENT
+        folder.mkdir()
+        yield folder

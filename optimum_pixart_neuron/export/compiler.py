@@ -1,0 +1,126 @@
+"""Compiler flags and environment of each component, from data.
+
+Flags: neuronx-cc 2.21 reference (SDK 2.26 `compiler/neuronx-cc/api-reference-guide`); the undocumented option strings
+are those of optimum-neuron 0.4.5 (`T5EncoderForDiffusersNeuronConfig.get_compiler_args`) and of the AWS sample.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+_OVERLAP = "--tensorizer-options='--enable-ccop-compute-overlap --cc-pipeline-tiling-factor=4'"
+_VERIFY_HLO = "--internal-hlo2tensorizer-options='--verify-hlo=true'"
+_NO_FUSE_DOT_LOGISTIC = "--internal-hlo2tensorizer-options='--fuse-dot-logistic=false'"
+_FAST_LOADING = "--enable-fast-loading-neuron-binaries"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentFlags:
+    """The flags of one component.
+
+    Attributes:
+        model_type: `--model-type`.
+        optlevel: `-O` unless the user chooses one.
+        sharded: further flags when it runs on several ranks.
+        extra: further flags always.
+        by_target: further flags for one compile target.
+    """
+
+    model_type: str
+    optlevel: int
+    sharded: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    by_target: tuple[tuple[str, str], ...] = ()
+
+
+COMPONENT_FLAGS = {
+    "text_encoder": ComponentFlags(model_type="transformer", optlevel=1, sharded=(_OVERLAP,), extra=(_VERIFY_HLO,)),
+    "transformer": ComponentFlags(
+        model_type="transformer",
+        optlevel=1,
+        sharded=(_OVERLAP,),
+        extra=(_FAST_LOADING,),
+        by_target=(("trn2", _NO_FUSE_DOT_LOGISTIC),),
+    ),
+    "vae_encoder": ComponentFlags(model_type="unet-inference", optlevel=1, extra=(_FAST_LOADING,)),
+    "vae_decoder": ComponentFlags(model_type="unet-inference", optlevel=1, extra=(_FAST_LOADING,)),
+}
+
+# optimum-neuron 0.4.5 sets both before tracing a diffusion pipeline: custom lowering of softmax and SiLU.
+_TRACING_ENVIRONMENT = {"NEURON_FUSE_SOFTMAX": "1", "NEURON_CUSTOM_SILU": "1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompilerSettings:
+    """What does not depend on the component.
+
+    Attributes:
+        target: `--target`: "trn1", "trn2" or "inf2".
+        lnc: physical cores per logical core, 1 or 2; only trn2 has a choice.
+        auto_cast: "matmul" or "all" to cast float32 operations, None to cast nothing.
+        auto_cast_type: what they are cast to.
+        optlevel: 1, 2 or 3 for all components, None for each component's own.
+    """
+
+    target: str
+    lnc: int
+    auto_cast: str | None = None
+    auto_cast_type: str = "bf16"
+    optlevel: int | None = None
+
+    def optlevel_of(self, component: str) -> int:
+        return self.optlevel or COMPONENT_FLAGS[component].optlevel
+
+    def arguments(self, component: str, ranks: int) -> str:
+        """The neuronx-cc command line of `component` on `ranks` ranks.
+
+        The optimisation level is spelled `-O1`: NxD's ModelBuilder does not know `--optlevel` and appends its own
+        `-O1`, and the right-most wins (NxD 0.15 `append_default_compiler_flags`). `--auto-cast` is always there,
+        because its default differs between releases.
+        """
+        flags = COMPONENT_FLAGS[component]
+        arguments = [f"--target={self.target}", f"--model-type={flags.model_type}"]
+        arguments.append(f"-O{self.optlevel_of(component)}")
+        if self.auto_cast is None:
+            arguments.append("--auto-cast=none")
+        else:
+            spelled = {"matmul": "matmult"}.get(self.auto_cast, self.auto_cast)
+            arguments += [f"--auto-cast={spelled}", f"--auto-cast-type={self.auto_cast_type}"]
+        if self.target == "trn2":
+            arguments.append(f"--lnc={self.lnc}")
+        if ranks > 1:
+            arguments += flags.sharded
+        arguments += flags.extra
+        arguments += [flag for target, flag in flags.by_target if target == self.target]
+        return " ".join(arguments)
+
+    def environment(self, ranks: int) -> dict[str, str]:
+        """The environment variables of a compilation on `ranks` ranks.
+
+        `LOCAL_WORLD_SIZE` is read by NxD 0.15 `parallel_state` for 4 ranks on trn1 and inf2. The platform target
+        knows only trn1 and trn2 (optimum-neuron 0.4.5 `INSTANCE_VALUE_MAP`).
+        """
+        environment = {
+            **_TRACING_ENVIRONMENT,
+            "NEURON_PLATFORM_TARGET_OVERRIDE": "trn2" if self.target == "trn2" else "trn1",
+            "LOCAL_WORLD_SIZE": str(ranks),
+        }
+        if self.target == "trn2":
+            environment["NEURON_LOGICAL_NC_CONFIG"] = environment["NEURON_RT_VIRTUAL_CORE_SIZE"] = str(self.lnc)
+        return environment
+
+
+@contextmanager
+def environment_variables(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the duration of the block; what was there before comes back, also on errors."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,115 @@
+"""What a compiler should not be given: checks on the traced program of a component.
+
+neuronx-cc compiles what it is given. Each check names a pattern that costs accuracy, memory or speed on a NeuronCore;
+all were seen in the HLO of the unmodified modules (torch_xla 2.8.1 lowering of diffusers 0.35 and transformers 4.57).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.fx import Node
+
+from .program import TracedProgram
+
+MAX_CONSTANT_BYTES = 1_000_000
+
+_MATMULS = {"mm", "addmm", "bmm", "baddbmm", "convolution"}
+_NORMS = {"native_layer_norm", "native_group_norm", "native_batch_norm", "mean", "var", "var_mean", "rsqrt"}
+_FUSED_ATTENTION = "scaled_dot_product"
+_NEAREST = "upsample_nearest"
+_INDEX_READS = {"index", "gather", "index_select", "take"}
+# Reading an integer input, comparing it and casting it is not arithmetic.
+_INDEX_ARITHMETIC = {
+    "abs", "add", "arange", "bitwise_and", "clamp", "cumsum", "div", "floor_divide", "log", "maximum", "minimum",
+    "mul", "neg", "pow", "remainder", "rsub", "sub", "sum", "where",
+}  # fmt: skip
+_LOW_PRECISION = {torch.bfloat16, torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One place in a program that breaks a rule.
+
+    Attributes:
+        rule: the rule's name.
+        operation: the operation and its shape.
+    """
+
+    rule: str
+    operation: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.operation}"
+
+
+def check_program(program: TracedProgram, weights_dtype: torch.dtype) -> list[Finding]:
+    """All findings in `program`, in program order; an empty list is a clean program.
+
+    Rules:
+        float64: a tensor of 8-byte floats; there is no such unit.
+        float32-matmul: a float32 matmul or convolution though the weights are in lower precision, fused attention
+            included, because `F.scaled_dot_product_attention` lowers to float32 matmuls.
+        low-precision-norm: statistics of a norm in lower precision.
+        large-constant: a baked constant above `MAX_CONSTANT_BYTES`; it belongs among the weights.
+        index-arithmetic: integer arithmetic on tensors at run time.
+        index-gather: a gather with computed indices, nearest upsampling included.
+        float32-collective: a collective in float32 though the weights are in lower precision.
+
+    Args:
+        weights_dtype: the dtype the component was exported with.
+    """
+    low = weights_dtype in _LOW_PRECISION
+    findings = []
+    for node in program.graph.graph_module.graph.nodes:
+        if node.op == "get_attr":
+            findings += _check_constant(node, getattr(program.graph.graph_module, node.target))
+        elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
+            findings += [Finding(rule=rule, operation=_describe(node)) for rule in _broken_rules(node, low)]
+    for collective in program.collectives:
+        if low and collective.dtype == torch.float32:
+            shape = list(collective.shape)
+            findings.append(Finding(rule="float32-collective", operation=f"{collective.kind} {shape}"))
+    return findings
+
+
+def _broken_rules(node: Node, low: bool) -> list[str]:
+    name = node.target.overloadpacket.__name__
+    outputs, inputs = _tensors(node), [tensor for argument in node.all_input_nodes for tensor in _tensors(argument)]
+    rules = []
+    if any(tensor.dtype == torch.float64 for tensor in outputs):
+        rules.append("float64")
+    if low and (_FUSED_ATTENTION in name or (name in _MATMULS and outputs[0].dtype == torch.float32)):
+        rules.append("float32-matmul")
+    if name in _NORMS and inputs and inputs[0].dtype in _LOW_PRECISION:
+        rules.append("low-precision-norm")
+    if name in _INDEX_ARITHMETIC and _is_index(outputs[0]):
+        rules.append("index-arithmetic")
+    if _NEAREST in name or (name in _INDEX_READS and any(_is_computed_index(node) for node in node.all_input_nodes)):
+        rules.append("index-gather")
+    return rules
+
+
+def _check_constant(node: Node, constant: torch.Tensor) -> list[Finding]:
+    size = constant.numel() * constant.element_size()
+    if size <= MAX_CONSTANT_BYTES:
+        return []
+    return [Finding(rule="large-constant", operation=f"{list(constant.shape)} {constant.dtype}, {size} bytes")]
+
+
+def _is_index(tensor: torch.Tensor) -> bool:
+    return tensor.dtype in (torch.int64, torch.int32) and tensor.numel() > 1
+
+
+def _is_computed_index(node: Node) -> bool:
+    """An integer tensor that the program makes, not one it was given."""
+    return node.op == "call_function" and any(_is_index(tensor) for tensor in _tensors(node))
+
+
+def _tensors(node: Node) -> list[torch.Tensor]:
+    value = node.meta.get("val")
+    return [tensor for tensor in (value if isinstance(value, (list, tuple)) else [value]) if torch.is_tensor(tensor)]
+
+
+def _describe(node: Node) -> str:
+    outputs = ", ".join(f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in _tensors(node))
+    return f"{node.target.overloadpacket.__name__} -> {outputs}"

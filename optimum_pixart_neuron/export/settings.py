@@ -1,0 +1,183 @@
+"""Every choice of one export: what the user asked for, defaults for the rest, refusals before any weight is read."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..checkpoint import PixArtCheckpoint
+from ..errors import InvalidExportOption
+from ..hardware import Instance, get_instance
+from ..parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN
+from ..sdk import NeuronSdk
+from .compiler import CompilerSettings
+from .options import ExportOptions
+
+# Ranks unless asked otherwise: the AWS sample's latency variants (trn2: one chip of 4 logical cores, else 8 cores).
+DEFAULT_RANKS = {"trn2": 4, "trn1": 8, "trn1n": 8, "inf2": 8}
+
+# `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
+RESOLUTION_BINS = {
+    32: "ASPECT_RATIO_256_BIN",
+    64: "ASPECT_RATIO_512_BIN",
+    128: "ASPECT_RATIO_1024_BIN",
+    256: "ASPECT_RATIO_2048_BIN",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """One export, decided.
+
+    Attributes:
+        instance: the machine the artifacts are for.
+        ranks: logical cores that run text encoder and transformer together.
+        parallel_mode: how the transformer is split; None on one core.
+        weights_dtype: of weights and matmuls.
+        batch_size: prompts a run.
+        num_images_per_prompt: images a prompt.
+        height: pixels.
+        width: pixels.
+        sequence_length: tokens a prompt.
+        vae_scale_factor: pixels a latent cell.
+        compiler: compiler flags that do not depend on the component.
+        with_vae_encoder: whether the VAE encoder is compiled too.
+        notes: what the user should know of these choices, a line each.
+    """
+
+    instance: Instance
+    ranks: int
+    parallel_mode: str | None
+    weights_dtype: torch.dtype
+    batch_size: int
+    num_images_per_prompt: int
+    height: int
+    width: int
+    sequence_length: int
+    vae_scale_factor: int
+    compiler: CompilerSettings
+    with_vae_encoder: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """Images one run makes."""
+        return self.batch_size * self.num_images_per_prompt
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Height and width in latent cells."""
+        return self.height // self.vae_scale_factor, self.width // self.vae_scale_factor
+
+    def table(self) -> list[tuple[str, str]]:
+        """What was chosen, for the user, as (name, value)."""
+        mode = f"{self.parallel_mode} parallel" if self.parallel_mode else "unsharded"
+        return [
+            ("instance", f"{self.instance.name} (--target {self.compiler.target}, LNC {self.compiler.lnc})"),
+            ("cores", f"{self.ranks} ({mode})"),
+            ("image", f"{self.width} x {self.height} px"),
+            ("batch", f"{self.batch_size} prompt(s) x {self.num_images_per_prompt} image(s)"),
+            ("text", f"{self.sequence_length} tokens"),
+            ("dtype", str(self.weights_dtype).removeprefix("torch.")),
+        ]
+
+
+def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk) -> ExportSettings:
+    """Decide everything that `options` leaves open.
+
+    Raises:
+        InvalidExportOption: a value that the checkpoint or the instance cannot have; names value, limit and flag.
+    """
+    instance = _instance(options, sdk)
+    transformer = checkpoint.config("transformer")
+    scale = 2 ** (len(checkpoint.config("vae")["block_out_channels"]) - 1)
+    for flag in ("batch_size", "num_images_per_prompt", "sequence_length"):
+        if getattr(options, flag) < 1:
+            raise InvalidExportOption(f"--{flag} {getattr(options, flag)} is below 1")
+    native = transformer["sample_size"] * scale
+    height, width = options.height or native, options.width or native
+    notes = _check_size(height, width, transformer, scale)
+    ranks = _ranks(options, instance, checkpoint)
+    return ExportSettings(
+        instance=instance,
+        ranks=ranks,
+        parallel_mode=(options.parallel_mode or "tensor") if ranks > 1 else None,
+        weights_dtype=_dtype(options),
+        batch_size=options.batch_size,
+        num_images_per_prompt=options.num_images_per_prompt,
+        height=height,
+        width=width,
+        sequence_length=options.sequence_length,
+        vae_scale_factor=scale,
+        compiler=CompilerSettings(
+            target=instance.compile_target,
+            lnc=instance.default_lnc,
+            auto_cast=options.auto_cast,
+            auto_cast_type=options.auto_cast_type,
+            optlevel=options.optlevel,
+        ),
+        with_vae_encoder=options.with_vae_encoder,
+        notes=notes,
+    )
+
+
+def _instance(options: ExportOptions, sdk: NeuronSdk) -> Instance:
+    name = options.instance_type or sdk.instance
+    if name is None:
+        raise InvalidExportOption("this machine has no Neuron device to compile for; name one with --instance_type")
+    try:
+        return get_instance(name)
+    except ValueError as error:
+        raise InvalidExportOption(f"--instance_type {name}: {error}") from None
+
+
+def _dtype(options: ExportOptions) -> torch.dtype:
+    if options.torch_dtype == "float16":
+        raise InvalidExportOption("--torch_dtype float16: T5 overflows in float16; choose bfloat16 or float32")
+    return getattr(torch, options.torch_dtype)
+
+
+def _ranks(options: ExportOptions, instance: Instance, checkpoint: PixArtCheckpoint) -> int:
+    cores = instance.logical_cores()
+    plans = {TEXT_ENCODER_PLAN: "text_encoder", TRANSFORMER_PLAN: "transformer"}
+    configs = {plan: checkpoint.config(component) for plan, component in plans.items()}
+    if options.tensor_parallel_size is None:
+        ranks = min(DEFAULT_RANKS[instance.family], cores)
+        while not all(plan.divides(config, ranks) for plan, config in configs.items()):
+            ranks -= 1
+        return ranks
+    ranks = options.tensor_parallel_size
+    if not 1 <= ranks <= cores:
+        raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
+    for plan, config in configs.items():
+        plan.check(config, ranks)
+    return ranks
+
+
+def _check_size(height: int, width: int, transformer: dict, scale: int) -> tuple[str, ...]:
+    cell = scale * transformer["patch_size"]
+    for flag, size in (("height", height), ("width", width)):
+        if size < cell or size % cell:
+            raise InvalidExportOption(f"--{flag} {size} is not a positive multiple of {cell}, the pixels of one token")
+    bins = {tuple(map(int, shape)) for shape in resolution_bins(transformer["sample_size"]).values()}
+    native = transformer["sample_size"] * scale
+    sides = [side for shape in bins for side in shape] or [native // 2, native * 2]
+    for flag, size in (("height", height), ("width", width)):
+        if not min(sides) <= size <= max(sides):
+            limits = f"{min(sides)} to {max(sides)}"
+            raise InvalidExportOption(f"--{flag} {size}: the checkpoint was trained for sides of {limits} pixels")
+    if (height, width) in bins:
+        return ()
+    reason = f"{width} x {height} is none of the checkpoint's resolutions" if bins else "the checkpoint has no bins"
+    return (f"{reason}: optimum.neuron's own class needs use_resolution_binning=False",)
+
+
+def resolution_bins(sample_size: int) -> dict[str, list[float]]:
+    """diffusers' table of aspect ratio -> (height, width) in pixels for a checkpoint's `sample_size` (latent cells).
+
+    Requested sizes are mapped to these shapes. Empty for a size that diffusers has no table for.
+    """
+    if sample_size not in RESOLUTION_BINS:
+        return {}
+    from diffusers.pipelines.pixart_alpha import pipeline_pixart_sigma
+
+    return getattr(pipeline_pixart_sigma, RESOLUTION_BINS[sample_size])

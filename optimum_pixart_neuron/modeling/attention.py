@@ -1,0 +1,86 @@
+"""Attention written out, for every attention that no hardware kernel takes.
+
+Shapes: B batch, H heads (of this rank), Q query tokens, K key tokens, D head width.
+"""
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+
+def attend(query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention: matmuls in the dtype of the inputs, softmax in float32.
+
+    `F.scaled_dot_product_attention` is not used: in bfloat16 it lowers to float32 matmuls. The scale is the exact
+    1/sqrt(D) of PyTorch's definition.
+
+    Args:
+        bias: added to the scores in float32; broadcastable to (B, H, Q, K).
+
+    Returns:
+        (B, H, Q, D) in the dtype of `value_BHKD`.
+    """
+    scores = torch.matmul(query_BHQD, key_BHKD.transpose(-1, -2)).float() * query_BHQD.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias.float()
+    return torch.matmul(scores.softmax(dim=-1).to(value_BHKD.dtype), value_BHKD)
+
+
+class WrittenOutAttnProcessor:
+    """A diffusers attention processor that calls `attend`; the weights of the `Attention` module keep their names.
+
+    Covers what PixArt's transformer and the VAE's mid block use: self- and cross-attention over tokens (B, N, C), or
+    self-attention over an image (B, C, h, w) with its group norm and residual. An attention module with anything
+    else switched on is refused when the processor is installed, see `write_out_attention`.
+    """
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Args as diffusers passes them; `attention_mask` is an additive bias (B, 1, K) that broadcasts over heads."""
+        residual = hidden_states
+        is_image = hidden_states.ndim == 4
+        if is_image:
+            hidden_states = hidden_states.flatten(2).transpose(1, 2)
+        if attn.group_norm is not None:
+            hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+
+        def split_heads(tokens: Tensor) -> Tensor:
+            return tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+        query, key, value = (
+            split_heads(attn.to_q(hidden_states)),
+            split_heads(attn.to_k(context)),
+            split_heads(attn.to_v(context)),
+        )
+        bias = None if attention_mask is None else attention_mask.unsqueeze(1)
+        hidden_states = attend(query, key, value, bias).transpose(1, 2).flatten(2)
+        hidden_states = attn.to_out[0](hidden_states)
+        if is_image:
+            hidden_states = hidden_states.transpose(1, 2).reshape(residual.shape)
+        if attn.residual_connection:
+            hidden_states = hidden_states + residual
+        if attn.rescale_output_factor != 1:
+            hidden_states = hidden_states / attn.rescale_output_factor
+        return hidden_states
+
+
+def write_out_attention(module: nn.Module) -> None:
+    """Install `WrittenOutAttnProcessor` on every diffusers `Attention` inside `module`, in place.
+
+    Raises:
+        ValueError: an attention uses a feature that the processor does not compute; names the module.
+    """
+    unsupported = ("spatial_norm", "norm_q", "norm_k", "norm_cross", "add_k_proj")
+    for name, child in module.named_modules():
+        if isinstance(child, Attention):
+            used = [feature for feature in unsupported if getattr(child, feature, None)]
+            if used:
+                raise ValueError(f"{name}: attention with {', '.join(used)} is not part of PixArt-Sigma")
+            child.set_processor(WrittenOutAttnProcessor())

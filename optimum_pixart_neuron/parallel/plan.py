@@ -1,0 +1,117 @@
+"""What a sharding plan is: a list of placements by module path."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from ..errors import InvalidExportOption, ShardingPlanError
+
+
+class Placement(Enum):
+    """Where a weight lives on W ranks. Linear weights are stored (out, in), as in `torch.nn.Linear`."""
+
+    COLUMN = "column"  # weight split over `out`, bias with it; the output stays split
+    ROW = "row"  # weight split over `in`, input arrives split; output all-reduced, then the whole bias is added once
+    FIRST_DIM = "first_dim"  # a bare weight split over dim 0
+    REPLICATED = "replicated"  # the same on every rank
+
+    @property
+    def dim(self) -> int | None:
+        """The divided dimension of a weight, None where it is whole on every rank."""
+        return {Placement.COLUMN: 0, Placement.ROW: 1, Placement.FIRST_DIM: 0, Placement.REPLICATED: None}[self]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One placement for all modules whose path matches.
+
+    Attributes:
+        path: dotted module path. `*` stands for one name, `**` for one or more, `{a,b}` for alternatives. A path that
+            names a parameter itself covers that parameter.
+        placement: where the parameters directly inside those modules live.
+    """
+
+    path: str
+    placement: Placement
+
+    def matches(self, name: str) -> bool:
+        return re.fullmatch(_regex(self.path), name) is not None
+
+
+def _regex(path: str) -> str:
+    escaped = re.escape(path).replace(r"\*\*", ".+").replace(r"\*", r"[^.]+")
+    return re.sub(r"\\{([^}]*)\\}", lambda alternatives: f"(?:{alternatives[1].replace(',', '|')})", escaped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divided:
+    """Integer attributes of modules that count what the plan splits, such as a number of heads; divided by W."""
+
+    path: str
+    attributes: tuple[str, ...]
+
+    matches = Rule.matches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divisor:
+    """A size of the checkpoint that W must divide, for the check before any weight is read.
+
+    Attributes:
+        name: what it is, in words.
+        key: where the number stands in the component's configuration.
+    """
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardingPlan:
+    """The tensor-parallel plan of one component. Every parameter is matched by exactly one rule."""
+
+    component: str
+    rules: tuple[Rule, ...]
+    divided: tuple[Divided, ...] = ()
+    divisors: tuple[Divisor, ...] = ()
+
+    def check(self, config: dict, ranks: int) -> None:
+        """Refuse a rank count that does not divide the component's sizes.
+
+        Raises:
+            InvalidExportOption: names the size, both numbers and the flag.
+        """
+        for divisor in self.divisors:
+            if config[divisor.key] % ranks:
+                raise InvalidExportOption(
+                    f"--tensor_parallel_size {ranks} does not divide the {config[divisor.key]} {divisor.name}"
+                    f" of the {self.component}"
+                )
+
+    def divides(self, config: dict, ranks: int) -> bool:
+        """Whether `check` would let `ranks` pass."""
+        return all(config[divisor.key] % ranks == 0 for divisor in self.divisors)
+
+    def placements(self, parameter_names: list[str]) -> dict[str, Placement]:
+        """Match parameters to rules.
+
+        Returns:
+            the placement of every name. A column or row placement splits the bias as `Placement` says.
+
+        Raises:
+            ShardingPlanError: a parameter without a rule, with two, or a rule without a parameter.
+        """
+        placed, used = {}, set()
+        for name in parameter_names:
+            owner = name.rpartition(".")[0]
+            matching = [rule for rule in self.rules if rule.matches(owner) or rule.matches(name)]
+            if len(matching) != 1:
+                paths = ", ".join(rule.path for rule in matching) or "no rule"
+                raise ShardingPlanError(f"{self.component}: parameter {name} is matched by {paths}, not by one rule")
+            used.add(matching[0])
+            row_bias = matching[0].placement is Placement.ROW and name.endswith(".bias")
+            placed[name] = Placement.REPLICATED if row_bias else matching[0].placement
+        for rule in self.rules:
+            if rule not in used:
+                raise ShardingPlanError(f"{self.component}: rule {rule.path} matches no parameter")
+        return placed

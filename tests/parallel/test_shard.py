@@ -1,0 +1,55 @@
+"""The streaming sharder writes what safetensors' own writer does."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from optimum_pixart_neuron.parallel.shard import ShardedWeight, shard_file, write_shards
+
+TENSORS = {
+    "b.row": torch.randn(8, 6),
+    "a.rank": torch.arange(4, dtype=torch.int32),
+    "c.ü": torch.randn(4, 4).bfloat16(),
+    "d": torch.randn(3),
+    "e": torch.arange(3),
+}
+WEIGHTS = {
+    "b.row": ShardedWeight(shape=(8, 6), dtype=torch.bfloat16, dim=1),
+    "a.rank": ShardedWeight(shape=(4,), dtype=torch.int32, dim=0),
+    "c.ü": ShardedWeight(shape=(4, 4), dtype=torch.bfloat16, dim=0),
+    "d": ShardedWeight(shape=(3,), dtype=torch.float32, dim=None),
+    "e": ShardedWeight(shape=(3,), dtype=torch.int64, dim=None),
+}
+
+
+def expected(rank: int) -> dict[str, torch.Tensor]:
+    return {
+        "b.row": TENSORS["b.row"].bfloat16().chunk(2, dim=1)[rank].contiguous(),
+        "a.rank": TENSORS["a.rank"].chunk(2)[rank].clone(),
+        "c.ü": TENSORS["c.ü"].chunk(2)[rank].clone(),
+        "d": TENSORS["d"],
+        "e": TENSORS["e"],
+    }
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_files_equal_safetensors_own(tmp_path, rank):
+    written = write_shards(WEIGHTS, TENSORS.__getitem__, tmp_path, 2, title="test")
+    reference = tmp_path / "reference"
+    save_file(expected(rank), reference)
+    assert shard_file(tmp_path, rank).read_bytes() == reference.read_bytes()
+    assert written == sum(shard_file(tmp_path, other).stat().st_size for other in (0, 1))
+    for name, tensor in load_file(shard_file(tmp_path, rank)).items():
+        assert torch.equal(tensor, expected(rank)[name])
+
+
+def test_reads_each_tensor_once(tmp_path):
+    reads = []
+    write_shards(WEIGHTS, lambda name: reads.append(name) or TENSORS[name], tmp_path, 2, title="test")
+    assert sorted(reads) == sorted(TENSORS)
+
+
+def test_wrong_shape(tmp_path):
+    with pytest.raises(ValueError, match=r"d: shape \(3,\) in the checkpoint, \(4,\) in the model"):
+        wrong = {"d": ShardedWeight(shape=(4,), dtype=torch.float32, dim=None)}
+        write_shards(wrong, TENSORS.__getitem__, tmp_path, 2, title="test")
