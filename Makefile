@@ -1,0 +1,51 @@
+# Everything runs in .venv. A second run is instant; a change of setup.cfg or of TORCH installs again.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test style style_check clean
+
+PYTHON ?= python3
+# Installed before the rest, so that pip takes this build and not the newest one with its accelerator libraries.
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := optimum_pixart_neuron tests examples
+TORCH_STAMP := $(VENV)/.torch-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/.installed
+
+help:  ## Show the targets.
+	@grep -hE '^[a-z_]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@printf '\nVariables: PYTHON=%s TORCH=%s\n' '$(PYTHON)' '$(TORCH)'
+
+venv: $(INSTALLED)  ## Create .venv and install the project with its test tools.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' || \
+		{ echo 'PYTHON=$(PYTHON) is not Python 3.10 or 3.11: name one, as in "make PYTHON=python3.11".' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(TORCH_STAMP): | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	@rm -f $(VENV)/.torch-*
+	@touch $@
+
+$(INSTALLED): setup.cfg pyproject.toml $(TORCH_STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@
+
+demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimum-neuron, write a picture.
+	$(BIN)/python examples/demo.py
+
+test: $(INSTALLED)  ## Run the tests.
+	$(BIN)/python -m pytest tests
+
+style: $(INSTALLED)  ## Format the code and mend what the linter can.
+	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+style_check: $(INSTALLED)  ## Fail on code that is not formatted or that the linter rejects.
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+
+clean:  ## Remove .venv and everything generated.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,63 @@
+"""The export process: `python -m optimum_pixart_neuron.export ARGS`, started by `optimum-cli export neuron ARGS`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from ..commands.arguments import PROG, parse
+from ..errors import PixArtNeuronError
+from ..hardware import get_instance
+from ..sdk import ensure_sdk
+from .options import ExportOptions
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export one pipeline and return the exit status; an error of the user's is one line on stderr.
+
+    Args:
+        argv: The arguments after `optimum-cli export neuron`.
+
+    Raises:
+        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
+    """
+    # So that `finally` blocks stop the workers and remove the unfinished output.
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        options = ExportOptions.from_args(parse(argv))
+        _prepare_sdk(options.instance_type)
+        # Here and not above: it imports torch and the SDK, which the help and refused flags do not need.
+        from .exporter import export
+
+        export(options)
+    except PixArtNeuronError as error:
+        print(f"{PROG}: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"{PROG}: interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _prepare_sdk(instance_type: str | None) -> None:
+    """Have the SDK, or the emulator in its place, ready for the chosen instance.
+
+    Raises:
+        InvalidExportOption: The emulator was told to be an instance that it does not know.
+    """
+    sdk = ensure_sdk(instance_type)
+    instance = instance_type or (sdk.instance if sdk.emulated else None)
+    if instance is not None:
+        # The SDK reads this when it is imported. What is inherited may be the trn1 that optimum-neuron puts there in
+        # the parent process on every machine without a device; the host, too, compiles for inf2 as trn1.
+        os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = "trn2" if get_instance(instance).family == "trn2" else "trn1"
+
+
+def _exit_on_signal(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

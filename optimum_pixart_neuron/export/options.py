@@ -1,0 +1,83 @@
+"""What one export is asked to do."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """The request of a user; None where the exporter derives the value from the checkpoint or the instance.
+
+    Attributes:
+        model: Id on the Hugging Face Hub, or folder, of a PixArt-Sigma checkpoint.
+        output: Folder of the compiled pipeline.
+        subfolder: Folder inside the repository that holds model_index.json; empty for its root.
+        revision: Branch, tag or commit on the Hub.
+        cache_dir: Download cache.
+        token: Access token for the Hub.
+        local_files_only: Whether the network is left alone.
+        variant: Variant of the weight files, for example "fp16".
+        trust_remote_code: Whether code of the repository may run.
+        instance_type: Family ("trn2") or full name ("trn2.48xlarge").
+        torch_dtype: "bfloat16", "float16" or "float32".
+        tensor_parallel_size: Cores that the model is spread over.
+        parallel_mode: "context", "tensor" or "data".
+        batch_size: Prompts per run.
+        num_images_per_prompt: Images per prompt.
+        height: Pixels.
+        width: Pixels.
+        sequence_length: Tokens per prompt.
+        auto_cast: "matmul" or "all"; None: nothing is cast.
+        auto_cast_type: "bf16", "fp16" or "tf32".
+        optlevel: 1, 2 or 3; None: the level of each component.
+        compiler_workdir: Folder for the compiler's intermediate files.
+        inline_weights_to_neff: Whether weights become part of the compiled program.
+        disable_validation: Whether the comparison with the original model is left out.
+        disable_neuron_cache: Whether the Neuron cache is left alone.
+        atol: Largest absolute difference allowed in that comparison.
+        with_vae_encoder: Whether the VAE encoder is compiled too.
+    """
+
+    model: str
+    output: Path
+    subfolder: str = ""
+    revision: str | None = None
+    cache_dir: str | None = None
+    token: str | None = None
+    local_files_only: bool = False
+    variant: str | None = None
+    trust_remote_code: bool = False
+    instance_type: str | None = None
+    torch_dtype: str = "bfloat16"
+    tensor_parallel_size: int | None = None
+    parallel_mode: str | None = None
+    batch_size: int = 1
+    num_images_per_prompt: int = 1
+    height: int | None = None
+    width: int | None = None
+    sequence_length: int = 300
+    auto_cast: str | None = None
+    auto_cast_type: str = "bf16"
+    optlevel: int | None = None
+    compiler_workdir: Path | None = None
+    inline_weights_to_neff: bool = False
+    disable_validation: bool = False
+    disable_neuron_cache: bool = False
+    atol: float | None = None
+    with_vae_encoder: bool = False
+
+    @classmethod
+    def from_args(cls, args: Namespace) -> ExportOptions:
+        """Build the options from the command's flags.
+
+        Args:
+            args: What `commands.arguments.parse` returns.
+        """
+        values = {field.name: getattr(args, field.name) for field in fields(cls) if hasattr(args, field.name)}
+        values["auto_cast"] = None if args.auto_cast == "none" else args.auto_cast
+        values["inline_weights_to_neff"] = args.inline_weights_neff
+        values["optlevel"] = next((level for level in (1, 2, 3) if getattr(args, f"O{level}")), None)
+        return cls(**values)

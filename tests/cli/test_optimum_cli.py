@@ -1,0 +1,134 @@
+"""The real optimum-cli with our hook: without the Neuron SDK, and beside a stand-in that makes the host see one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Runs optimum-cli with the register files imported in a given order and the export process replaced by a recorder.
+DRIVER = """
+import importlib, sys
+import optimum_pixart_neuron.commands.child as child
+child.MODULE = "recording_export"
+for name in ORDER:
+    importlib.import_module(f"optimum.commands.register.{name}")
+from optimum.commands.optimum_cli import main
+main()
+"""
+RECORDER = "import json, sys\njson.dump(sys.argv[1:], open(__file__ + '.json', 'w'))\nsys.exit(7)\n"
+# What the host's own command files import from the SDK as soon as torch_neuronx can be found.
+SDK_MODULES = {
+    "torch_neuronx": "class DataParallel: pass\n",
+    "torch_xla": "",
+    "torch_xla.core": "",
+    "torch_xla.core.xla_model": "",
+    "torch_xla.runtime": "",
+    "libneuronxla": "",
+    "libneuronxla.neuron_cc_cache": (
+        "class CacheUrl: pass\nclass CompileCache: pass\nclass CompileCacheFs(CompileCache): pass\n"
+        "class CompileCacheS3(CompileCache): pass\ndef create_compile_cache(url): pass\n"
+    ),
+}
+ORDERS = (("register_export", "register_pixart_neuron"), ("register_pixart_neuron", "register_export"))
+
+
+@pytest.fixture
+def desk(tmp_path) -> Path:
+    """A folder for PYTHONPATH with the recorder, and a `python3` that notes how the host starts its exporter."""
+    (tmp_path / "recording_export.py").write_text(RECORDER)
+    host_python = tmp_path / "bin" / "python3"
+    host_python.parent.mkdir()
+    host_python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/host_argv"\n')
+    host_python.chmod(0o755)
+    return tmp_path
+
+
+def _install_sdk_stand_in(folder: Path) -> None:
+    for name, source in SDK_MODULES.items():
+        package = folder.joinpath(*name.split("."))
+        package.mkdir()
+        (package / "__init__.py").write_text(source)
+    metadata = folder / "torch_neuronx-2.8.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: torch-neuronx\nVersion: 2.8.0\n")
+
+
+def _optimum_cli(desk: Path, argv: list[str], order=()) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(desk / "bin"), os.environ["PATH"]])
+    return subprocess.run(
+        [sys.executable, "-c", f"ORDER = {order!r}\n{DRIVER}", "export", "neuron", *argv],
+        env={**os.environ, "PYTHONPATH": str(desk), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def _checkpoint(folder: Path, class_name: str) -> Path:
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    return folder
+
+
+def test_without_the_sdk_the_command_is_ours(desk):
+    model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
+    argv = ["--model", str(model), str(desk / "out put"), "--tensor_parallel_size", "4"]
+    run = _optimum_cli(desk, argv)
+    assert run.returncode == 7, run.stderr
+    assert json.loads((desk / "recording_export.py.json").read_text()) == argv
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order[0])
+def test_with_the_sdk_pixart_sigma_is_ours_in_either_order(desk, order):
+    _install_sdk_stand_in(desk)
+    model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
+    argv = ["--model", str(model), str(desk / "out put")]
+    run = _optimum_cli(desk, argv, order)
+    assert run.returncode == 7, run.stderr
+    assert json.loads((desk / "recording_export.py.json").read_text()) == argv
+    assert not (desk / "host_argv").exists()
+
+
+def test_with_the_sdk_another_model_goes_to_the_hosts_exporter_untouched(desk):
+    _install_sdk_stand_in(desk)
+    model = _checkpoint(desk / "model", "FluxPipeline")
+    argv = [
+        "--model",
+        str(model),
+        "out",
+        "--instance_type",
+        "trn2",
+        "--unet",
+        "other/unet",
+        "--batch_size",
+        "1",
+        "-O1",
+    ]
+    run = _optimum_cli(desk, argv)
+    assert run.returncode == 0, run.stderr
+    assert (desk / "host_argv").read_text().split() == ["-m", "optimum.exporters.neuron", *argv]
+    assert not (desk / "recording_export.py.json").exists()
+
+
+def test_help_lists_our_flags_and_adds_no_torch_to_what_the_host_imports(desk):
+    """optimum-cli itself imports transformers and with it torch; a start without our hook imports the same."""
+    code = (
+        "import sys, contextlib, io\n"
+        "import optimum.commands.optimum_cli\n"
+        "from optimum.commands.register import register_export, register_neuron\n"
+        "before = set(sys.modules)\n"
+        "from optimum.commands.optimum_cli import main\n"
+        "shown = io.StringIO()\n"
+        "with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        "assert '--parallel_mode' in shown.getvalue() and '--with_vae_encoder' in shown.getvalue()\n"
+        "added = {name for name in set(sys.modules) - before if name.split('.')[0] in "
+        "('torch', 'transformers', 'diffusers', 'numpy')}\n"
+        "assert not added, added\n"
+    )
+    argv = [sys.executable, "-c", code, "export", "neuron", "--help"]
+    run = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,24 @@
+"""Fixtures of all tests, and the reason for which hardware tests are skipped."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a NeuronCore where there is none, with the reason."""
+    if os.path.exists("/dev/neuron0"):
+        return
+    skip = pytest.mark.skip(reason="needs a NeuronCore: this machine has no /dev/neuron0")
+    for item in items:
+        if item.get_closest_marker("neuron"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A small PixArt-Sigma checkpoint for 256 x 256 pixels; read only, it is shared by all tests."""
+    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+
+    return build_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-pixart-sigma")
