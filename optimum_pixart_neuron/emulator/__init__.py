@@ -1,0 +1,75 @@
+"""CPU stand-in for the AWS Neuron SDK, for machines without NeuronCores.
+
+`activate()` makes subsets of torch_neuronx, neuronx_distributed, neuronxcc, libneuronxla and torch_xla importable
+under their real names. They compile programs to ATen graphs and run them on the CPU, sharded ones by one process per
+rank over gloo. It shows what a program computes and whether it would load; it says nothing of hardware's speed.
+"""
+
+import logging
+import os
+
+from ..hardware import INSTANCES, Instance, get_instance
+
+DEFAULT_INSTANCE = "trn1.32xlarge"
+INSTANCE_VARIABLE = "NEURON_EMULATOR_INSTANCE"
+
+logger = logging.getLogger(__name__)
+_active: Instance | None = None
+
+
+def activate(instance: str | None = None) -> None:
+    """Make the emulated SDK importable in this process. Calling it again changes nothing.
+
+    Sets `NEURON_PLATFORM_TARGET_OVERRIDE` unless it is set: torch_neuronx takes the default compile target from the
+    device, which optimum-neuron looks for in /proc and would otherwise take for a trn1.
+
+    Args:
+        instance: emulated instance type, as `trn2.48xlarge`; by default the variable `NEURON_EMULATOR_INSTANCE`, then
+            `trn1.32xlarge`.
+
+    Raises:
+        RuntimeError: a real Neuron SDK is installed, or the emulator is active as another instance.
+        ValueError: the instance is not known.
+    """
+    global _active
+    from . import importing
+
+    chosen = _parse_instance(instance or os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE)
+    if _active is not None:
+        if instance is not None and chosen != _active:
+            raise RuntimeError(f"the emulator is active as {_active.name}: {chosen.name} needs a new process")
+        return
+    importing.install()
+    _active = chosen
+    os.environ.setdefault("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2" if chosen.family == "trn2" else "trn1")
+    _announce(f"this is the Neuron EMULATOR on the CPU ({chosen.name}), not Neuron hardware; its speed means nothing")
+
+
+def is_active() -> bool:
+    """Whether the emulated SDK serves this process."""
+    return _active is not None
+
+
+def emulated_instance() -> Instance:
+    """The instance this process emulates; RuntimeError before `activate`."""
+    if _active is None:
+        raise RuntimeError("the Neuron emulator is not active: call optimum_pixart_neuron.emulator.activate() first")
+    return _active
+
+
+def _parse_instance(name: str) -> Instance:
+    try:
+        return get_instance(name)
+    except ValueError:
+        known = ", ".join(INSTANCES)
+        raise ValueError(f"{INSTANCE_VARIABLE}: unknown instance {name!r}, known are {known}") from None
+
+
+def _announce(text: str) -> None:
+    """One line on stderr, also where nobody configured logging; raise the level of this logger to silence it."""
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("optimum_pixart_neuron: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.warning(text)

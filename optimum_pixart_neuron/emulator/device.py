@@ -1,0 +1,145 @@
+"""The emulated Neuron device of this process: visible cores, device memory, and what is placed where.
+
+The Neuron runtime reads `NEURON_RT_VISIBLE_CORES`, `NEURON_RT_NUM_CORES` and the logical core config once, when the
+first program is loaded; changing them later has no effect, here as there (Neuron runtime configuration guide).
+Unlike on hardware, another process may use the same cores.
+"""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ..hardware import Instance
+from . import emulated_instance
+from .compiler_flags import CompilerFlags, target_class
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Device memory held on some cores; give it back with `Device.release`. Cores count from the first visible one."""
+
+    cores: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass
+class Device:
+    """Cores are numbered from 0 among the visible ones, as every torch_neuronx call counts them."""
+
+    instance: Instance
+    lnc: int
+    visible: range
+    used: dict[int, int] = field(default_factory=dict)
+    default_placement: tuple[int, int] = (-1, -1)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def check_flags(self, flags: CompilerFlags) -> None:
+        """RuntimeError when a program was compiled for another chip or another logical core config."""
+        if flags.target_class != target_class(self.instance.compile_target):
+            raise RuntimeError(
+                f"the program was compiled for {flags.target} and cannot load on {self.instance.name}: "
+                f"compile with --target {self.instance.compile_target}"
+            )
+        if flags.lnc != self.lnc:
+            raise RuntimeError(
+                f"the program was compiled with --lnc {flags.lnc}, {self.instance.name} runs logical core config "
+                f"{self.lnc}: compile with --lnc {self.lnc} or set NEURON_LOGICAL_NC_CONFIG={flags.lnc}"
+            )
+
+    def check_cores(self, start: int, count: int) -> None:
+        """RuntimeError when `count` cores from `start` on are not all visible."""
+        if start < 0 or start + count > len(self.visible):
+            raise RuntimeError(
+                f"cores {start} to {start + count - 1} are needed, {len(self.visible)} are visible on "
+                f"{self.instance.name}: change NEURON_RT_NUM_CORES or NEURON_RT_VISIBLE_CORES before the first load"
+            )
+
+    def claim(self, cores: Iterable[int], nbytes: int) -> Claim:
+        """Reserve `nbytes` on each core; RuntimeError names the first core that has not enough left."""
+        capacity = self.instance.hbm_bytes_per_core(self.lnc)
+        cores = tuple(cores)
+        with self._lock:
+            for core in cores:
+                left = capacity - self.used.get(core, 0)
+                if nbytes > left:
+                    raise RuntimeError(
+                        f"out of device memory on core {core}: {_gib(nbytes)} needed, {_gib(left)} free of "
+                        f"{_gib(capacity)}: use more cores, a smaller shape or bfloat16"
+                    )
+            for core in cores:
+                self.used[core] = self.used.get(core, 0) + nbytes
+        return Claim(cores, nbytes)
+
+    def release(self, claim: Claim) -> None:
+        with self._lock:
+            for core in claim.cores:
+                self.used[core] -= claim.nbytes
+
+    @contextmanager
+    def placing(self, start: int, count: int) -> Iterator[None]:
+        """Within it, programs without a place of their own go to `count` cores from `start` on (-1: undecided)."""
+        previous, self.default_placement = self.default_placement, (start, count)
+        try:
+            yield
+        finally:
+            self.default_placement = previous
+
+    def least_used_core(self) -> int:
+        """Where a program goes that was not placed: the visible core with most memory left, lowest first."""
+        with self._lock:
+            return min(range(len(self.visible)), key=lambda core: (self.used.get(core, 0), core))
+
+
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.2f} GiB"
+
+
+_device: Device | None = None
+_creation = threading.Lock()
+
+
+def current_device() -> Device:
+    """The device, initialised at the first call; RuntimeError when the environment asks for what is not there."""
+    global _device
+    with _creation:
+        if _device is None:
+            instance = emulated_instance()
+            lnc = _logical_core_config(instance)
+            _device = Device(instance, lnc, _visible_cores(instance, instance.logical_cores(lnc)))
+        return _device
+
+
+def reset_device() -> None:
+    """Forget the device, so that the next load reads the environment again. For tests: a real runtime cannot."""
+    global _device
+    with _creation:
+        _device = None
+
+
+def _logical_core_config(instance: Instance) -> int:
+    for variable in ("NEURON_LOGICAL_NC_CONFIG", "NEURON_RT_VIRTUAL_CORE_SIZE"):
+        text = os.environ.get(variable)
+        if text:
+            if text not in map(str, instance.lnc_options):
+                options = " or ".join(map(str, instance.lnc_options))
+                raise RuntimeError(f"{variable}={text}: {instance.name} offers {options}")
+            return int(text)
+    return instance.default_lnc
+
+
+def _visible_cores(instance: Instance, cores: int) -> range:
+    text = os.environ.get("NEURON_RT_VISIBLE_CORES")
+    if text:
+        first, separator, last = text.partition("-")
+        if not first.isdigit() or (separator and not last.isdigit()):
+            raise RuntimeError(f"NEURON_RT_VISIBLE_CORES={text}: write one core (3) or a range (0-7)")
+        visible = range(int(first), int(last or first) + 1)
+        if not visible or visible[-1] >= cores:
+            raise RuntimeError(f"NEURON_RT_VISIBLE_CORES={text}: {instance.name} has cores 0-{cores - 1}")
+        return visible
+    text = os.environ.get("NEURON_RT_NUM_CORES") or "0"
+    if not text.isdigit() or int(text) > cores:
+        raise RuntimeError(f"NEURON_RT_NUM_CORES={text}: {instance.name} has {cores} cores")
+    return range(int(text) or cores)

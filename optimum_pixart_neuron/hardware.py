@@ -1,0 +1,158 @@
+"""Facts about the AWS instances with NeuronCores: one frozen table, each figure with its source.
+
+Sources (AWS Neuron SDK documentation):
+    [arch]  about-neuron/arch/neuron-hardware/{inf2,trn1,trn2}-arch.rst and {inferentia2,trainium,trainium2}.rst:
+            chips, cores, device memory, peak, device memory bandwidth, NeuronLink, host memory.
+    [core]  about-neuron/arch/neuron-hardware/neuron-core-v2.rst and neuron-core-v3.rst: cores per chip.
+    [lnc]   about-neuron/arch/neuron-features/logical-neuroncore-config.rst: which LNC a chip offers, the default, and
+            the device memory that a logical core sees (trn2: one 24 GiB bank per pair of physical cores).
+    [chip]  not in the SDK documentation: derived from one chip of the larger instance.
+"""
+
+from dataclasses import dataclass
+
+GIB = 1024**3
+TERA = 10**12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One accelerator chip. Peaks are dense bf16; bandwidths are bytes per second."""
+
+    physical_cores: int
+    lnc_options: tuple[int, ...]
+    default_lnc: int
+    hbm_bytes: int
+    bf16_flops: float
+    hbm_bandwidth: float
+    compile_target: str
+
+
+# [arch], [core]: two cores of 95 TFLOPS, 32 GiB at 820 GiB/s; [lnc]: no logical cores before trn2.
+_INFERENTIA2 = Chip(
+    physical_cores=2,
+    lnc_options=(1,),
+    default_lnc=1,
+    hbm_bytes=32 * GIB,
+    bf16_flops=190 * TERA,
+    hbm_bandwidth=820 * GIB,
+    compile_target="inf2",
+)
+_TRAINIUM1 = Chip(
+    physical_cores=2,
+    lnc_options=(1,),
+    default_lnc=1,
+    hbm_bytes=32 * GIB,
+    bf16_flops=190 * TERA,
+    hbm_bandwidth=820 * GIB,
+    compile_target="trn1",
+)
+# [arch], [core]: eight cores, 667 TFLOPS, 96 GiB at 2.9 TB/s; [lnc]: two physical cores form a logical one by default.
+_TRAINIUM2 = Chip(
+    physical_cores=8,
+    lnc_options=(1, 2),
+    default_lnc=2,
+    hbm_bytes=96 * GIB,
+    bf16_flops=667 * TERA,
+    hbm_bandwidth=2.9 * TERA,
+    compile_target="trn2",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """One instance type.
+
+    Attributes:
+        name: product name, as `trn1.32xlarge`.
+        family: `inf2`, `trn1`, `trn1n` or `trn2`, the names optimum-neuron and neuronx-cc use.
+        link_bandwidth: NeuronLink bytes per second and chip; None where the chips are not linked or there is one.
+        host_memory_bytes: RAM of the host.
+    """
+
+    name: str
+    family: str
+    chips: int
+    chip: Chip
+    link_bandwidth: float | None
+    host_memory_bytes: int
+
+    @property
+    def physical_cores(self) -> int:
+        return self.chips * self.chip.physical_cores
+
+    @property
+    def lnc_options(self) -> tuple[int, ...]:
+        return self.chip.lnc_options
+
+    @property
+    def default_lnc(self) -> int:
+        return self.chip.default_lnc
+
+    @property
+    def compile_target(self) -> str:
+        """What neuronx-cc's `--target` is given; trn1n compiles under its own name."""
+        return self.family if self.family == "trn1n" else self.chip.compile_target
+
+    def logical_cores(self, lnc: int | None = None) -> int:
+        """Cores a program can be placed on, at `lnc` physical cores each (default: the instance's own)."""
+        return self.physical_cores // self._lnc(lnc)
+
+    def hbm_bytes_per_core(self, lnc: int | None = None) -> int:
+        """Device memory per logical core: an equal share of the chip's."""
+        return self.chip.hbm_bytes * self._lnc(lnc) // self.chip.physical_cores
+
+    def bf16_flops_per_core(self, lnc: int | None = None) -> float:
+        """Dense bf16 peak of one logical core, operations per second."""
+        return self.chip.bf16_flops * self._lnc(lnc) / self.chip.physical_cores
+
+    def _lnc(self, lnc: int | None) -> int:
+        chosen = self.default_lnc if lnc is None else lnc
+        if chosen not in self.lnc_options:
+            options = " or ".join(map(str, self.lnc_options))
+            raise ValueError(f"{self.name} cannot run logical core config {chosen}: choose {options}")
+        return chosen
+
+
+def _instance(name: str, chips: int, chip: Chip, link: float | None, host_gib: int) -> Instance:
+    return Instance(
+        name=name,
+        family=name.split(".")[0].removesuffix("u"),
+        chips=chips,
+        chip=chip,
+        link_bandwidth=link,
+        host_memory_bytes=host_gib * GIB,
+    )
+
+
+INSTANCES: dict[str, Instance] = {
+    instance.name: instance
+    for instance in (
+        _instance("inf2.xlarge", 1, _INFERENTIA2, None, 16),  # [arch]
+        _instance("inf2.8xlarge", 1, _INFERENTIA2, None, 128),  # [arch]
+        _instance("inf2.24xlarge", 6, _INFERENTIA2, 192 * GIB, 384),  # [arch]
+        _instance("inf2.48xlarge", 12, _INFERENTIA2, 192 * GIB, 768),  # [arch]
+        _instance("trn1.2xlarge", 1, _TRAINIUM1, None, 32),  # [arch]
+        _instance("trn1.32xlarge", 16, _TRAINIUM1, 384 * GIB, 512),  # [arch]
+        _instance("trn1n.32xlarge", 16, _TRAINIUM1, 768 * GIB, 512),  # [arch]
+        _instance("trn2.3xlarge", 1, _TRAINIUM2, None, 128),  # [chip]
+        _instance("trn2.48xlarge", 16, _TRAINIUM2, 1.28 * TERA, 2048),  # [arch]
+        _instance("trn2u.48xlarge", 16, _TRAINIUM2, 1.28 * TERA, 2048),  # [arch]
+    )
+}
+
+# A family stands for its largest instance: a program compiled for it runs on all of them.
+FAMILIES = {
+    "inf2": "inf2.48xlarge",
+    "trn1": "trn1.32xlarge",
+    "trn1n": "trn1n.32xlarge",
+    "trn2": "trn2.48xlarge",
+}
+
+
+def get_instance(name: str) -> Instance:
+    """The instance of a product name (`trn1.32xlarge`) or family (`trn1`); ValueError names the known ones."""
+    instance = INSTANCES.get(FAMILIES.get(name, name))
+    if instance is None:
+        raise ValueError(f"unknown instance {name!r}: known are {', '.join([*FAMILIES, *INSTANCES])}")
+    return instance

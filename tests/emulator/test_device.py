@@ -1,0 +1,100 @@
+"""The emulated device: visible cores, logical cores, device memory."""
+
+import pytest
+
+from optimum_pixart_neuron import emulator
+
+emulator.activate()
+
+from optimum_pixart_neuron.emulator import device as device_module  # noqa: E402
+from optimum_pixart_neuron.emulator.compiler_flags import CompilerFlags  # noqa: E402
+from optimum_pixart_neuron.hardware import GIB, get_instance  # noqa: E402
+
+VARIABLES = (
+    "NEURON_RT_VISIBLE_CORES",
+    "NEURON_RT_NUM_CORES",
+    "NEURON_LOGICAL_NC_CONFIG",
+    "NEURON_RT_VIRTUAL_CORE_SIZE",
+)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A function that starts the runtime on an instance with the given environment."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+    def start(instance="trn1.32xlarge", **environment):
+        monkeypatch.setattr(emulator, "_active", get_instance(instance))
+        monkeypatch.setattr(device_module, "_device", None)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return device_module.current_device()
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("environment", "visible"),
+    [
+        ({}, range(32)),
+        ({"NEURON_RT_NUM_CORES": "0"}, range(32)),
+        ({"NEURON_RT_NUM_CORES": "4"}, range(4)),
+        ({"NEURON_RT_VISIBLE_CORES": "5"}, range(5, 6)),
+        ({"NEURON_RT_VISIBLE_CORES": "8-15", "NEURON_RT_NUM_CORES": "2"}, range(8, 16)),
+    ],
+)
+def test_visible_cores(device, environment, visible):
+    assert device(**environment).visible == visible
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"NEURON_RT_NUM_CORES": "33"}, "NEURON_RT_NUM_CORES=33: trn1.32xlarge has 32 cores"),
+        ({"NEURON_RT_VISIBLE_CORES": "0,2"}, "NEURON_RT_VISIBLE_CORES=0,2: write one core"),
+        ({"NEURON_RT_VISIBLE_CORES": "30-40"}, "trn1.32xlarge has cores 0-31"),
+        ({"NEURON_LOGICAL_NC_CONFIG": "2"}, "NEURON_LOGICAL_NC_CONFIG=2: trn1.32xlarge offers 1"),
+    ],
+)
+def test_an_environment_that_the_instance_cannot_serve(device, environment, message):
+    with pytest.raises(RuntimeError, match=message):
+        device(**environment)
+
+
+def test_the_environment_is_read_once(device, monkeypatch):
+    first = device(NEURON_RT_NUM_CORES="2")
+    monkeypatch.setenv("NEURON_RT_NUM_CORES", "8")
+    assert device_module.current_device() is first
+    with pytest.raises(RuntimeError, match="cores 0 to 3 are needed, 2 are visible"):
+        first.check_cores(0, 4)
+
+
+def test_logical_core_config_comes_from_either_variable(device):
+    assert device("trn2.48xlarge").lnc == 2
+    assert device("trn2.48xlarge", NEURON_RT_VIRTUAL_CORE_SIZE="1").lnc == 1
+    both = device("trn2.48xlarge", NEURON_RT_VIRTUAL_CORE_SIZE="1", NEURON_LOGICAL_NC_CONFIG="2")
+    assert both.lnc == 2 and len(both.visible) == 64
+
+
+def test_programs_of_another_logical_core_config_or_target_do_not_load(device):
+    on_trn2, on_inf2 = device("trn2.48xlarge"), device("inf2.xlarge")
+    on_trn2.check_flags(CompilerFlags("trn2", 2))
+    on_inf2.check_flags(CompilerFlags("trn1", 1))
+    with pytest.raises(RuntimeError, match="compiled with --lnc 1, trn2.48xlarge runs logical core config 2"):
+        on_trn2.check_flags(CompilerFlags("trn2", 1))
+    with pytest.raises(RuntimeError, match="compiled for trn2 and cannot load on inf2.xlarge"):
+        on_inf2.check_flags(CompilerFlags("trn2", 2))
+    with pytest.raises(RuntimeError, match="compiled for trn1 and cannot load on trn2.48xlarge"):
+        on_trn2.check_flags(CompilerFlags("trn1", 1))
+
+
+def test_device_memory_is_per_core_and_comes_back(device):
+    cores = device("trn1.2xlarge")
+    claim = cores.claim([0, 1], 10 * GIB)
+    with pytest.raises(RuntimeError, match=r"core 1: 7.00 GiB needed, 6.00 GiB free of 16.00 GiB"):
+        cores.claim([1], 7 * GIB)
+    assert cores.used == {0: 10 * GIB, 1: 10 * GIB}
+    cores.release(claim)
+    cores.claim([1], 16 * GIB)
+    assert cores.least_used_core() == 0

@@ -1,0 +1,217 @@
+"""Cutting checkpoints: what each rank gets, byte for byte, and what is passed over in silence."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from optimum_pixart_neuron import emulator
+
+emulator.activate()
+
+from neuronx_distributed.parallel_layers import parallel_state  # noqa: E402
+from neuronx_distributed.parallel_layers.layers import (  # noqa: E402
+    ColumnParallelLinear,
+    OutputChannelParallelConv2d,
+    ParallelEmbedding,
+    RowParallelLinear,
+    SPMDRank,
+)
+from neuronx_distributed.parallel_layers.utils import set_tensor_model_parallel_attributes  # noqa: E402
+from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder  # noqa: E402
+
+
+def shard(build, checkpoint, tp=2, path=None):
+    builder = ModelBuilder(None, tp, lambda: dict(checkpoint))
+    builder.add("model", BaseModelInstance(build, {}), [(torch.ones(1),)])
+    return builder.shard_checkpoint(path)
+
+
+def rows(count, width=1):
+    return torch.arange(count, dtype=torch.float32)[:, None].expand(count, width).contiguous()
+
+
+def test_column_row_and_rank(tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = ColumnParallelLinear(3, 4, gather_output=False)
+            self.gathered = ColumnParallelLinear(3, 4)
+            self.down = RowParallelLinear(4, 3, input_is_parallel=True)
+            self.rank = SPMDRank(2)
+            self.norm = nn.LayerNorm(3)
+
+    whole = {
+        "up.weight": rows(4, 3),
+        "up.bias": torch.arange(4.0),
+        "gathered.weight": rows(4, 3),
+        "gathered.bias": torch.arange(4.0),
+        "down.weight": rows(4, 3).T,
+        "down.bias": torch.arange(3.0),
+        "rank.rank": torch.arange(2, dtype=torch.int32),
+        "norm.weight": torch.arange(3.0),
+    }
+    shards = shard(Model, whole, path=str(tmp_path / "weights"))
+    for rank, mine in enumerate(shards):
+        half = slice(2 * rank, 2 * rank + 2)
+        expected = {
+            "up.weight": whole["up.weight"][half],
+            "up.bias": whole["up.bias"][half],
+            "gathered.weight": whole["gathered.weight"][half],
+            "gathered.bias": whole["gathered.bias"],
+            "down.weight": whole["down.weight"][:, half],
+            "down.bias": whole["down.bias"],
+            "rank.rank": torch.tensor([rank], dtype=torch.int32),
+            "norm.weight": whole["norm.weight"],
+        }
+        saved = load_file(tmp_path / "weights" / f"tp{rank}_sharded_checkpoint.safetensors")
+        assert mine.keys() == expected.keys() == saved.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(mine[name], tensor) and torch.equal(saved[name], tensor), name
+    assert not parallel_state.model_parallel_is_initialized()
+
+
+def test_stride_takes_every_second_chunk():
+    def build():
+        return ColumnParallelLinear(1, 4, bias=False, gather_output=False, stride=2)
+
+    shards = shard(build, {"weight": rows(4)})
+    assert [mine["weight"].flatten().tolist() for mine in shards] == [[0, 2], [1, 3]]
+
+
+def test_fused_qkv_is_cut_part_by_part():
+    def build():
+        layer = ColumnParallelLinear(1, 8, bias=False, gather_output=False)
+        layer.weight.fused_qkv = True
+        layer.weight.num_attention_heads, layer.weight.num_key_value_heads, layer.weight.head_dim = 4, 2, 1
+        return layer
+
+    shards = shard(build, {"weight": rows(8)})
+    assert [mine["weight"].flatten().tolist() for mine in shards] == [[0, 1, 4, 6], [2, 3, 5, 7]]
+
+
+def test_rank_ordering_maps_the_second_parameter_twice():
+    def build():
+        return ColumnParallelLinear(1, 2, gather_output=False, rank_ordering=[1, 0])
+
+    shards = shard(build, {"weight": rows(2), "bias": torch.arange(2.0)})
+    assert [(mine["weight"].item(), mine["bias"].item()) for mine in shards] == [(1, 0), (0, 1)]
+
+
+def test_marks_on_plain_modules_are_ignored():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.plain = nn.Linear(2, 4, bias=False)
+            set_tensor_model_parallel_attributes(self.plain.weight, True, 0, 1, 2)
+
+    assert all(mine["plain.weight"].shape == (4, 2) for mine in shard(Model, {"plain.weight": torch.ones(4, 2)}))
+
+
+def test_marks_before_registering_fail_under_meta():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            weight = nn.Parameter(torch.ones(4))
+            set_tensor_model_parallel_attributes(weight, True, 0, 1, 2)
+            self.weight = weight
+
+    with pytest.raises(TypeError, match="tensor_model_parallel"):
+        shard(Model, {})
+    assert not parallel_state.model_parallel_is_initialized()
+    assert nn.Linear(1, 1).weight.device.type == "cpu"
+
+
+def test_missing_entries_are_silent_and_redundant_ones_are_dropped():
+    with pytest.warns(UserWarning, match="not have: \\['extra'\\]"):
+        shards = shard(lambda: ColumnParallelLinear(1, 2), {"bias": torch.ones(2), "extra": torch.ones(1)})
+    assert [list(mine) for mine in shards] == [["bias"], ["bias"]]
+
+
+def test_a_wrong_size_is_an_error():
+    with pytest.raises(RuntimeError, match=r"weight: expected shape \(1, 3\), found \(2, 3\)"):
+        shard(lambda: ColumnParallelLinear(3, 2, bias=False), {"weight": torch.ones(4, 3)})
+    with pytest.raises(RuntimeError, match="bias: expected shape"):  # NxD does not mark it under meta
+        shard(lambda: OutputChannelParallelConv2d(1, 2, 1), {"bias": torch.ones(2)})
+
+
+def test_padding():
+    column = shard(
+        lambda: ColumnParallelLinear(1, 3, pad=True, gather_output=False),
+        {"weight": rows(3), "bias": torch.arange(3.0)},
+    )
+    assert column[1]["weight"].flatten().tolist() == [2, 0]
+    assert column[1]["bias"].tolist() == [2, torch.finfo(torch.float32).min]
+    embedding = shard(lambda: ParallelEmbedding(3, 1, pad=True), {"weight": rows(3)})
+    assert embedding[1]["weight"].flatten().tolist() == [2, 0]
+    row = shard(lambda: RowParallelLinear(3, 1, bias=False, pad=True), {"weight": rows(3).T})
+    assert row[1]["weight"].flatten().tolist() == [2, 0]
+    with pytest.raises(IndexError):
+        shard(lambda: RowParallelLinear(3, 1, pad=True), {"weight": rows(3).T, "bias": torch.ones(1)})
+
+
+def test_the_outermost_hook_hides_the_ones_inside():
+    class Outer(nn.Module):
+        add_bias = True
+
+        def __init__(self):
+            super().__init__()
+            self.inner = ColumnParallelLinear(1, 3, bias=False, pad=True)
+
+        def preshard_hook(self, checkpoint, prefix):
+            seen.append(prefix)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.outer = Outer()
+
+    seen = []
+    with pytest.raises(RuntimeError, match="expected shape"):
+        shard(Model, {"outer.inner.weight": rows(3)})
+    assert seen == ["outer.weight", "outer.bias"]
+
+
+def test_parameters_are_cast_and_buffers_are_not():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = ColumnParallelLinear(2, 4, bias=False, dtype=torch.bfloat16)
+            self.register_buffer("table", torch.zeros(2, dtype=torch.bfloat16))
+
+    mine = shard(Model, {"layer.weight": torch.ones(4, 2), "table": torch.ones(2)})[0]
+    assert (mine["layer.weight"].dtype, mine["table"].dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_the_loader_runs_inside_the_state_and_modules_it_builds_are_on_meta():
+    def load():
+        seen.append((parallel_state.get_tensor_model_parallel_size(), nn.Linear(1, 1).weight.device.type))
+        return {"weight": torch.ones(2, 1)}
+
+    seen = []
+    builder = ModelBuilder(None, 2, load, init_custom_process_group_fn=lambda: seen.append("groups"))
+    builder.add("model", BaseModelInstance(lambda: ColumnParallelLinear(1, 2, bias=False), {}), [(torch.ones(1),)])
+    builder.shard_checkpoint()
+    assert seen == ["groups", (2, "meta")]
+
+
+def test_only_local_ranks_are_cut():
+    builder = ModelBuilder(
+        None, 4, lambda: {"rank": torch.arange(4, dtype=torch.int32)}, 2, world_size=4, local_ranks_size=2
+    )
+    builder.add("model", BaseModelInstance(lambda: SPMDRank(4), {}), [(torch.ones(1),)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCAL_WORLD_SIZE", "4")
+        assert [mine["rank"].item() for mine in builder.shard_checkpoint()] == [2, 3]
+
+
+def test_shared_memory_cannot_be_saved(tmp_path, caplog):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+
+    tied = torch.ones(2, 2)
+    with pytest.raises(RuntimeError, match="share memory"):
+        shard(Model, {"one.weight": tied, "two.weight": tied}, path=str(tmp_path))
+    assert "one.weight and two.weight share memory" in caplog.text
