@@ -143,7 +143,7 @@ def _batched(program: Any, neuron: dict, neuron_config: Any) -> Any:
     config_class = _CONFIG_CLASSES[neuron_config.MODEL_TYPE]
     batch = neuron["static_batch_size"] * (2 if parallel["guided"] else 1)
     inputs = [_program_input(spec, neuron, batch) for spec in config_class.PROGRAM_INPUTS]
-    cores = getattr(program, "num_workers", 1)  # torch_neuronx.DataParallel
+    cores = len(getattr(program, "device_ids", [0]))  # torch_neuronx.DataParallel
     return BatchedProgram(program, inputs, rows=batch * cores)
 
 

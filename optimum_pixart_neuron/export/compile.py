@@ -10,7 +10,7 @@ import torch
 
 from ..parallel.shard import write_shards
 from .artifacts import MODEL_FILE, WEIGHTS_FOLDER
-from .compiler import CompilerSettings, environment_variables
+from .compiler import CompilerSettings
 from .components import PixArtComponentConfig
 
 
@@ -39,13 +39,14 @@ class CompileJob:
 def compile_component(job: CompileJob) -> bool:
     """Write the component's program, and its weights where they are separate.
 
+    The environment is the caller's: `CompilerSettings.environment`.
+
     Returns:
         whether the weights are inside the program.
     """
     component = job.component
     job.folder.mkdir()
-    environment = job.compiler.environment(component.ranks)
-    with environment_variables(environment), _workdir(job) as workdir:
+    with _workdir(job) as workdir:
         if component.NEEDS_MODEL_BUILDER or component.ranks > 1:
             _build_spmd(job, workdir)
             return False

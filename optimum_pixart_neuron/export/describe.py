@@ -49,7 +49,7 @@ def _describe(
 ) -> PixArtComponentConfig:
     source = checkpoint.config(config_class.SOURCE)
     component = config_class(
-        DiffusersPretrainedConfig.from_dict(source),
+        DiffusersPretrainedConfig.from_dict(dict(source)),  # it adds keys to what it is given
         task=_TASKS[config_class],
         input_shapes=InputShapesArguments(**shape),
         tensor_parallel_size=settings.ranks,

@@ -48,6 +48,7 @@ def _compile_all(
     # Imported late: the host's exporter, which these extend, imports the SDK.
     from .artifacts import copy_unchanged, write_component_config, written_whole
     from .compile import CompileJob, compile_component
+    from .compiler import environment_variables
     from .describe import describe_components
     from .hygiene import check_program
     from .program import trace_program
@@ -59,11 +60,8 @@ def _compile_all(
         copy_unchanged(checkpoint, folder)
         for number, component in enumerate(components, start=1):
             started = time.monotonic()
-            name = component.COMPONENT
-            print(f"[{number}/{len(components)}] {name}: {component.ranks} rank(s), compiling", flush=True)
-            program = trace_program(component.build, component.example_inputs(), component.ranks)
-            for finding in check_program(program, component.weights_dtype):
-                print(f"    hygiene: {finding}")
+            name, ranks = component.COMPONENT, component.ranks
+            print(f"[{number}/{len(components)}] {name}: {ranks} rank(s), compiling", flush=True)
             job = CompileJob(
                 component=component,
                 compiler=settings.compiler,
@@ -72,7 +70,11 @@ def _compile_all(
                 inline_weights=options.inline_weights_to_neff,
                 on_device=on_device,
             )
-            inline = compile_component(job)
+            with environment_variables(settings.compiler.environment(ranks)):
+                program = trace_program(component.build, component.example_inputs(), ranks)
+                for finding in check_program(program, component.weights_dtype):
+                    print(f"    hygiene: {finding}")
+                inline = compile_component(job)
             write_component_config(component, program, settings, folder / name, inline)
             print(f"    done in {time.monotonic() - started:.1f} s")
     print(f"saved to {options.output}")

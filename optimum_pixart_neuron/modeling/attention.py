@@ -63,7 +63,8 @@ class WrittenOutAttnProcessor:
         hidden_states = attend(query, key, value, bias).transpose(1, 2).flatten(2)
         hidden_states = attn.to_out[0](hidden_states)
         if is_image:
-            hidden_states = hidden_states.transpose(1, 2).reshape(residual.shape)
+            # Dense again, as every buffer on the device: a view would make the rest of the VAE channels-last.
+            hidden_states = hidden_states.transpose(1, 2).contiguous().view(residual.shape)
         if attn.residual_connection:
             hidden_states = hidden_states + residual
         if attn.rescale_output_factor != 1:

@@ -1,0 +1,83 @@
+"""Exports and pipelines of the end-to-end tests.
+
+Everything is compared with unmodified diffusers in float32 on the same checkpoint: two prompts of different length,
+padded to 300 tokens, distinct latents.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+PROMPTS = ["a red cat on a mat", "an astronaut riding a horse on mars, highly detailed, under two moons"]
+NEGATIVE = "blurry"
+STEPS = 3
+
+
+def pipeline_arguments(images: int = 2) -> dict:
+    """What every picture of these tests is made with; guidance at diffusers' default of 4.5."""
+    latents = torch.randn(images, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    return {"negative_prompt": NEGATIVE, "num_inference_steps": STEPS, "latents": latents, "output_type": "np"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sdk():
+    """The SDK of these tests: the installed one on an instance, the emulator elsewhere."""
+    from optimum_pixart_neuron.sdk import ensure_sdk
+
+    return ensure_sdk()
+
+
+@pytest.fixture(scope="session")
+def reference(tiny_checkpoint):
+    """diffusers' own pipeline in float32."""
+    from diffusers import PixArtSigmaPipeline
+
+    pipe = PixArtSigmaPipeline.from_pretrained(tiny_checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def reference_images(reference) -> np.ndarray:
+    return reference(PROMPTS, **pipeline_arguments()).images
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_checkpoint, tmp_path_factory):
+    """Exports of the tiny checkpoint by options, each made once: `exported(tensor_parallel_size=2, ...)` -> folder."""
+    made: dict[tuple, Path] = {}
+
+    def export_once(**options) -> Path:
+        from optimum_pixart_neuron.export.exporter import export
+        from optimum_pixart_neuron.export.options import ExportOptions
+
+        key = tuple(sorted(options.items()))
+        if key not in made:
+            output = tmp_path_factory.mktemp("exports") / "pixart neuron"
+            before = dict(os.environ)
+            made[key] = export(ExportOptions(model=str(tiny_checkpoint), output=output, **options))
+            assert dict(os.environ) == before, "the export left something in the environment"
+        return made[key]
+
+    return export_once
+
+
+def load_stock(folder: Path):
+    """Load with optimum-neuron's own class."""
+    from optimum.neuron import NeuronPixArtSigmaPipeline
+
+    pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def load_ours(folder: Path):
+    """Load with this package's class."""
+    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
+
+    pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

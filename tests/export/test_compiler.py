@@ -1,0 +1,69 @@
+"""Compiler flags and environment come from data and leave nothing behind."""
+
+import os
+
+import pytest
+
+from optimum_pixart_neuron.export.compiler import COMPONENT_FLAGS, CompilerSettings, environment_variables
+
+
+def arguments(component="transformer", ranks=4, **settings) -> list[str]:
+    return CompilerSettings(**{"target": "trn1", "lnc": 1, **settings}).arguments(component, ranks).split()
+
+
+@pytest.mark.parametrize("component", COMPONENT_FLAGS)
+@pytest.mark.parametrize("target", ["trn1", "inf2", "trn2"])
+def test_every_component_names_target_cast_and_level(component, target):
+    flags = arguments(component, target=target, lnc=2 if target == "trn2" else 1)
+    assert f"--target={target}" in flags
+    assert "--auto-cast=none" in flags
+    assert sum(flag.startswith("-O") for flag in flags) == 1
+    assert ("--lnc=2" in flags) == (target == "trn2")
+    assert sum(flag.startswith("--model-type=") for flag in flags) == 1
+
+
+def test_the_users_level_is_spelled_so_that_model_builder_sees_it():
+    """Contract 2: ModelBuilder appends -O1 unless it finds -O and a digit, and the right-most wins."""
+    assert "-O3" in arguments(optlevel=3)
+    assert "-O1" not in arguments(optlevel=3)
+
+
+def test_auto_cast():
+    flags = arguments(auto_cast="matmul", auto_cast_type="bf16")
+    assert "--auto-cast=matmult" in flags
+    assert "--auto-cast-type=bf16" in flags
+
+
+def test_overlap_of_collectives_only_where_there_are_any():
+    def has_overlap(ranks: int) -> bool:
+        return "ccop-compute-overlap" in CompilerSettings(target="trn1", lnc=1).arguments("transformer", ranks)
+
+    assert has_overlap(4)
+    assert not has_overlap(1)
+
+
+def test_environment_of_four_ranks_on_inf2():
+    environment = CompilerSettings(target="inf2", lnc=1).environment(4)
+    assert environment["LOCAL_WORLD_SIZE"] == "4"  # contract 3: NxD 0.15 needs it for 4 ranks there
+    assert environment["NEURON_PLATFORM_TARGET_OVERRIDE"] == "trn1"
+    assert "NEURON_LOGICAL_NC_CONFIG" not in environment
+
+
+def test_environment_of_trn2_agrees_with_the_flag():
+    settings = CompilerSettings(target="trn2", lnc=2)
+    environment = settings.environment(4)
+    assert environment["NEURON_LOGICAL_NC_CONFIG"] == environment["NEURON_RT_VIRTUAL_CORE_SIZE"] == "2"
+    assert environment["NEURON_PLATFORM_TARGET_OVERRIDE"] == "trn2"
+
+
+def test_environment_comes_back_after_an_error(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "7")
+    monkeypatch.delenv("NEURON_FUSE_SOFTMAX", raising=False)
+    before = dict(os.environ)
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        environment_variables(CompilerSettings(target="trn1", lnc=1).environment(4)),
+    ):
+        assert os.environ["LOCAL_WORLD_SIZE"] == "4"
+        raise RuntimeError("stop")
+    assert dict(os.environ) == before

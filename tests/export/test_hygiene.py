@@ -1,0 +1,117 @@
+"""Each rule finds its pattern in a small module that has it, and nothing in the components as we build them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import nn
+from transformers import T5Config, T5EncoderModel
+
+from optimum_pixart_neuron.export.hygiene import check_program
+from optimum_pixart_neuron.export.program import Collective, TracedProgram, trace_program
+from optimum_pixart_neuron.modeling.text_encoder import PixArtTextEncoder
+from optimum_pixart_neuron.modeling.transformer import PixArtTransformer
+from optimum_pixart_neuron.modeling.vae import PixArtVaeDecoder, PixArtVaeEncoder
+from optimum_pixart_neuron.tracing import trace_graph
+
+BFLOAT16 = torch.bfloat16
+
+
+class Calls(nn.Module):
+    """A module that applies one function to its input."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, tensor):
+        return self.function(tensor)
+
+
+def rules(function, *shape: int, dtype: torch.dtype = BFLOAT16) -> set[str]:
+    program = trace_program(lambda: Calls(function), (torch.ones(shape, dtype=dtype),), ranks=1)
+    return {finding.rule for finding in check_program(program, BFLOAT16)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "function"),
+    [
+        ("float64", lambda x: x.double() + 1),
+        ("float32-matmul", lambda x: x.float() @ x.float().t()),
+        ("float32-matmul", lambda x: F.scaled_dot_product_attention(x[None, None], x[None, None], x[None, None])),
+        ("low-precision-norm", lambda x: F.layer_norm(x, (8,))),
+        ("low-precision-norm", lambda x: F.group_norm(x[None], 2)),
+        ("low-precision-norm", lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True))),
+        ("large-constant", lambda x, table=torch.ones(600, 600): x.sum() + table),
+        ("index-arithmetic", lambda x: x + (torch.arange(8)[None] - torch.arange(8)[:, None]).clamp(0)),
+        ("index-gather", lambda x: F.interpolate(x[None, None], scale_factor=2.0, mode="nearest")),
+        ("index-gather", lambda x: x[:, torch.arange(8) * 1]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_rule_finds_its_pattern(rule, function):
+    assert rule in rules(function, 8, 8)
+
+
+def test_clean_patterns():
+    assert rules(lambda x: F.layer_norm(x.float(), (8,)).to(x.dtype) @ x, 8, 8) == set()
+    assert rules(lambda x: (x.float() @ x.float().t()), 8, 8, dtype=torch.float32) == {"float32-matmul"}
+
+
+def test_float32_collective():
+    traced = trace_graph(nn.Identity(), (torch.ones(2, dtype=BFLOAT16),))
+    collective = Collective(kind="all-reduce", shape=(2, 4), dtype=torch.float32, groups=((0, 1),))
+    findings = check_program(TracedProgram(graph=traced, collectives=(collective,)), BFLOAT16)
+    assert [str(finding) for finding in findings] == ["float32-collective: all-reduce [2, 4]"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"), [("all-reduce", 96), ("all-gather", 192), ("reduce-scatter", 48), ("all-to-all", 48)]
+)
+def test_bytes_sent_by_the_ring(kind, sent):
+    collective = Collective(kind=kind, shape=(4, 8), dtype=BFLOAT16, groups=((0, 1, 2, 3),))
+    assert collective.bytes_sent == sent
+
+
+T5 = T5Config(d_model=32, d_kv=8, num_heads=4, d_ff=64, num_layers=2, vocab_size=100, feed_forward_proj="gated-gelu")
+VAE = {
+    "block_out_channels": (8, 8, 16, 16),
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "norm_num_groups": 4,
+}
+TRANSFORMER = {"caption_channels": 24, "sample_size": 32, "num_layers": 2, "use_additional_conditions": False}
+
+
+def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
+    mask = torch.ones(2, 20, dtype=torch.int64)
+    return (torch.ones(2, 4, height, width), torch.ones(2, 20, 24), torch.ones(2), mask)
+
+
+@pytest.mark.parametrize(
+    ("build", "inputs"),
+    [
+        (lambda: PixArtTextEncoder(T5, 300, BFLOAT16), (torch.ones(2, 300, dtype=torch.int64),)),
+        (
+            lambda: PixArtTransformer.build(TRANSFORMER, latent_height=20, latent_width=44, dtype=BFLOAT16),
+            transformer_inputs(20, 44),
+        ),
+        (lambda: PixArtVaeDecoder(VAE, BFLOAT16), (torch.ones(2, 4, 32, 32),)),
+        (lambda: PixArtVaeEncoder(VAE, BFLOAT16), (torch.ones(2, 3, 64, 64),)),
+    ],
+    ids=["text_encoder", "transformer", "vae_decoder", "vae_encoder"],
+)
+def test_our_components_are_clean(build, inputs):
+    assert check_program(trace_program(build, inputs, ranks=1), BFLOAT16) == []
+
+
+def test_the_unmodified_modules_are_not():
+    """What the rules are for: every trap of the upstream modules is seen."""
+    t5 = Calls(T5EncoderModel(T5).to(BFLOAT16).eval().forward)
+    found = {f.rule for f in check_program(trace_program(lambda: t5, (torch.ones(2, 300, dtype=torch.int64),), 1), BFLOAT16)}
+    assert "index-arithmetic" in found
+    vae = AutoencoderKL(**VAE).to(BFLOAT16).eval()
+    decode = Calls(lambda latents: vae.decode(latents).sample)
+    program = trace_program(lambda: decode, (torch.ones(2, 4, 8, 8, dtype=BFLOAT16),), 1)
+    found = {finding.rule for finding in check_program(program, BFLOAT16)}
+    assert {"float32-matmul", "low-precision-norm", "index-gather"} <= found
