@@ -24,6 +24,20 @@ WEIGHT_STEMS = {
 }
 # What is copied to the export as it is, with the file that must be there.
 COPIED_COMPONENTS = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
+TOKENIZER_MODELS = ("spiece.model", "tokenizer.json")
+# The sizes that an export takes from each configuration.
+REQUIRED_KEYS = {
+    "text_encoder": ("num_heads", "d_ff"),
+    "transformer": (
+        "sample_size",
+        "patch_size",
+        "num_attention_heads",
+        "attention_head_dim",
+        "in_channels",
+        "caption_channels",
+    ),
+    "vae": ("block_out_channels", "latent_channels", "in_channels"),
+}
 
 
 def read_json(path: Path) -> dict:
@@ -135,10 +149,14 @@ class PixArtCheckpoint:
         for component in [*WEIGHT_STEMS, *COPIED_COMPONENTS]:
             if component not in checkpoint.model_index or not (folder / component).is_dir():
                 raise CheckpointError(f"{source} has no {component}; a PixArt-Sigma export needs it")
-        for component in WEIGHT_STEMS:
-            checkpoint.config(component)
+        for component, keys in REQUIRED_KEYS.items():
+            for key in keys:
+                if checkpoint.config(component).get(key) is None:
+                    raise CheckpointError(f"{folder / component / 'config.json'} has no {key}")
         for component, file in COPIED_COMPONENTS.items():
             read_json(folder / component / file)
+        if not any((folder / "tokenizer" / name).exists() for name in TOKENIZER_MODELS):
+            raise CheckpointError(f"{folder / 'tokenizer'} holds neither {' nor '.join(TOKENIZER_MODELS)}")
         return checkpoint
 
     @cached_property

@@ -15,7 +15,7 @@ DESCRIPTION = (
     "Compile a PixArt-Sigma pipeline for AWS Neuron, each component sharded over the cores. Without the Neuron SDK "
     "the same command compiles for the CPU emulator. Other models go to optimum-neuron's own exporter."
 )
-AVAILABLE_PARALLEL_MODES = ("tensor",)
+AVAILABLE_PARALLEL_MODES = ("context", "tensor")
 """The members of `flags.PARALLEL_MODES` that can be exported."""
 
 
@@ -88,9 +88,31 @@ def check(args: Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InvalidExportOption(f"--{name} {value}: must be at least 1.")
-    if args.parallel_mode not in (None, *AVAILABLE_PARALLEL_MODES):
+    _check_parallel_mode(args.parallel_mode)
+
+
+def check_choices(options: object) -> None:
+    """Refuse values outside a flag's choices where no parser did: options that were given in Python.
+
+    Args:
+        options: has an attribute for each flag with choices; None stands for a choice left to the export.
+
+    Raises:
+        InvalidExportOption: Names flag, value and choices.
+    """
+    for flag in (*flags.HARDWARE, *flags.COMPILER):
+        choices, value = flag.kwargs.get("choices"), getattr(options, flag.dest, None)
+        if choices and value is not None and value not in choices:
+            raise InvalidExportOption(f"{flag.names[0]} {value}: choose {' or '.join(choices)}.")
+    if options.optlevel not in (None, 1, 2, 3):
+        raise InvalidExportOption(f"-O {options.optlevel}: choose 1, 2 or 3.")
+    _check_parallel_mode(options.parallel_mode)
+
+
+def _check_parallel_mode(mode: str | None) -> None:
+    if mode not in (None, *AVAILABLE_PARALLEL_MODES):
         raise InvalidExportOption(
-            f"--parallel_mode {args.parallel_mode} is not available yet; use {' or '.join(AVAILABLE_PARALLEL_MODES)}."
+            f"--parallel_mode {mode} is not available yet; use {' or '.join(AVAILABLE_PARALLEL_MODES)}."
         )
 
 

@@ -73,7 +73,20 @@ HARDWARE = (
     ),
     # Older name of the same flag; the host still takes it without showing it.
     _flag("--num_cores", type=int, help=SUPPRESS, dest="tensor_parallel_size"),
-    _flag("--parallel_mode", choices=PARALLEL_MODES, help="How the transformer is spread over the cores."),
+    _flag(
+        "--parallel_mode",
+        choices=PARALLEL_MODES,
+        help=(
+            "How the transformer uses the cores: context (default) splits the guidance pair and the image tokens, "
+            "tensor splits the weights, data gives each core a copy and images of its own."
+        ),
+    ),
+    _flag(
+        "--exchange",
+        choices=("gather", "all-to-all"),
+        help="How cores see each other's tokens in context mode; default: whichever sends fewer bytes.",
+    ),
+    _switch("--no_guidance", help="Compile the transformer without the guidance pair, for few-step checkpoints."),
 )
 
 COMPILER = (

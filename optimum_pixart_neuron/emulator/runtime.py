@@ -87,6 +87,7 @@ class RankPool:
             self._launcher = subprocess.Popen(
                 [sys.executable, "-I", "-c", _BOOTSTRAP, json.dumps(start)],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # gloo greets each peer on it
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # numpy's threads, in a process that forks
                 pass_fds=[start["control"], *ends, weights_descriptor],
                 start_new_session=True,  # Ctrl-C is this process's to handle

@@ -41,7 +41,7 @@ def encode_graph(graph_module: fx.GraphModule) -> tuple[list[Instruction], list[
     number = {node: index for index, node in enumerate([*placeholders, *attributes, *calls])}
     last_use = {node: max((number[user] for user in node.users if user in number), default=None) for node in number}
     (output,) = [node for node in nodes if node.op == "output"]
-    results = {node for node in output.all_input_nodes}
+    results = set(output.all_input_nodes)
 
     freed_by: dict[int, list[int]] = {}
     for node, last in last_use.items():

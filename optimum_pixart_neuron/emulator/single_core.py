@@ -4,8 +4,6 @@ Nothing is placed on a core while tracing. A loaded archive is placed when `set_
 where, or else at its first call; on hardware that happens inside `torch.jit.load` unless lazy loading was saved.
 """
 
-from typing import List
-
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +19,9 @@ class NeuronModel(nn.Module):
     no difference to a program that runs in the calling process.
     """
 
-    inlined: List[Tensor]
+    inlined: list[Tensor]
 
-    def __init__(self, program: Tensor, inlined: List[Tensor]):
+    def __init__(self, program: Tensor, inlined: list[Tensor]):
         super().__init__()
         self.program = program
         self.inlined = inlined
@@ -41,7 +39,7 @@ class NeuronModel(nn.Module):
         self.nc_count = nc_count
         self.handle = torch.ops.neuron_emulator.load(self.program, start_nc, nc_count)
 
-    def forward(self, inputs: List[Tensor], weights: List[Tensor]) -> List[Tensor]:
+    def forward(self, inputs: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
         if not torch.ops.neuron_emulator.is_loaded(self.handle):
             self.load(self.start_nc, self.nc_count)
         return torch.ops.neuron_emulator.execute(self.handle, inputs, weights + self.inlined, self.dynamic_batch)

@@ -5,8 +5,6 @@ Shape of the object, its methods, its routing by exact input shapes and its erro
 cannot tell the difference. The programs travel inside the archive.
 """
 
-from typing import Dict, List, Tuple
-
 import torch
 from torch import Tensor, nn
 
@@ -20,26 +18,26 @@ class NxDModel(nn.Module):
 
     def __init__(
         self,
-        programs: List[Tensor],
-        offsets: Dict[str, int],
-        input_shape_map: Dict[str, Tuple[str, int]],
+        programs: list[Tensor],
+        offsets: dict[str, int],
+        input_shape_map: dict[str, tuple[str, int]],
         packer: torch.jit.ScriptModule,
         world_size: int,
         start_rank_id: int,
     ):
         super().__init__()
-        self.programs: List[Tensor] = programs
-        self.offsets: Dict[str, int] = offsets
-        self.input_shape_map: Dict[str, Tuple[str, int]] = input_shape_map
+        self.programs: list[Tensor] = programs
+        self.offsets: dict[str, int] = offsets
+        self.input_shape_map: dict[str, tuple[str, int]] = input_shape_map
         self.packer = packer
         self.world_size: int = world_size
         self.start_rank_id: int = start_rank_id
         # TorchScript cannot type an empty list; the key is the one NxD uses for "nothing yet"
-        self.weights: List[Dict[str, Tensor]] = [{"__neuronprivatetensor__": torch.tensor(0)}]
+        self.weights: list[dict[str, Tensor]] = [{"__neuronprivatetensor__": torch.tensor(0)}]
         self.handle = torch.empty(0, dtype=torch.int64)
 
     @torch.jit.export
-    def initialize(self, checkpoint: List[Dict[str, Tensor]], start_rank_tensor: Tensor):
+    def initialize(self, checkpoint: list[dict[str, Tensor]], start_rank_tensor: Tensor):
         start_rank = torch.ops.aten.Int(start_rank_tensor)
         self.handle = torch.empty(0, dtype=torch.int64)
         self.handle = torch.ops.neuron_emulator.spmd_initialize(self.programs, checkpoint, start_rank, self.world_size)
@@ -50,7 +48,7 @@ class NxDModel(nn.Module):
         self.initialize(self.weights, start_rank_tensor)
 
     @torch.jit.export
-    def router(self, inputs: List[Tensor]) -> Tuple[str, int]:
+    def router(self, inputs: list[Tensor]) -> tuple[str, int]:
         shapes = str([tensor.shape for tensor in inputs])
         if shapes not in self.input_shape_map:
             raise KeyError(
@@ -58,7 +56,7 @@ class NxDModel(nn.Module):
             )
         return self.input_shape_map[shapes]
 
-    def forward(self, inputs: List[Tensor]):
+    def forward(self, inputs: list[Tensor]):
         key, bucket = self.router(inputs)
         if not torch.ops.neuron_emulator.is_loaded(self.handle):
             raise ValueError(

@@ -54,7 +54,7 @@ def input_names(module: nn.Module, count: int) -> tuple[str, ...]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(module.forward).parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind in kinds][:count]
-    return tuple([*names, *[f"arg{index}" for index in range(len(names), count)]])
+    return (*names, *[f"arg{index}" for index in range(len(names), count)])
 
 
 def _aliases_first_argument(node: fx.Node) -> bool:

@@ -1,6 +1,7 @@
 """The files of an export, in optimum-neuron's layout (0.4.5), written whole or not at all."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,15 +26,21 @@ def check_output(output: Path) -> None:
     """Refuse to write over anything.
 
     Raises:
-        InvalidExportOption: `output` is a file or a folder that holds something.
+        InvalidExportOption: `output` is a file or a folder that holds something, or cannot be made.
     """
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise InvalidExportOption(f"{output} exists and is not empty; give an output folder that does not exist")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InvalidExportOption(f"{output} cannot be made: {above} is not a folder")
+    if not os.access(above, os.W_OK):
+        raise InvalidExportOption(f"{output} cannot be made: you may not write to {above}")
 
 
 @contextmanager
 def written_whole(output: Path) -> Iterator[Path]:
     """A temporary sibling of `output` that becomes it at the end of the block, or vanishes on any error."""
+    output = output.resolve()  # a link stays one, and "." has no name of its own
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.partial-") as holder:
         folder = Path(holder) / output.name
@@ -81,9 +88,10 @@ def write_component_config(
         task=component.task,
     )
     parallel = {
-        "mode": settings.parallel_mode if component.ranks > 1 else None,
+        "mode": component.split.mode if component.split else None,
         "ranks": component.ranks,
         "guided": component.guided,
+        **(component.split.describe() if component.split else {}),
         "collectives": program.traffic(),
     }
     neuron = {

@@ -23,10 +23,9 @@ from ..errors import CheckpointError
 from ..modeling.text_encoder import PixArtTextEncoder, relative_position_bias
 from ..modeling.transformer import PixArtTransformer, position_table
 from ..modeling.vae import PixArtVaeDecoder, PixArtVaeEncoder
-from ..parallel.apply import apply_plan, materialize
-from ..parallel.plan import ShardingPlan
-from ..parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN
+from ..parallel.apply import materialize
 from ..parallel.shard import ShardedWeight
+from ..parallel.split import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,6 @@ class PixArtComponentConfig:
         COMPONENT: folder in the export; also the key of its compiler flags.
         SOURCE: folder in the checkpoint.
         PROGRAM_INPUTS: in call order.
-        PLAN: how it is sharded; None for a component that runs on one core.
         NEEDS_MODEL_BUILDER: whether it is an NxD program even on one core.
 
     Attributes:
@@ -59,24 +57,25 @@ class PixArtComponentConfig:
             an artifact or to export another model, and everything is as in the host's class.
         source_weights: its weight files.
         weights_dtype: dtype of weights and matmuls.
+        split: how it runs on several ranks; None for a program of one core.
         guided: whether the program takes the guidance pair, twice the batch of images.
     """
 
     COMPONENT: ClassVar[str]
     SOURCE: ClassVar[str]
     PROGRAM_INPUTS: ClassVar[tuple[Input, ...]]
-    PLAN: ClassVar[ShardingPlan | None] = None
     NEEDS_MODEL_BUILDER: ClassVar[bool] = False
 
     source_config: dict | None = None
     source_weights: ComponentWeights | None = None
     weights_dtype: torch.dtype = torch.float32
+    split: Split | None = None
     guided: bool = False
 
     @property
     def ranks(self) -> int:
         """Ranks that run the program together."""
-        return self.tensor_parallel_size if self.PLAN else 1
+        return self.split.ranks if self.split else 1
 
     @property
     def program_batch_size(self) -> int:
@@ -96,8 +95,8 @@ class PixArtComponentConfig:
         """The module of one rank with uninitialised weights; for several ranks, called inside NxD's parallel state."""
         with torch.device("meta"):
             model = self.build_unsharded()
-            if self.PLAN:
-                apply_plan(self.PLAN, model, tensor_parallel_size=self.ranks, dtype=self.weights_dtype)
+            if self.split:
+                self.split.apply(model, self.weights_dtype)
         materialize(model)
         return model
 
@@ -118,16 +117,20 @@ class PixArtComponentConfig:
         with torch.device("meta"):
             model = self.build_unsharded()
         parameters = dict(model.named_parameters())
-        placements = self.PLAN.placements(list(parameters)) if self.PLAN else {}
+        dims = self.split.divided_dims(list(parameters)) if self.split else dict.fromkeys(parameters)
         computed = self.computed_weights()
         result = {}
         for name, parameter in parameters.items():
             shape = tuple(parameter.shape)
             if name not in computed:
                 self._check_source(name, shape)
-            dim = placements[name].dim if self.ranks > 1 else None
-            result[name] = ShardedWeight(shape=shape, dtype=parameter.dtype, dim=dim)
+            result[name] = ShardedWeight(shape=shape, dtype=parameter.dtype, dim=dims[name])
+        for name, tensor in self._added_weights().items():
+            result[name] = ShardedWeight(shape=tuple(tensor.shape), dtype=tensor.dtype, dim=0)
         return result
+
+    def _added_weights(self) -> dict[str, Tensor]:
+        return self.split.added_weights() if self.split else {}
 
     def _check_source(self, name: str, shape: tuple[int, ...]) -> None:
         if name not in self.source_weights.files:
@@ -138,7 +141,9 @@ class PixArtComponentConfig:
 
     def read_weight(self, name: str) -> Tensor:
         """One whole weight by state-dict name, in the checkpoint's dtype."""
-        computed = self.computed_weights()
+        added, computed = self._added_weights(), self.computed_weights()
+        if name in added:
+            return added[name]
         return computed[name]() if name in computed else self.source_weights.read(name)
 
     def load_checkpoint(self) -> dict[str, Tensor]:
@@ -159,7 +164,6 @@ class PixArtTextEncoderNeuronConfig(PixArtComponentConfig, T5EncoderForDiffusers
 
     COMPONENT = SOURCE = "text_encoder"
     PROGRAM_INPUTS = (Input(name="input_ids", axes=("batch_size", "sequence_length"), dtype=torch.int64),)
-    PLAN = TEXT_ENCODER_PLAN
     NEEDS_MODEL_BUILDER = True
 
     _BUCKETS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -204,7 +208,6 @@ class PixArtTransformerNeuronConfig(PixArtComponentConfig, PixartTransformerNeur
         Input(name="timestep", axes=("batch_size",), dtype=torch.float32),
         Input(name="encoder_attention_mask", axes=("batch_size", "sequence_length"), dtype=torch.int64),
     )
-    PLAN = TRANSFORMER_PLAN
 
     def build_unsharded(self) -> nn.Module:
         return PixArtTransformer.build(

@@ -60,6 +60,6 @@ def _describe(
     component.source_config = source
     component.source_weights = checkpoint.weights(config_class.SOURCE)
     component.weights_dtype = settings.weights_dtype
-    # On one core the stock loader's DataParallel splits the guidance pair over two cores instead.
-    component.guided = config_class is PixArtTransformerNeuronConfig and settings.ranks > 1
+    component.split = settings.split_of(config_class.COMPONENT)
+    component.guided = config_class is PixArtTransformerNeuronConfig and settings.guided
     return component

@@ -25,6 +25,8 @@ class ExportOptions:
         torch_dtype: "bfloat16", "float16" or "float32".
         tensor_parallel_size: Cores that the model is spread over.
         parallel_mode: "context", "tensor" or "data".
+        exchange: "gather" or "all-to-all", in context mode; None: whichever sends fewer bytes.
+        no_guidance: Whether the transformer is compiled without the guidance pair, for few-step checkpoints.
         batch_size: Prompts per run.
         num_images_per_prompt: Images per prompt.
         height: Pixels.
@@ -54,6 +56,8 @@ class ExportOptions:
     torch_dtype: str = "bfloat16"
     tensor_parallel_size: int | None = None
     parallel_mode: str | None = None
+    exchange: str | None = None
+    no_guidance: bool = False
     batch_size: int = 1
     num_images_per_prompt: int = 1
     height: int | None = None

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 import torch
 
 from ..checkpoint import PixArtCheckpoint
+from ..commands.arguments import check_choices
 from ..errors import InvalidExportOption
 from ..hardware import Instance, get_instance
+from ..parallel.exchange import EXCHANGES, HeadAllToAll, choose_exchange
 from ..parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN
+from ..parallel.split import ContextSplit, Split, TensorSplit
 from ..sdk import NeuronSdk
 from .compiler import CompilerSettings
 from .options import ExportOptions
@@ -30,8 +33,10 @@ class ExportSettings:
 
     Attributes:
         instance: the machine the artifacts are for.
-        ranks: logical cores that run text encoder and transformer together.
-        parallel_mode: how the transformer is split; None on one core.
+        ranks: logical cores of the pipeline; all of them run the text encoder together.
+        parallel_mode: how the transformer uses them: "context", "tensor" or "data"; None on one core.
+        guidance_groups: rows of a guided step that different ranks may own: 2, or 1 without guidance.
+        exchange: of self-attention in context mode, a name of `parallel.exchange.EXCHANGES`; None in other modes.
         weights_dtype: of weights and matmuls.
         batch_size: prompts a run.
         num_images_per_prompt: images a prompt.
@@ -47,6 +52,8 @@ class ExportSettings:
     instance: Instance
     ranks: int
     parallel_mode: str | None
+    guidance_groups: int
+    exchange: str | None
     weights_dtype: torch.dtype
     batch_size: int
     num_images_per_prompt: int
@@ -68,9 +75,32 @@ class ExportSettings:
         """Height and width in latent cells."""
         return self.height // self.vae_scale_factor, self.width // self.vae_scale_factor
 
+    @property
+    def guided(self) -> bool:
+        """Whether the transformer takes the guidance pair in one run.
+
+        On one core it does not: there the stock loader's DataParallel splits the pair over two cores.
+        """
+        return self.guidance_groups == 2 and self.ranks > 1
+
+    def split_of(self, component: str) -> Split | None:
+        """How a component runs on several ranks, None for one core."""
+        if self.ranks == 1:
+            return None
+        if component == "text_encoder":
+            return TensorSplit(plan=TEXT_ENCODER_PLAN, ranks=self.ranks)
+        if component == "transformer" and self.parallel_mode == "tensor":
+            return TensorSplit(plan=TRANSFORMER_PLAN, ranks=self.ranks)
+        if component == "transformer" and self.parallel_mode == "context":
+            return ContextSplit(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
+        return None
+
     def table(self) -> list[tuple[str, str]]:
         """What was chosen, for the user, as (name, value)."""
         mode = f"{self.parallel_mode} parallel" if self.parallel_mode else "unsharded"
+        if self.exchange:
+            sequence_ranks = self.ranks // self.guidance_groups
+            mode += f": {self.guidance_groups} guidance x {sequence_ranks} sequence, exchange {self.exchange}"
         return [
             ("instance", f"{self.instance.name} (--target {self.compiler.target}, LNC {self.compiler.lnc})"),
             ("cores", f"{self.ranks} ({mode})"),
@@ -87,6 +117,7 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
     Raises:
         InvalidExportOption: a value that the checkpoint or the instance cannot have; names value, limit and flag.
     """
+    check_choices(options)
     instance = _instance(options, sdk)
     transformer = checkpoint.config("transformer")
     scale = 2 ** (len(checkpoint.config("vae")["block_out_channels"]) - 1)
@@ -96,11 +127,16 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
     native = transformer["sample_size"] * scale
     height, width = options.height or native, options.width or native
     notes = _check_size(height, width, transformer, scale)
-    ranks = _ranks(options, instance, checkpoint)
+    tokens = height * width // (scale * transformer["patch_size"]) ** 2
+    ranks = _ranks(options, instance, checkpoint, tokens)
+    mode = (options.parallel_mode or "context") if ranks > 1 else None
+    groups = 1 if options.no_guidance else 2
     return ExportSettings(
         instance=instance,
         ranks=ranks,
-        parallel_mode=(options.parallel_mode or "tensor") if ranks > 1 else None,
+        parallel_mode=mode,
+        guidance_groups=groups,
+        exchange=_exchange(options, transformer, tokens, ranks // groups) if mode == "context" else None,
         weights_dtype=_dtype(options),
         batch_size=options.batch_size,
         num_images_per_prompt=options.num_images_per_prompt,
@@ -136,21 +172,59 @@ def _dtype(options: ExportOptions) -> torch.dtype:
     return getattr(torch, options.torch_dtype)
 
 
-def _ranks(options: ExportOptions, instance: Instance, checkpoint: PixArtCheckpoint) -> int:
+def _ranks(options: ExportOptions, instance: Instance, checkpoint: PixArtCheckpoint, tokens: int) -> int:
     cores = instance.logical_cores()
-    plans = {TEXT_ENCODER_PLAN: "text_encoder", TRANSFORMER_PLAN: "transformer"}
-    configs = {plan: checkpoint.config(component) for plan, component in plans.items()}
-    if options.tensor_parallel_size is None:
-        ranks = min(DEFAULT_RANKS[instance.family], cores)
-        while not all(plan.divides(config, ranks) for plan, config in configs.items()):
-            ranks -= 1
+    if options.tensor_parallel_size is not None:
+        ranks = options.tensor_parallel_size
+        if not 1 <= ranks <= cores:
+            raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
+        _check_ranks(options, checkpoint, tokens, ranks)
         return ranks
-    ranks = options.tensor_parallel_size
-    if not 1 <= ranks <= cores:
-        raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
-    for plan, config in configs.items():
-        plan.check(config, ranks)
-    return ranks
+    # Throughput wants every core, latency as many as one image can use well.
+    wanted = cores if options.parallel_mode == "data" else min(DEFAULT_RANKS[instance.family], cores)
+    for ranks in range(wanted, 1, -1):
+        try:
+            _check_ranks(options, checkpoint, tokens, ranks)
+        except InvalidExportOption:
+            continue
+        return ranks
+    return 1
+
+
+def _check_ranks(options: ExportOptions, checkpoint: PixArtCheckpoint, tokens: int, ranks: int) -> None:
+    """Refuse a number of ranks that cannot share the work; every number but 1 is checked."""
+    if ranks == 1:
+        return
+    TEXT_ENCODER_PLAN.check(checkpoint.config("text_encoder"), ranks)
+    mode = options.parallel_mode or "context"
+    transformer = checkpoint.config("transformer")
+    if mode == "tensor":
+        TRANSFORMER_PLAN.check(transformer, ranks)
+    if mode == "context":
+        groups = 1 if options.no_guidance else 2
+        if ranks % groups:
+            raise InvalidExportOption(
+                f"--tensor_parallel_size {ranks} is odd, and the guidance pair needs {groups} equal groups;"
+                " choose an even number or --no_guidance"
+            )
+        if tokens % (ranks // groups):
+            raise InvalidExportOption(
+                f"--tensor_parallel_size {ranks}: its {ranks // groups} sequence ranks do not divide the {tokens}"
+                " tokens of the image"
+            )
+
+
+def _exchange(options: ExportOptions, transformer: dict, tokens: int, sequence_ranks: int) -> str:
+    heads, head_width = transformer["num_attention_heads"], transformer["attention_head_dim"]
+    if options.exchange is None:
+        return choose_exchange(tokens=tokens, heads=heads, head_width=head_width, ranks=sequence_ranks)
+    if options.exchange not in EXCHANGES:
+        raise InvalidExportOption(f"--exchange {options.exchange}: known are {', '.join(EXCHANGES)}")
+    if options.exchange == HeadAllToAll.name and heads % sequence_ranks:
+        raise InvalidExportOption(
+            f"--exchange {options.exchange}: {sequence_ranks} sequence ranks do not divide the {heads} attention heads"
+        )
+    return options.exchange
 
 
 def _check_size(height: int, width: int, transformer: dict, scale: int) -> tuple[str, ...]:

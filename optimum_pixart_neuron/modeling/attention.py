@@ -3,6 +3,8 @@
 Shapes: B batch, H heads (of this rank), Q query tokens, K key tokens, D head width.
 """
 
+from typing import Protocol
+
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
@@ -26,13 +28,29 @@ def attend(query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, bias: Tenso
     return torch.matmul(scores.softmax(dim=-1).to(value_BHKD.dtype), value_BHKD)
 
 
+class TokenExchange(Protocol):
+    """What happens around self-attention when each rank owns a slice of the tokens; see `parallel/exchange.py`."""
+
+    def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Own tokens (B, N, C) -> queries, keys and values to attend over, and the heads in them."""
+
+    def collect(self, attended: Tensor) -> Tensor:
+        """The attention's output -> own tokens (B, N, C)."""
+
+
 class WrittenOutAttnProcessor:
     """A diffusers attention processor that calls `attend`; the weights of the `Attention` module keep their names.
 
     Covers what PixArt's transformer and the VAE's mid block use: self- and cross-attention over tokens (B, N, C), or
     self-attention over an image (B, C, h, w) with its group norm and residual. An attention module with anything
     else switched on is refused when the processor is installed, see `write_out_attention`.
+
+    Args:
+        exchange: with other ranks, around self-attention; None where this rank has all tokens.
     """
+
+    def __init__(self, exchange: TokenExchange | None = None) -> None:
+        self.exchange = exchange
 
     def __call__(
         self,
@@ -51,16 +69,15 @@ class WrittenOutAttnProcessor:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
 
-        def split_heads(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-        query, key, value = (
-            split_heads(attn.to_q(hidden_states)),
-            split_heads(attn.to_k(context)),
-            split_heads(attn.to_v(context)),
-        )
+        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        heads = attn.heads
+        if self.exchange is not None:
+            query, key, value, heads = self.exchange.spread(query, key, value, heads)
+        split = [tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value)]
         bias = None if attention_mask is None else attention_mask.unsqueeze(1)
-        hidden_states = attend(query, key, value, bias).transpose(1, 2).flatten(2)
+        hidden_states = attend(*split, bias).transpose(1, 2).flatten(2)
+        if self.exchange is not None:
+            hidden_states = self.exchange.collect(hidden_states)
         hidden_states = attn.to_out[0](hidden_states)
         if is_image:
             # Dense again, as every buffer on the device: a view would make the rest of the VAE channels-last.

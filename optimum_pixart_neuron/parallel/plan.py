@@ -88,10 +88,6 @@ class ShardingPlan:
                     f" of the {self.component}"
                 )
 
-    def divides(self, config: dict, ranks: int) -> bool:
-        """Whether `check` would let `ranks` pass."""
-        return all(config[divisor.key] % ranks == 0 for divisor in self.divisors)
-
     def placements(self, parameter_names: list[str]) -> dict[str, Placement]:
         """Match parameters to rules.
 

@@ -1,6 +1,8 @@
 """The executor that ModelBuilder returns: NxD's interface, weights, routing, and SPMD as strict as on hardware."""
 
 import gc
+import subprocess
+import sys
 import time
 
 import pytest
@@ -60,7 +62,8 @@ def test_a_rank_dependent_python_constant_is_wrong_here_as_on_hardware():
 
 
 def test_forward_before_initialize():
-    with pytest.raises(Exception, match="This model is not initialized, please call traced_model.nxd_model.initialize"):
+    # raised inside TorchScript, as NxD raises it, where a ValueError becomes a torch.jit.Error
+    with pytest.raises(torch.jit.Error, match="not initialized, please call traced_model.nxd_model.initialize"):
         executor()(torch.ones(3))
 
 
@@ -69,7 +72,10 @@ def test_forward_before_initialize():
     [
         (weights(1), "1 weight dicts were given, the programs run on 2 ranks"),
         ([*weights(1), {}], "rank 1: missing weights weight"),
-        ([*weights(1), {"weight": torch.ones(4)}], r"rank 1: weight weight is float32\[4\].*compiled for float32\[3\]"),
+        (
+            [*weights(1), {"weight": torch.ones(4)}],
+            r"rank 1: weight weight is float32\[4\].*compiled for float32\[3\]",
+        ),
         ([{"weight": torch.ones(3).bfloat16()}, *weights(1)], r"rank 0: weight weight is bfloat16\[3\]"),
     ],
 )
@@ -90,7 +96,7 @@ def test_routing_by_exact_shape_and_dtype():
     model.nxd_model.initialize([{}, {}], START)
     for size in (2, 5):
         assert torch.equal(model(torch.ones(size)), torch.full((size,), 2.0))
-    with pytest.raises(Exception, match=r"no program was compiled for input shapes \[\[3\]\], only for"):
+    with pytest.raises(torch.jit.Error, match=r"no program was compiled for input shapes \[\[3\]\], only for"):
         model(torch.ones(3))
     with pytest.raises(RuntimeError, match=r"input 0 \(x\): compiled for float32\[2\], got int64\[2\]"):
         model(torch.ones(2).long())
@@ -115,11 +121,26 @@ def test_initialized_weights_are_saved_and_can_start_another_copy(tmp_path):
     model.nxd_model.initialize(weights(1, 2), START)
     torch.jit.save(model, tmp_path / "model.neuron")
     other = torch.jit.load(tmp_path / "model.neuron")
-    with pytest.raises(Exception, match="not initialized"):
+    with pytest.raises(torch.jit.Error, match="not initialized"):
         other(torch.ones(3))
     other.nxd_model.initialize_with_saved_weights(START)
     assert torch.equal(other(torch.ones(3))["sum"], torch.full((3,), 3.0))
     assert torch.equal(model(torch.ones(3))["sum"], torch.full((3,), 3.0)), "two models in one process"
+
+
+@pytest.mark.ranks
+def test_an_archive_runs_in_another_process(tmp_path):
+    torch.jit.save(executor(), tmp_path / "model.neuron")
+    script = f"""
+from optimum_pixart_neuron import emulator
+emulator.activate()
+import torch, torch_neuronx
+model = torch.jit.load({str(tmp_path / "model.neuron")!r})
+model.nxd_model.initialize([{{"weight": torch.full((3,), value)}} for value in (1.0, 4.0)], torch.tensor([0]))
+print(model(torch.ones(3))["sum"].tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[5.0, 5.0, 5.0]\n", done.stderr
 
 
 @pytest.mark.ranks
@@ -176,6 +197,6 @@ def test_an_error_on_one_rank_is_reported_with_its_rank():
     model.nxd_model.initialize([{"index": torch.tensor([0])}, {"index": torch.tensor([9])}], START)
     with pytest.raises(RuntimeError, match="rank 1 failed: IndexError"):
         model(torch.ones(3))
-    with pytest.raises(RuntimeError, match="the ranks of this model were stopped: rank 1 failed.*load the model again"):
+    with pytest.raises(RuntimeError, match="ranks of this model were stopped: rank 1 failed.*load the model again"):
         model(torch.ones(3))
     assert rank_process_ids() == []

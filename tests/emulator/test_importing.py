@@ -71,9 +71,7 @@ def test_a_real_sdk_is_not_shadowed(tmp_path):
 def test_unknown_instance_is_one_line(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("print('ran')")
-    done = run(
-        "", "-m", "optimum_pixart_neuron.emulator", str(script), NEURON_EMULATOR_INSTANCE="trn9.big"
-    )
+    done = run("", "-m", "optimum_pixart_neuron.emulator", str(script), NEURON_EMULATOR_INSTANCE="trn9.big")
     assert done.returncode != 0 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "trn9.big" in done.stderr and "inf2.xlarge" in done.stderr
 

@@ -119,9 +119,12 @@ def test_mock_takes_two_positional_arguments_and_goes_away():
         assert (group._mesh, group.size(), group.rank()) == (mesh, 2, 0)
         assert torch.distributed.get_world_size() == 4
         assert torch.distributed.get_world_size(group=group) == 2
-        for wrong in ({"ranks": [0]}, {"group_ranks": [0]}, {"group_ranks": [0], "backend": "gloo"}):
-            with pytest.raises(TypeError):
-                torch.distributed.new_group(**wrong)
+        options = {"xla_pg_options": {"mesh": mesh}}
+        for wrong in ({"ranks": [0, 1]}, {"group_ranks": [0, 1], "backend": "gloo"}):
+            with pytest.raises(TypeError, match="unexpected keyword"):
+                torch.distributed.new_group(**wrong, pg_options=options)
+        with pytest.raises(TypeError, match="pg_options"):
+            torch.distributed.new_group([0, 1])
         raise ZeroDivisionError
     assert torch.distributed is real
 

@@ -54,7 +54,10 @@ def test_parity_with_eager_after_a_round_trip():
     ("inputs", "message"),
     [
         ([torch.ones(4, 8)], "compiled for 2 inputs, 1 were given"),
-        ([torch.ones(5, 8), torch.ones(2).long()], r"input 0 \(x\): compiled for float32\[4, 8\], got float32\[5, 8\]"),
+        (
+            [torch.ones(5, 8), torch.ones(2).long()],
+            r"input 0 \(x\): compiled for float32\[4, 8\], got float32\[5, 8\]",
+        ),
         ([torch.ones(4, 8), torch.ones(2).int()], r"input 1 \(ids\): compiled for int64\[2\], got int32\[2\]"),
     ],
 )

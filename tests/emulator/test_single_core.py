@@ -177,7 +177,7 @@ def test_what_is_not_emulated_is_refused_by_name():
 
 
 def test_archives_are_refused_by_name_without_the_emulator(tmp_path):
-    """Real torch_neuronx knows no operator of that namespace, so that an emulated archive cannot pass for a real one."""
+    """Real torch_neuronx has no operator of that namespace: an emulated archive cannot pass for a real one."""
     path = tmp_path / "model.neuron"
     torch.jit.save(torch_neuronx.trace(Model().eval(), INPUTS), path)
     done = subprocess.run(

@@ -1,0 +1,248 @@
+"""Every bad input of an export: one line on stderr, a status that is not zero, nothing written, no weight read.
+
+Most run the export process's `main` here; three go through the real `optimum-cli`, whose imports take seconds.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from optimum_pixart_neuron.checkpoint import ComponentWeights
+from optimum_pixart_neuron.export.__main__ import main
+
+pytestmark = pytest.mark.e2e
+
+ERROR = "optimum-cli export neuron: error: "
+TRANSFORMER = Path("transformer", "diffusion_pytorch_model.safetensors")
+TEXT_ENCODER = Path("text_encoder", "model.safetensors")
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint, tmp_path):
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "models" / "pixart"))
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """Export to `<tmp_path>/exports/pixart neuron`, expect a refusal, return its line."""
+    parent = tmp_path / "exports"
+    parent.mkdir()
+    output = parent / "pixart neuron"
+
+    def no_weight_may_be_read(self, name):
+        pytest.fail(f"weight {name} was read before the refusal")
+
+    def run(model, *flags, output=output, status=2) -> str:
+        before = contents(tmp_path)
+        try:
+            ended = main(["--model", str(model), str(output), *map(str, flags)])
+        except SystemExit as end:  # argparse's way out
+            ended = end.code
+        assert ended == status
+        assert contents(tmp_path) == before
+        return only_line(capsys.readouterr().err)
+
+    monkeypatch.setattr(ComponentWeights, "read", no_weight_may_be_read)
+    # The export process writes it for the SDK; here it would stay.
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE", "trn1"))
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def contents(folder: Path) -> dict[Path, int]:
+    """Every path below `folder`, hidden ones too, with the time of its last change."""
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def only_line(stderr: str) -> str:
+    """The refusal, which must be the one line there is."""
+    lines = stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(ERROR), stderr
+    return lines[0].removeprefix(ERROR)
+
+
+def last_line(stderr: str) -> str:
+    """The refusal after what optimum-neuron says at import on every machine without NeuronCores."""
+    *said, line = stderr.splitlines()
+    assert not any("optimum-cli" in other or "Traceback" in other or "Error" in other for other in said), stderr
+    return only_line(line)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tensor_parallel_size", 3], "--tensor_parallel_size 3 does not divide the 8 attention heads"),
+        (["--tensor_parallel_size", 16], "--tensor_parallel_size 16 does not divide the 8 attention heads"),
+        (["--tensor_parallel_size", 64], "--tensor_parallel_size 64: trn1.32xlarge has 32 cores"),
+        (["--tensor_parallel_size", 4, "--instance_type", "inf2.xlarge"], "4: inf2.xlarge has 2 cores"),
+        (["--tensor_parallel_size", 0], "--tensor_parallel_size 0: must be at least 1"),
+        (["--height", 250], "--height 250 is not a positive multiple of 16"),
+        (["--width", 264], "--width 264 is not a positive multiple of 16"),
+        (["--height", 2048], "--height 2048: the checkpoint was trained for sides of 128 to 512 pixels"),
+        (["--width", 64], "--width 64: the checkpoint was trained for sides of 128 to 512 pixels"),
+        (["--batch_size", 0], "--batch_size 0: must be at least 1"),
+        (["--instance_type", "trn9"], "argument --instance_type: unknown instance 'trn9': known are inf2, trn1"),
+        (["--torch_dtype", "float16"], "--torch_dtype float16: T5 overflows in float16; choose bfloat16 or float32"),
+        (["--variant", "fp16"], r"model.fp16.safetensors is missing \(found model.safetensors; change --variant\)"),
+        (["--subfolder", "missing"], "missing is not a folder"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_values_the_model_or_the_instance_cannot_have(refused, tiny_checkpoint, flags, message):
+    assert re.search(message, refused(tiny_checkpoint, *flags))
+
+
+def rewrite(path: Path, **changes) -> None:
+    """Change keys of a JSON file; None removes one."""
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def without_weight(folder: Path) -> None:
+    weights = load_file(folder / TRANSFORMER)
+    del weights["proj_out.bias"]
+    save_file(weights, folder / TRANSFORMER)
+
+
+def with_wrong_shape(folder: Path) -> None:
+    weights = load_file(folder / TEXT_ENCODER)
+    weights["encoder.final_layer_norm.weight"] = torch.ones(3)
+    save_file(weights, folder / TEXT_ENCODER)
+
+
+def only_pickled(folder: Path) -> None:
+    (folder / TEXT_ENCODER).rename(folder / "text_encoder" / "pytorch_model.bin")
+
+
+def cut(path: Path, keep: int) -> None:
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+def missing_shard(folder: Path) -> None:
+    (folder / TRANSFORMER).unlink()
+    index = {"metadata": {}, "weight_map": {"proj_out.bias": "diffusion_pytorch_model-00001-of-00002.safetensors"}}
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def without_tokenizer_model(folder: Path) -> None:
+    for name in ("spiece.model", "tokenizer.json"):
+        (folder / "tokenizer" / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder / "vae"), "has no vae; a PixArt-Sigma export needs it"),
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "has no tokenizer"),
+        (lambda folder: rewrite(folder / "model_index.json", scheduler=None), "has no scheduler"),
+        (lambda folder: (folder / "model_index.json").unlink(), "is not a diffusers checkpoint: it has no model_index"),
+        (lambda folder: rewrite(folder / "model_index.json", _class_name="FluxPipeline"), "is a FluxPipeline, not a"),
+        (lambda folder: (folder / "vae" / "config.json").unlink(), "vae/config.json is missing"),
+        (lambda folder: (folder / "vae" / "config.json").write_text("{"), "vae/config.json cannot be read"),
+        (lambda folder: (folder / "model_index.json").write_text("[]"), "model_index.json is not a JSON object"),
+        (
+            lambda folder: rewrite(folder / "transformer" / "config.json", sample_size=None),
+            "transformer/config.json has no sample_size",
+        ),
+        (without_tokenizer_model, "tokenizer holds neither spiece.model nor tokenizer.json"),
+        (lambda folder: (folder / TRANSFORMER).unlink(), "diffusion_pytorch_model.safetensors is missing"),
+        (missing_shard, "00001-of-00002.safetensors is missing, though .* names it"),
+        (lambda folder: cut(folder / TRANSFORMER, 100), "is not a readable safetensors file"),
+        (lambda folder: cut(folder / TRANSFORMER, 100_000), "is not a readable safetensors file"),
+        (lambda folder: (folder / TEXT_ENCODER).write_bytes(b"\n" * 64), "is not a readable safetensors file"),
+        (without_weight, "transformer: the checkpoint has no weight proj_out.bias"),
+        (with_wrong_shape, r"final_layer_norm.weight has shape \(3,\), config.json asks for \(64,\)"),
+        (only_pickled, "holds only .bin weights; .* convert them to model.safetensors first"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_incomplete_and_other_checkpoints(refused, checkpoint, damage, message):
+    damage(checkpoint)
+    assert re.search(message, refused(checkpoint))
+
+
+def test_each_size_that_the_ranks_do_not_divide(refused, checkpoint):
+    """Configurations that go with no weights at all: the weights are not looked at."""
+    rewrite(checkpoint / "transformer" / "config.json", num_attention_heads=6)
+    line = refused(checkpoint, "--tensor_parallel_size", 4, "--parallel_mode", "tensor")
+    assert line == "--tensor_parallel_size 4 does not divide the 6 attention heads of the transformer"
+    rewrite(checkpoint / "text_encoder" / "config.json", d_ff=130)
+    line = refused(checkpoint, "--tensor_parallel_size", 4)
+    assert line.startswith("--tensor_parallel_size 4 does not divide the 130 feed-forward channels of the text_encoder")
+
+
+def test_models_that_are_no_folder_of_a_checkpoint(refused, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "file.txt").write_text("no checkpoint")
+    assert "is not a diffusers checkpoint: it has no model_index.json" in refused(tmp_path / "notes")
+    assert "is not a folder" in refused(tmp_path / "notes" / "file.txt")
+    assert "is not a folder" in refused(tmp_path / "nowhere")
+    assert re.search("--model no-such/model cannot be downloaded", refused("no-such/model", "--local_files_only"))
+
+
+def test_outputs_that_cannot_be_written(refused, tiny_checkpoint, tmp_path, monkeypatch):
+    full, file = tmp_path / "full", tmp_path / "file"
+    full.mkdir()
+    (full / "precious").write_text("data")
+    file.write_text("data")
+    for output in (full, file):
+        assert "exists and is not empty" in refused(tiny_checkpoint, output=output)
+    assert f"cannot be made: {file} is not a folder" in refused(tiny_checkpoint, output=file / "below" / "it")
+    assert (full / "precious").read_text() == file.read_text() == "data"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    assert f"you may not write to {tmp_path}" in refused(tiny_checkpoint, output=tmp_path / "new" / "out")
+
+
+def test_links_and_the_working_folder_are_outputs(tmp_path, monkeypatch):
+    from optimum_pixart_neuron.export.artifacts import check_output, written_whole
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for output in (tmp_path / "link", Path(".")):
+        check_output(output)
+        with written_whole(output) as folder:
+            (folder / "file").write_text("data")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "empty" / "file").exists() and (tmp_path / "here" / "file").exists()
+
+
+def optimum_cli(*arguments, **environment) -> subprocess.CompletedProcess:
+    command = [Path(sys.executable).with_name("optimum-cli"), "export", "neuron", *arguments]
+    environment = {**os.environ, **environment}
+    return subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "message"),
+    [
+        (["--tensor_parallel_size", 3], {}, "--tensor_parallel_size 3 does not divide the 8 attention heads"),
+        ([], {"NEURON_EMULATOR_INSTANCE": "trn9"}, "NEURON_EMULATOR_INSTANCE: unknown instance 'trn9', known are"),
+    ],
+)
+def test_through_the_real_command(tiny_checkpoint, tmp_path, flags, environment, message):
+    done = optimum_cli("--model", tiny_checkpoint, tmp_path / "out", *flags, **environment)
+    assert done.returncode == 2
+    assert last_line(done.stderr).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_model_through_the_real_command(checkpoint, tmp_path):
+    rewrite(checkpoint / "model_index.json", _class_name="FluxPipeline")
+    before = contents(tmp_path)
+    done = optimum_cli("--model", checkpoint, tmp_path / "out")
+    assert done.returncode == 2
+    assert "is a FluxPipeline; only PixArt-Sigma" in last_line(done.stderr)
+    assert contents(tmp_path) == before
