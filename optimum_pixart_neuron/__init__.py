@@ -9,7 +9,7 @@ __all__ = ["NeuronPixArtSigmaPipeline", "register"]
 
 def __getattr__(name: str):
     if name == "register":
-        from .register import register
+        from .registration import register
 
         return register
     if name == "NeuronPixArtSigmaPipeline":

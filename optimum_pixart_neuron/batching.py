@@ -1,6 +1,7 @@
 """Run a compiled program on any number of rows, in chunks of the batch it was compiled for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,35 +32,42 @@ class ProgramInput:
 
 
 class BatchedProgram:
-    """A callable like the compiled program, without its limit on the batch.
+    """A callable like the compiled program, without its limit on the batch, on one or several cores.
 
-    Rows are independent in every program of PixArt-Sigma, so a request is cut into chunks of the compiled batch; the
-    last chunk is filled up with copies of its last row, whose results are dropped.
+    Rows are independent in every program of PixArt-Sigma, so a request is cut into chunks of the compiled batch, which
+    run on the copies of the program at the same time; the last chunk is filled up with copies of its last row, whose
+    results are dropped.
 
     Args:
-        program: the loaded program; returns a tensor, or a dict or tuple of tensors, with the batch first.
+        copies: the loaded program, once for each core that may run it; returns a tensor, or a dict or tuple of
+            tensors, with the batch first.
         inputs: in call order; all have the same batch.
-        rows: rows of one call, where it is not the compiled batch: DataParallel takes one batch for each core.
     """
 
-    def __init__(self, program: Callable[..., Any], inputs: Iterable[ProgramInput], rows: int | None = None) -> None:
-        self.program = program
+    def __init__(self, copies: Sequence[Callable[..., Any]], inputs: Iterable[ProgramInput]) -> None:
+        self.copies = tuple(copies)
         self.inputs = tuple(inputs)
-        self.rows = rows or self.inputs[0].shape[0]
+        self.rows = self.inputs[0].shape[0]
 
     def __call__(self, *tensors: Tensor) -> Any:
         fitted = [spec.fit(tensor) for spec, tensor in zip(self.inputs, tensors, strict=True)]
-        total = fitted[0].shape[0]
-        outputs = [self._run([tensor[start : start + self.rows] for tensor in fitted]) for start in range(0, total, self.rows)]
+        starts = range(0, fitted[0].shape[0], self.rows)
+        chunks = [[tensor[start : start + self.rows] for tensor in fitted] for start in starts]
+        if len(chunks) == 1 or len(self.copies) == 1:
+            return _concatenate([self._run(self.copies[0], chunk) for chunk in chunks])
+        outputs: list[Any] = []
+        with ThreadPoolExecutor(max_workers=len(self.copies)) as pool:
+            for first in range(0, len(chunks), len(self.copies)):  # a core runs one chunk at a time
+                outputs += pool.map(self._run, self.copies, chunks[first : first + len(self.copies)])
         return _concatenate(outputs)
 
-    def _run(self, chunk: list[Tensor]) -> Any:
+    def _run(self, program: Callable[..., Any], chunk: list[Tensor]) -> Any:
         count = chunk[0].shape[0]
         missing = self.rows - count
         if missing == 0:
-            return self.program(*chunk)
+            return program(*chunk)
         filled = [torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) for tensor in chunk]
-        return _map(lambda output: output[:count], self.program(*filled))
+        return _map(lambda output: output[:count], program(*filled))
 
 
 def _map(function: Callable[[Tensor], Tensor], output: Any) -> Any:

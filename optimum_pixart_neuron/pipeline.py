@@ -5,6 +5,7 @@ any number of rows (`batching.py`), and sizes that the checkpoint's resolution b
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from diffusers.image_processor import PixArtImageProcessor
 from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
 from .batching import BatchedProgram, ProgramInput
-from .errors import DeviceError, InvalidExportOption, ProgramInputError
+from .errors import DeviceError, InvalidExportOption, PixArtNeuronError, ProgramInputError
 from .export.components import REGISTERED
 from .export.exporter import export as export_checkpoint
 from .export.options import ExportOptions
 from .export.settings import resolution_bins
+from .loading import load_program, neuron_section
 from .sdk import ensure_sdk
+from .tiling import TiledDecoder
 
 _CONFIG_CLASSES = {model_type: config_class for (model_type, _), config_class in REGISTERED.items()}
 
@@ -36,8 +39,36 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for part in (self.text_encoder, self.transformer, self.vae_decoder, self.vae_encoder):
-            if part is not None:
+            if part is not None and "parallel" in part.config.neuron:
                 part.model = _batched(part.model, part.config.neuron, part.neuron_config)
+        if self._decodes_in_tiles():
+            self.vae_decoder.model = TiledDecoder(self.vae_decoder.model, self._vae_tile(), self.vae_scale_factor)
+
+    def _vae_tile(self) -> tuple[int, int]:
+        neuron = self.vae_decoder.config.neuron
+        return neuron["static_height"], neuron["static_width"]
+
+    def _decodes_in_tiles(self) -> bool:
+        neuron = self.transformer.config.neuron
+        return self._vae_tile() != (neuron["static_height"], neuron["static_width"])
+
+    @staticmethod
+    def load_model(data_parallel_mode: str, tensor_parallel_size: int, **kwargs: Any) -> dict[str, Any]:
+        """Load the programs; those of one core are copied to every core that the pipeline has.
+
+        Folders without our `parallel` section are loaded as the host does.
+        """
+        programs = {
+            name.removesuffix("_path"): path
+            for name, path in kwargs.items()
+            if isinstance(path, Path) and path.is_file()
+        }
+        if "parallel" not in neuron_section(programs["transformer"]):
+            return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
+        # On one core the guidance pair and the images go to two, as with the host's DataParallel.
+        cores = max(tensor_parallel_size, 2)
+        order = sorted(programs, key=lambda name: name != "transformer")  # the largest copy of the host's memory first
+        return {name: load_program(programs[name], cores) for name in order}
 
     @classmethod
     def from_pretrained(cls, model_id: str | Path, export: bool = False, **kwargs: Any):
@@ -71,6 +102,14 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         pipeline = super().from_pretrained(folder)
         pipeline._artifacts_holder = holder  # removes a temporary folder together with the pipeline
         return pipeline
+
+    def replace_weights(self, weights: Any = None) -> None:
+        """Not offered: the host's method skips most weights of PixArt and does not say so.
+
+        Raises:
+            PixArtNeuronError: always; says what to do instead.
+        """
+        raise PixArtNeuronError("weights of a compiled PixArt-Sigma cannot be replaced; export the changed checkpoint")
 
     @property
     def compiled_size(self) -> tuple[int, int]:
@@ -135,16 +174,11 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             )
 
 
-def _batched(program: Any, neuron: dict, neuron_config: Any) -> Any:
-    """Lift the batch limit of a program that this package compiled; others are left as they are."""
-    parallel = neuron.get("parallel")
-    if parallel is None:
-        return program
+def _batched(copies: Sequence[Any], neuron: dict, neuron_config: Any) -> BatchedProgram:
+    """Lift the batch limit of a program."""
+    batch = neuron["static_batch_size"] * (2 if neuron["parallel"]["guided"] else 1)
     config_class = _CONFIG_CLASSES[neuron_config.MODEL_TYPE]
-    batch = neuron["static_batch_size"] * (2 if parallel["guided"] else 1)
-    inputs = [_program_input(spec, neuron, batch) for spec in config_class.PROGRAM_INPUTS]
-    cores = len(getattr(program, "device_ids", [0]))  # torch_neuronx.DataParallel
-    return BatchedProgram(program, inputs, rows=batch * cores)
+    return BatchedProgram(copies, [_program_input(spec, neuron, batch) for spec in config_class.PROGRAM_INPUTS])
 
 
 def _program_input(spec: Any, neuron: dict, batch: int) -> ProgramInput:

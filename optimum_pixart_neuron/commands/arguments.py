@@ -15,8 +15,6 @@ DESCRIPTION = (
     "Compile a PixArt-Sigma pipeline for AWS Neuron, each component sharded over the cores. Without the Neuron SDK "
     "the same command compiles for the CPU emulator. Other models go to optimum-neuron's own exporter."
 )
-AVAILABLE_PARALLEL_MODES = ("context", "tensor")
-"""The members of `flags.PARALLEL_MODES` that can be exported."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -88,7 +86,6 @@ def check(args: Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InvalidExportOption(f"--{name} {value}: must be at least 1.")
-    _check_parallel_mode(args.parallel_mode)
 
 
 def check_choices(options: object) -> None:
@@ -106,14 +103,6 @@ def check_choices(options: object) -> None:
             raise InvalidExportOption(f"{flag.names[0]} {value}: choose {' or '.join(choices)}.")
     if options.optlevel not in (None, 1, 2, 3):
         raise InvalidExportOption(f"-O {options.optlevel}: choose 1, 2 or 3.")
-    _check_parallel_mode(options.parallel_mode)
-
-
-def _check_parallel_mode(mode: str | None) -> None:
-    if mode not in (None, *AVAILABLE_PARALLEL_MODES):
-        raise InvalidExportOption(
-            f"--parallel_mode {mode} is not available yet; use {' or '.join(AVAILABLE_PARALLEL_MODES)}."
-        )
 
 
 def _exit_with_one_line(message: str) -> None:

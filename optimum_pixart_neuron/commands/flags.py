@@ -118,6 +118,11 @@ SHAPES = (
     _flag("--num_images_per_prompt", type=int, default=1, help="Images per prompt (default: %(default)s)."),
     _flag("--height", type=int, help="Image height in pixels; default: the size the checkpoint was trained for."),
     _flag("--width", type=int, help="Image width in pixels; default: the size the checkpoint was trained for."),
+    _flag(
+        "--vae_tile_size",
+        type=int,
+        help="Side in pixels of the tiles the VAE decoder takes, spread over the cores; default: above 1024 pixels.",
+    ),
     _flag("--sequence_length", type=int, default=300, help="Tokens per prompt (default: %(default)s)."),
 )
 

@@ -5,6 +5,7 @@ It computes nothing itself, so that it has one thread when it forks.
 
 import os
 import select
+import shutil
 import signal
 from multiprocessing.connection import Connection
 from typing import Any
@@ -53,6 +54,7 @@ def main(start: dict[str, Any]) -> None:
         os.kill(child, signal.SIGKILL)
     for child in list(ranks):
         os.waitpid(child, 0)
+    shutil.rmtree(os.path.dirname(start["store"]), ignore_errors=True)  # an owner killed while starting left it
     os._exit(0)
 
 

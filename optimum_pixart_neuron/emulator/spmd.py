@@ -16,6 +16,11 @@ from .scripting import define_module, packer_of
 class NxDModel(nn.Module):
     """Scripted. `programs` holds the serialised programs, `offsets` the first one of each key."""
 
+    programs: list[Tensor]
+    offsets: dict[str, int]
+    input_shape_map: dict[str, tuple[str, int]]
+    weights: list[dict[str, Tensor]]
+
     def __init__(
         self,
         programs: list[Tensor],
@@ -26,14 +31,14 @@ class NxDModel(nn.Module):
         start_rank_id: int,
     ):
         super().__init__()
-        self.programs: list[Tensor] = programs
-        self.offsets: dict[str, int] = offsets
-        self.input_shape_map: dict[str, tuple[str, int]] = input_shape_map
+        self.programs = programs
+        self.offsets = offsets
+        self.input_shape_map = input_shape_map
         self.packer = packer
         self.world_size: int = world_size
         self.start_rank_id: int = start_rank_id
         # TorchScript cannot type an empty list; the key is the one NxD uses for "nothing yet"
-        self.weights: list[dict[str, Tensor]] = [{"__neuronprivatetensor__": torch.tensor(0)}]
+        self.weights = [{"__neuronprivatetensor__": torch.tensor(0)}]
         self.handle = torch.empty(0, dtype=torch.int64)
 
     @torch.jit.export

@@ -78,7 +78,7 @@ def write_component_config(
         },
         int_dtype=component.int_dtype,
         float_dtype=component.float_dtype,
-        dynamic_batch_size=False,
+        dynamic_batch_size=component.dynamic_batch,
         compiler_type="neuronx-cc",
         compiler_version=get_neuronxcc_version(),
         inline_weights_to_neff=inline,
@@ -88,7 +88,7 @@ def write_component_config(
         task=component.task,
     )
     parallel = {
-        "mode": component.split.mode if component.split else None,
+        "mode": component.split.mode if component.split else settings.parallel_mode and "data",
         "ranks": component.ranks,
         "guided": component.guided,
         **(component.split.describe() if component.split else {}),

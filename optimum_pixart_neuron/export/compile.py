@@ -22,8 +22,8 @@ class CompileJob:
         component: what to compile.
         compiler: flags that do not depend on it.
         folder: its folder in the export; made here.
-        compiler_workdir: where the compiler's intermediate files stay, in a folder of the component's name; None for
-            a private folder that is removed.
+        compiler_workdir: where the compiler's intermediate files stay, in a folder of their own for each component;
+            None for a private folder that is removed.
         inline_weights: whether a one-core program holds its weights.
         on_device: whether this machine has a NeuronCore.
     """
@@ -50,8 +50,10 @@ def compile_component(job: CompileJob) -> bool:
         if component.NEEDS_MODEL_BUILDER or component.ranks > 1:
             _build_spmd(job, workdir)
             return False
-        _trace_single_core(job, workdir)
-        return job.inline_weights
+        # The SDK cuts batches only for programs that hold their weights (optimum-neuron 0.4.5 `export_neuronx`).
+        inline = job.inline_weights or component.dynamic_batch
+        _trace_single_core(job, workdir, inline)
+        return inline
 
 
 def _build_spmd(job: CompileJob, workdir: Path) -> None:
@@ -82,7 +84,7 @@ def _build_spmd(job: CompileJob, workdir: Path) -> None:
     write_shards(component.weights(), component.read_weight, job.folder / WEIGHTS_FOLDER, ranks, title=title)
 
 
-def _trace_single_core(job: CompileJob, workdir: Path) -> None:
+def _trace_single_core(job: CompileJob, workdir: Path, inline: bool) -> None:
     import torch_neuronx
 
     component = job.component
@@ -92,9 +94,11 @@ def _trace_single_core(job: CompileJob, workdir: Path) -> None:
         input_output_aliases={},
         compiler_workdir=str(workdir),
         compiler_args=job.compiler.arguments(component.COMPONENT, 1),
-        inline_weights_to_neff=job.inline_weights,
+        inline_weights_to_neff=inline,
         cpu_backend=not job.on_device,
     )
+    if component.dynamic_batch:
+        program = torch_neuronx.dynamic_batch(program)
     torch_neuronx.async_load(program)
     if component.COMPONENT == "transformer":
         torch_neuronx.lazy_load(program)  # DataParallel replicates it; loading it alone first would be work twice
@@ -103,9 +107,12 @@ def _trace_single_core(job: CompileJob, workdir: Path) -> None:
 
 @contextmanager
 def _workdir(job: CompileJob) -> Iterator[Path]:
-    """A folder of this component alone: ModelBuilder deletes the one it is given (NxD 0.15)."""
+    """A folder of this component alone: ModelBuilder deletes the one it is given (NxD 0.15).
+
+    Its name is one that nobody else uses: a component's own name could be a folder of the user's checkpoint.
+    """
     if job.compiler_workdir is not None:
-        folder = job.compiler_workdir / job.component.COMPONENT
+        folder = job.compiler_workdir / f"neuronx-cc-{job.component.COMPONENT}"
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
         return

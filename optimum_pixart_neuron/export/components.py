@@ -59,6 +59,7 @@ class PixArtComponentConfig:
         weights_dtype: dtype of weights and matmuls.
         split: how it runs on several ranks; None for a program of one core.
         guided: whether the program takes the guidance pair, twice the batch of images.
+        dynamic_batch: whether the program cuts larger batches itself, for the stock class.
     """
 
     COMPONENT: ClassVar[str]
@@ -71,6 +72,7 @@ class PixArtComponentConfig:
     weights_dtype: torch.dtype = torch.float32
     split: Split | None = None
     guided: bool = False
+    dynamic_batch: bool = False
 
     @property
     def ranks(self) -> int:

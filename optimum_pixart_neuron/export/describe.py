@@ -32,7 +32,13 @@ def describe_components(checkpoint: PixArtCheckpoint, settings: ExportSettings) 
             "vae_scale_factor": settings.vae_scale_factor,
             "encoder_hidden_size": transformer["caption_channels"],
         },
-        PixArtVaeDecoderNeuronConfig: {**latents, "num_channels": vae["latent_channels"]},
+        # One image or tile at a time: more of them run on other cores.
+        PixArtVaeDecoderNeuronConfig: {
+            "batch_size": 1,
+            "num_channels": vae["latent_channels"],
+            "height": settings.vae_tile[0] // settings.vae_scale_factor,
+            "width": settings.vae_tile[1] // settings.vae_scale_factor,
+        },
     }
     if settings.with_vae_encoder:
         shapes[PixArtVaeEncoderNeuronConfig] = {
@@ -60,6 +66,7 @@ def _describe(
     component.source_config = source
     component.source_weights = checkpoint.weights(config_class.SOURCE)
     component.weights_dtype = settings.weights_dtype
+    component.dynamic_batch = config_class is PixArtVaeDecoderNeuronConfig and settings.images > 1
     component.split = settings.split_of(config_class.COMPONENT)
     component.guided = config_class is PixArtTransformerNeuronConfig and settings.guided
     return component

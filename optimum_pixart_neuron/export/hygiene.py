@@ -84,7 +84,7 @@ def _broken_rules(node: Node, low: bool) -> list[str]:
         rules.append("low-precision-norm")
     if name in _INDEX_ARITHMETIC and _is_index(outputs[0]):
         rules.append("index-arithmetic")
-    if _NEAREST in name or (name in _INDEX_READS and any(_is_computed_index(node) for node in node.all_input_nodes)):
+    if _NEAREST in name or (name in _INDEX_READS and any(_is_computed_index(index) for index in _indices(node))):
         rules.append("index-gather")
     return rules
 
@@ -98,6 +98,12 @@ def _check_constant(node: Node, constant: torch.Tensor) -> list[Finding]:
 
 def _is_index(tensor: torch.Tensor) -> bool:
     return tensor.dtype in (torch.int64, torch.int32) and tensor.numel() > 1
+
+
+def _indices(node: Node) -> list[Node]:
+    """What a gather reads with: every argument after the tensor it reads from."""
+    arguments = [part for argument in node.args[1:] for part in (argument if isinstance(argument, (list, tuple)) else [argument])]
+    return [argument for argument in arguments if isinstance(argument, Node)]
 
 
 def _is_computed_index(node: Node) -> bool:

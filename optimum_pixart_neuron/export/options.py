@@ -32,6 +32,7 @@ class ExportOptions:
         height: Pixels.
         width: Pixels.
         sequence_length: Tokens per prompt.
+        vae_tile_size: Side in pixels of the tiles that the VAE decoder takes; None: whole images up to 1024 pixels.
         auto_cast: "matmul" or "all"; None: nothing is cast.
         auto_cast_type: "bf16", "fp16" or "tf32".
         optlevel: 1, 2 or 3; None: the level of each component.
@@ -63,6 +64,7 @@ class ExportOptions:
     height: int | None = None
     width: int | None = None
     sequence_length: int = 300
+    vae_tile_size: int | None = None
     auto_cast: str | None = None
     auto_cast_type: str = "bf16"
     optlevel: int | None = None

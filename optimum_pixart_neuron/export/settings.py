@@ -18,6 +18,11 @@ from .options import ExportOptions
 # Ranks unless asked otherwise: the AWS sample's latency variants (trn2: one chip of 4 logical cores, else 8 cores).
 DEFAULT_RANKS = {"trn2": 4, "trn1": 8, "trn1n": 8, "inf2": 8}
 
+# Pixels. Above, the VAE decoder runs on tiles: its activations grow with the area.
+MAX_UNTILED_SIDE = 1024
+# Latent cells. A smaller tile would be all seam: a quarter of it is blended with each neighbour.
+MIN_TILE_CELLS = 8
+
 # `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
 RESOLUTION_BINS = {
     32: "ASPECT_RATIO_256_BIN",
@@ -44,6 +49,7 @@ class ExportSettings:
         width: pixels.
         sequence_length: tokens a prompt.
         vae_scale_factor: pixels a latent cell.
+        vae_tile: height and width in pixels of what the VAE decoder takes at once; the image, or a tile of it.
         compiler: compiler flags that do not depend on the component.
         with_vae_encoder: whether the VAE encoder is compiled too.
         notes: what the user should know of these choices, a line each.
@@ -61,6 +67,7 @@ class ExportSettings:
     width: int
     sequence_length: int
     vae_scale_factor: int
+    vae_tile: tuple[int, int]
     compiler: CompilerSettings
     with_vae_encoder: bool
     notes: tuple[str, ...] = ()
@@ -95,6 +102,10 @@ class ExportSettings:
             return ContextSplit(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
         return None
 
+    def _tiles(self) -> str:
+        tall, wide = self.vae_tile
+        return "" if self.vae_tile == (self.height, self.width) else f", decoded in tiles of {wide} x {tall} px"
+
     def table(self) -> list[tuple[str, str]]:
         """What was chosen, for the user, as (name, value)."""
         mode = f"{self.parallel_mode} parallel" if self.parallel_mode else "unsharded"
@@ -104,7 +115,7 @@ class ExportSettings:
         return [
             ("instance", f"{self.instance.name} (--target {self.compiler.target}, LNC {self.compiler.lnc})"),
             ("cores", f"{self.ranks} ({mode})"),
-            ("image", f"{self.width} x {self.height} px"),
+            ("image", f"{self.width} x {self.height} px{self._tiles()}"),
             ("batch", f"{self.batch_size} prompt(s) x {self.num_images_per_prompt} image(s)"),
             ("text", f"{self.sequence_length} tokens"),
             ("dtype", str(self.weights_dtype).removeprefix("torch.")),
@@ -144,6 +155,7 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
         width=width,
         sequence_length=options.sequence_length,
         vae_scale_factor=scale,
+        vae_tile=_vae_tile(options, height, width, scale),
         compiler=CompilerSettings(
             target=instance.compile_target,
             lnc=instance.default_lnc,
@@ -225,6 +237,15 @@ def _exchange(options: ExportOptions, transformer: dict, tokens: int, sequence_r
             f"--exchange {options.exchange}: {sequence_ranks} sequence ranks do not divide the {heads} attention heads"
         )
     return options.exchange
+
+
+def _vae_tile(options: ExportOptions, height: int, width: int, scale: int) -> tuple[int, int]:
+    tile = options.vae_tile_size
+    if tile is None:
+        tile = MAX_UNTILED_SIDE
+    elif tile < MIN_TILE_CELLS * scale or tile % scale:
+        raise InvalidExportOption(f"--vae_tile_size {tile} is not a multiple of {scale} from {MIN_TILE_CELLS * scale} on")
+    return min(tile, height), min(tile, width)
 
 
 def _check_size(height: int, width: int, transformer: dict, scale: int) -> tuple[str, ...]:

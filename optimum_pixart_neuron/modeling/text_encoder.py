@@ -57,13 +57,16 @@ class PixArtTextEncoder(T5EncoderModel):
 def relative_position_bias(bucket_weight: Tensor, config: T5Config, sequence_length: int) -> Tensor:
     """The position bias (heads, S, S) of an encoder with relative-bias table `bucket_weight` (buckets, heads).
 
-    Uses upstream's own bucketing, so it is the same gather, done once on the host.
+    Uses upstream's own bucketing and the same gather, done once on the host. No module is built: NxD's
+    `ModelBuilder.shard_checkpoint` loads checkpoints under meta initialisation, which would take the table's values.
     """
     from transformers.models.t5.modeling_t5 import T5Attention
 
-    # The table is the module's only weight that compute_bias reads; the rest stays without memory.
-    with torch.device("meta"):
-        attention = T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
-    attention.relative_attention_bias.weight = nn.Parameter(bucket_weight, requires_grad=False)
-    with torch.no_grad():
-        return attention.compute_bias(sequence_length, sequence_length, device=bucket_weight.device)[0].contiguous()
+    positions = torch.arange(sequence_length, device=bucket_weight.device)
+    buckets = T5Attention._relative_position_bucket(
+        positions[None, :] - positions[:, None],
+        bidirectional=True,
+        num_buckets=config.relative_attention_num_buckets,
+        max_distance=config.relative_attention_max_distance,
+    )
+    return bucket_weight[buckets].permute(2, 0, 1).contiguous()

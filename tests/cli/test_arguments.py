@@ -13,7 +13,10 @@ from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 
 REQUIRED = ["--model", "some/model", "out"]
-OUR_OWN = {"--parallel_mode", "--with_vae_encoder", "--revision", "--variant", "--token", "--local_files_only"}
+OUR_OWN = {
+    *("--parallel_mode", "--exchange", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
+    *("--revision", "--variant", "--token", "--local_files_only"),
+}
 # What a PixArt user may leave out although the host has another default, or none.
 OTHER_DEFAULTS = {
     "torch_dtype": ("float32", "bfloat16"),
@@ -121,16 +124,9 @@ def test_values_that_cannot_be_are_refused(argv, message):
     assert refusal.value.exit_status == 2
 
 
-def test_parallel_modes_to_come_are_refused_and_the_others_parsed():
-    from optimum_pixart_neuron.commands.arguments import AVAILABLE_PARALLEL_MODES
-
+def test_parallel_modes():
     for mode in flags.PARALLEL_MODES:
-        argv = [*REQUIRED, "--parallel_mode", mode]
-        if mode in AVAILABLE_PARALLEL_MODES:
-            assert parse(argv).parallel_mode == mode
-        else:
-            with pytest.raises(InvalidExportOption, match=f"^--parallel_mode {mode} is not available yet; use "):
-                parse(argv)
+        assert parse([*REQUIRED, "--parallel_mode", mode]).parallel_mode == mode
 
 
 @pytest.mark.parametrize(

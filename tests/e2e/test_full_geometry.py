@@ -54,9 +54,12 @@ json.dump(numbers, open(report, "w"))
 """
 
 
+CONDITIONS = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}, "return_dict": False}
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return build_tiny_checkpoint(
+    folder = build_tiny_checkpoint(
         tmp_path_factory.mktemp("xl2") / "pixart-sigma-xl2-512",
         dtype=torch.bfloat16,
         heads=16,
@@ -68,50 +71,68 @@ def checkpoint(tmp_path_factory):
         text_layers=1,
         sample_size=64,
     )
+    # 28 blocks of the tiny model's strength amplify any rounding until nothing can be compared; in trained ones each
+    # adds little to what it is given.
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    for name in weights:
+        if name.endswith(("to_out.0.weight", "ff.net.2.weight")):
+            weights[name] *= (3 * 28) ** -0.5
+    save_file(weights, file, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inputs() -> dict[str, torch.Tensor]:
+    """The guidance pair of one image, with padding."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "hidden_states": torch.randn(2, 4, 64, 64, generator=generator),
+        "encoder_hidden_states": torch.randn(2, 300, 4096, generator=generator),
+        "timestep": torch.tensor([999.0, 999.0]),
+        "encoder_attention_mask": (torch.arange(300) < torch.tensor([[12], [40]])).long(),
+    }
+
+
+@pytest.fixture(scope="module")
+def predictions(checkpoint, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """diffusers' own, in float32 and in bfloat16."""
+    theirs = PixArtTransformer2DModel.from_pretrained(checkpoint, subfolder="transformer").float()
+    low = {name: tensor.bfloat16() if tensor.ndim > 2 else tensor for name, tensor in inputs.items()}
+    with torch.no_grad():
+        return theirs(**inputs, **CONDITIONS)[0], theirs.bfloat16()(**low, **CONDITIONS)[0].float()
 
 
 def measured(command, name: str) -> dict[str, float]:
     """Run a command to its end; its wall-clock time and the peak memory of its largest process."""
     begin = time.monotonic()
-    process = subprocess.Popen(command)
+    process = subprocess.Popen([str(word) for word in command])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     return {f"{name} s": time.monotonic() - begin, f"{name} peak GiB": usage.ru_maxrss / 2**20}
 
 
-@torch.no_grad()
-def test_xl_2_over_two_ranks(checkpoint, tmp_path):
+@pytest.mark.parametrize("mode", ["tensor", "context"])
+def test_xl_2_over_two_ranks(checkpoint, inputs, predictions, tmp_path, mode):
     folder, script = tmp_path / "exported", tmp_path / "script.py"
-    arguments = ["--model", str(checkpoint), str(folder), "--tensor_parallel_size", "2"]
-    numbers = measured([sys.executable, "-m", "optimum_pixart_neuron.export", *arguments], "export")
+    export = ["optimum_pixart_neuron.export", "--model", checkpoint, folder, "--tensor_parallel_size", 2]
+    numbers = measured([sys.executable, "-m", *export, "--parallel_mode", mode], "export")
 
-    generator = torch.Generator().manual_seed(0)
-    inputs = {
-        "hidden_states": torch.randn(2, 4, 64, 64, generator=generator),
-        "encoder_hidden_states": torch.randn(2, 300, 4096, generator=generator),
-        "timestep": torch.tensor([999.0, 999.0]),
-        "encoder_attention_mask": (torch.arange(300) < torch.tensor([[12], [40]])).long(),
-    }
-    save_file(inputs, tmp_path / "inputs.safetensors")
     script.write_text(SCRIPT)
     files = [tmp_path / name for name in ("inputs.safetensors", "outputs.safetensors", "report.json")]
-    emulator = [sys.executable, "-m", "optimum_pixart_neuron.emulator", script, folder, *files]
-    subprocess.run([str(word) for word in emulator], check=True)
+    save_file(inputs, files[0])
+    measured([sys.executable, "-m", "optimum_pixart_neuron.emulator", script, folder, *files], "script")
     numbers |= json.loads(files[2].read_text())
 
-    sample = load_file(files[1])["sample"]
-    conditions = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}, "return_dict": False}
-    theirs = PixArtTransformer2DModel.from_pretrained(checkpoint, subfolder="transformer")
-    (expected,) = theirs.float()(**inputs, **conditions)
-    low = {name: tensor.bfloat16() if tensor.ndim > 2 else tensor for name, tensor in inputs.items()}
-    (upstream,) = theirs.bfloat16()(**low, **conditions)
+    sample, (expected, upstream) = load_file(files[1])["sample"], predictions
     error, their_error = relative_rms(sample, expected), relative_rms(upstream, expected)
     numbers |= {"relative RMS error": error, "of diffusers in bfloat16": their_error}
     numbers["relative maximum error"] = relative_error(sample, expected)
+    print(f"\n{mode}")
     for name, value in numbers.items():
         print(f"{name:<26} {value if isinstance(value, list) else format(value, '.4g')}")
-    # The rounding of 28 blocks in bfloat16; diffusers rounds at least as often (3 dB, as for the pictures).
+    # The rounding of 28 blocks in bfloat16; at most 3 dB more than diffusers', as for the pictures.
     assert error <= their_error * 2**0.5
 
 

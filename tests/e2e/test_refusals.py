@@ -146,7 +146,10 @@ def without_tokenizer_model(folder: Path) -> None:
         (lambda folder: shutil.rmtree(folder / "vae"), "has no vae; a PixArt-Sigma export needs it"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "has no tokenizer"),
         (lambda folder: rewrite(folder / "model_index.json", scheduler=None), "has no scheduler"),
-        (lambda folder: (folder / "model_index.json").unlink(), "is not a diffusers checkpoint: it has no model_index"),
+        (
+            lambda folder: (folder / "model_index.json").unlink(),
+            "is not a diffusers checkpoint: it has no model_index",
+        ),
         (lambda folder: rewrite(folder / "model_index.json", _class_name="FluxPipeline"), "is a FluxPipeline, not a"),
         (lambda folder: (folder / "vae" / "config.json").unlink(), "vae/config.json is missing"),
         (lambda folder: (folder / "vae" / "config.json").write_text("{"), "vae/config.json cannot be read"),
@@ -179,7 +182,9 @@ def test_each_size_that_the_ranks_do_not_divide(refused, checkpoint):
     assert line == "--tensor_parallel_size 4 does not divide the 6 attention heads of the transformer"
     rewrite(checkpoint / "text_encoder" / "config.json", d_ff=130)
     line = refused(checkpoint, "--tensor_parallel_size", 4)
-    assert line.startswith("--tensor_parallel_size 4 does not divide the 130 feed-forward channels of the text_encoder")
+    assert line.startswith(
+        "--tensor_parallel_size 4 does not divide the 130 feed-forward channels of the text_encoder"
+    )
 
 
 def test_models_that_are_no_folder_of_a_checkpoint(refused, tmp_path):

@@ -1,0 +1,81 @@
+"""Decode an image in overlapping tiles of one compiled size, and blend them.
+
+The overlap and the linear blend are diffusers' (0.35 `AutoencoderKL.tiled_decode`: a quarter of the tile); the tiles
+are all of one size, because the program is compiled for one, so they are placed evenly instead of leaving a rest.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+OVERLAP = 0.25  # of a tile, at least
+
+
+class TiledDecoder:
+    """A callable like the compiled decoder for latents of any size from the tile's on.
+
+    Args:
+        decode: takes any number of tiles (n, channels, tile height, tile width) and returns `{"sample": images}`.
+        tile: height and width of a tile in latent cells.
+        scale: pixels a latent cell.
+    """
+
+    def __init__(self, decode: Callable[[Tensor], dict[str, Tensor]], tile: tuple[int, int], scale: int) -> None:
+        self.decode = decode
+        self.tile = tile
+        self.scale = scale
+
+    def __call__(self, latents: Tensor) -> dict[str, Tensor]:
+        """Decode (B, channels, h, w) latents to `sample` (B, 3, h * scale, w * scale)."""
+        height, width = latents.shape[-2:]
+        if (height, width) == self.tile:
+            return self.decode(latents)
+        tall, wide = self.tile
+        corners = [(top, left) for top in _starts(height, tall) for left in _starts(width, wide)]
+        tiles = [latents[:, :, top : top + tall, left : left + wide] for top, left in corners]
+        decoded = self.decode(torch.cat(tiles))["sample"].chunk(len(corners))
+        return {"sample": self._blend(decoded, corners, height, width)}
+
+    def _blend(self, tiles: tuple[Tensor, ...], corners: list[tuple[int, int]], height: int, width: int) -> Tensor:
+        scale, (tall, wide) = self.scale, self.tile
+        columns = _windows(_starts(width, wide), wide, scale)
+        rows = _windows(_starts(height, tall), tall, scale)
+        batch, channels = tiles[0].shape[:2]
+        image = tiles[0].new_zeros(batch, channels, height * scale, width * scale)
+        for tile, (top, left) in zip(tiles, corners):
+            window = rows[top][:, None] * columns[left][None, :]
+            down, right = top * scale, left * scale
+            image[:, :, down : down + tall * scale, right : right + wide * scale] += tile * window
+        return image
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    """Where tiles begin so that they cover `length` evenly and neighbours share at least a quarter of a tile."""
+    if length <= tile:
+        return [0]
+    count = math.ceil((length - tile) / (tile * (1 - OVERLAP))) + 1
+    return [round(index * (length - tile) / (count - 1)) for index in range(count)]
+
+
+def _windows(starts: list[int], tile: int, scale: int) -> dict[int, Tensor]:
+    """The weight of each pixel along one side of each tile; the weights of all tiles add up to one everywhere.
+
+    Linear from 0 to 1 over what a tile shares with its neighbour, 1 elsewhere.
+    """
+    windows = {}
+    for index, start in enumerate(starts):
+        window = torch.ones(tile * scale)
+        if index > 0:
+            shared = (starts[index - 1] + tile - start) * scale
+            window[:shared] = _ramp(shared)
+        if index + 1 < len(starts):
+            shared = (start + tile - starts[index + 1]) * scale
+            window[-shared:] *= 1 - _ramp(shared)
+        windows[start] = window
+    return windows
+
+
+def _ramp(length: int) -> Tensor:
+    return (torch.arange(length, dtype=torch.float32) + 0.5) / length

@@ -1,0 +1,192 @@
+"""Rank processes seen from a pipeline: a dead one is an error at once, and none outlives what it was started for."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ..parity import psnr
+from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+# What a user of optimum-neuron writes: no guard around the main program, nothing of ours.
+SCRIPT = """
+import sys
+import numpy as np
+import torch
+from optimum.neuron import NeuronPixArtSigmaPipeline
+
+folder, output, steps = sys.argv[1:]
+pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+print("loaded", flush=True)
+latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+callback = lambda step, timestep, latents: print("step", step, flush=True)
+arguments = dict(negative_prompt="blurry", num_inference_steps=int(steps), output_type="np", callback=callback)
+np.save(output, pipe("a red cat on a mat", latents=latents, **arguments).images)
+"""
+
+
+@pytest.fixture
+def folder(exported):
+    return exported(tensor_parallel_size=2, torch_dtype="float32")
+
+
+def status_fields(process_id: int) -> list[str]:
+    """/proc/<id>/stat from the state on; empty when the process is gone."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def running(process_ids) -> list[int]:
+    return [each for each in process_ids if status_fields(each)[:1] not in ([], ["Z"])]
+
+
+def descendants(process_id: int) -> list[int]:
+    """All processes below one, by asking each process for its parent."""
+    parents = {int(path.name): status_fields(int(path.name))[1:2] for path in Path("/proc").glob("[0-9]*")}
+    found, level = [], [str(process_id)]
+    while level:
+        below = [each for each, parent in parents.items() if parent and parent[0] in level]
+        found, level = found + below, [str(each) for each in below]
+    return found
+
+
+def assert_all_end(process_ids, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while running(process_ids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert running(process_ids) == []
+
+
+@pytest.fixture
+def start():
+    """Start a command in a session of its own; what is left of it is killed after the test."""
+    started = []
+
+    def start_command(*command, **environment) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_command
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process: subprocess.Popen, start_of_line: str) -> None:
+    for line in process.stdout:
+        if line.startswith(start_of_line):
+            return
+    pytest.fail(f"ended without {start_of_line!r}: {process.stderr.read()}")
+
+
+@pytest.mark.parametrize("load", [load_stock, load_ours])
+def test_a_rank_killed_during_a_picture(folder, load):
+    before = set(descendants(os.getpid()))
+    pipe = load(folder)
+    processes = set(descendants(os.getpid())) - before
+    parents = {int(status_fields(each)[1]) for each in processes}
+    ranks = processes - parents
+    assert len(ranks) == 4, "two of the transformer, two of the text encoder"
+    killed_at = []
+
+    def kill(step, timestep, latents):
+        if step == 1:
+            os.kill(min(ranks), signal.SIGKILL)  # one of the transformer's: the host loads it first
+            killed_at.append(time.monotonic())
+
+    arguments = {**pipeline_arguments(1), "num_inference_steps": 50, "callback": kill}
+    with pytest.raises(RuntimeError, match="rank [01]"):
+        pipe(PROMPTS[0], **arguments)
+    assert time.monotonic() - killed_at[0] < 10
+    del pipe
+    sys.last_value = sys.last_traceback = None
+    gc.collect()
+    assert_all_end(processes)
+
+
+def test_two_pipelines_in_one_process(folder, reference):
+    expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
+    first, second = load_stock(folder), load_ours(folder)
+
+    def picture_by_second(step, timestep, latents):
+        inner.append(second(PROMPTS[0], **pipeline_arguments(1)).images[0])
+
+    inner = []
+    outer = first(PROMPTS[0], callback=picture_by_second, callback_steps=2, **pipeline_arguments(1)).images[0]
+    del first
+    gc.collect()
+    inner.append(second(PROMPTS[0], **pipeline_arguments(1)).images[0])
+    assert all(psnr(image, expected) >= 55 for image in [outer, *inner])
+
+
+def test_an_unmodified_script(start, folder, tmp_path, reference):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = start(
+        sys.executable,
+        "-m",
+        "optimum_pixart_neuron.emulator",
+        tmp_path / "script.py",
+        folder,
+        tmp_path / "image.npy",
+        3,
+    )
+    read_until(process, "loaded")
+    processes = descendants(process.pid)
+    assert len(processes) >= 4
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
+    assert psnr(np.load(tmp_path / "image.npy")[0], expected) >= 55
+    assert_all_end(processes)
+
+
+def test_interrupting_a_script_leaves_no_rank(start, folder, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = start(
+        sys.executable, "-m", "optimum_pixart_neuron.emulator", tmp_path / "script.py", folder, tmp_path / "none", 1000
+    )
+    read_until(process, "step 1")
+    processes = descendants(process.pid)
+    assert len(processes) >= 4
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does it
+    assert process.wait(10) != 0
+    assert "KeyboardInterrupt" in process.stderr.read()
+    assert_all_end(processes)
+
+
+def test_interrupting_an_export_leaves_nothing(start, tiny_checkpoint, tmp_path):
+    for name in ("exports", "temporary"):
+        (tmp_path / name).mkdir()
+    process = start(
+        Path(sys.executable).with_name("optimum-cli"),
+        *("export", "neuron", "--model", tiny_checkpoint, tmp_path / "exports" / "out", "--tensor_parallel_size", 2),
+        TMPDIR=str(tmp_path / "temporary"),
+    )
+    read_until(process, "[2/3] transformer")
+    assert len(list((tmp_path / "exports").iterdir())) == 1, "the unfinished sibling"
+    processes = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) == 130
+    errors = process.stderr.read()
+    assert "optimum-cli export neuron: interrupted." in errors and "Traceback" not in errors
+    assert list((tmp_path / "exports").iterdir()) == []
+    assert [path for path in (tmp_path / "temporary").iterdir() if "neuron" in path.name] == []
+    assert_all_end(processes)

@@ -1,0 +1,164 @@
+"""The package from Python: compile and load in one call, and what importing and registering it changes."""
+
+import gc
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from optimum_pixart_neuron import register, registration
+from optimum_pixart_neuron.errors import DeviceError, InvalidExportOption
+from optimum_pixart_neuron.sdk import NeuronSdk
+
+from ..parity import psnr
+from .conftest import PROMPTS, load_stock, pipeline_arguments
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+
+@pytest.fixture(scope="module")
+def pipeline_class(sdk):
+    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
+
+    return NeuronPixArtSigmaPipeline
+
+
+def test_compiles_and_returns_a_loaded_pipeline(pipeline_class, tiny_checkpoint, reference):
+    pipe = pipeline_class.from_pretrained(
+        tiny_checkpoint, export=True, tensor_parallel_size=2, torch_dtype=torch.float32
+    )
+    folder = Path(pipe._artifacts_holder.name)
+    assert (folder / "pipeline" / "model_index.json").exists()
+    image = pipe(PROMPTS[0], **pipeline_arguments(1)).images[0]
+    assert psnr(image, reference(PROMPTS[0], **pipeline_arguments(1)).images[0]) >= 55
+    del pipe
+    gc.collect()
+    assert not folder.exists(), "a folder that nobody asked for lives as long as its pipeline"
+
+
+def test_without_a_device_the_artifacts_stay_and_are_named(
+    pipeline_class, tiny_checkpoint, tmp_path, monkeypatch, reference
+):
+    """The SDK is installed but the machine has no NeuronCore: compiling works there, loading does not."""
+    without_device = NeuronSdk(emulated=False, instance=None)
+    with monkeypatch.context() as patch:
+        for module in ("optimum_pixart_neuron.pipeline", "optimum_pixart_neuron.export.exporter"):
+            patch.setattr(f"{module}.ensure_sdk", lambda: without_device)
+        with pytest.raises(
+            InvalidExportOption, match="no Neuron device to compile for; name one with --instance_type"
+        ):
+            pipeline_class.from_pretrained(tiny_checkpoint, export=True)
+        options = {"instance_type": "trn1", "tensor_parallel_size": 2, "output": tmp_path / "compiled"}
+        with pytest.raises(
+            DeviceError, match=f"compiled into {tmp_path / 'compiled'}, but loading it needs a machine"
+        ):
+            pipeline_class.from_pretrained(tiny_checkpoint, export=True, **options)
+    image = load_stock(tmp_path / "compiled")(PROMPTS[0], **pipeline_arguments(1)).images[0]
+    assert psnr(image, reference(PROMPTS[0], **pipeline_arguments(1)).images[0]) >= 38
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dynamic_batch_size": True, "lora_scales": [1]}, "does not take dynamic_batch_size, lora_scales"),
+        ({"parallel_mode": "sideways"}, "--parallel_mode sideways: choose context or tensor or data"),
+        ({"torch_dtype": torch.int8}, "--torch_dtype int8: choose bfloat16"),
+        ({"auto_cast": "everything"}, "--auto_cast everything: choose"),
+        ({"optlevel": 7}, "-O 7: choose 1, 2 or 3"),
+        ({"batch_size": 0}, "--batch_size 0 is below 1"),
+    ],
+)
+def test_options_that_the_export_does_not_know(pipeline_class, tiny_checkpoint, tmp_path, options, message):
+    with pytest.raises(InvalidExportOption, match=message):
+        pipeline_class.from_pretrained(tiny_checkpoint, export=True, output=tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_package_changes_nothing():
+    code = """
+import os, signal, sys
+environment, modules, path, handler = dict(os.environ), set(sys.modules), list(sys.path), signal.getsignal(2)
+finders = list(sys.meta_path)
+import optimum_pixart_neuron
+from optimum_pixart_neuron import register
+assert (dict(os.environ), sys.path, signal.getsignal(2)) == (environment, path, handler)
+assert sys.meta_path == finders
+print({name.partition(".")[0] for name in set(sys.modules) - modules} - set(sys.stdlib_module_names))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{'optimum_pixart_neuron'}\n", "")
+
+
+@pytest.fixture
+def tasks_manager(sdk):
+    """optimum's registry, as it was again afterwards."""
+    import optimum.exporters.neuron.model_configs  # noqa: F401  the host registers its own
+    from optimum.exporters.tasks import TasksManager
+
+    registry, was = TasksManager._LIBRARY_TO_SUPPORTED_MODEL_TYPES["diffusers"], registration._registered
+    before = {model: {key: dict(tasks) for key, tasks in exporters.items()} for model, exporters in registry.items()}
+    registration._registered = False
+    yield TasksManager
+    registration._registered = was
+    registry.clear()
+    registry.update(before)
+
+
+def registered(tasks_manager, model_type: str, task: str) -> type:
+    constructor = tasks_manager.get_exporter_config_constructor(
+        exporter="neuron", model_type=model_type, task=task, library_name="diffusers"
+    )
+    return constructor.func
+
+
+def test_registering_replaces_the_hosts_configs_once(tasks_manager):
+    from optimum_pixart_neuron.export.components import REGISTERED
+
+    hosts = {key: registered(tasks_manager, *key) for key in REGISTERED}
+    others = registered(tasks_manager, "flux-transformer-2d", "semantic-segmentation")
+    for _ in range(2):
+        register()
+        assert {key: registered(tasks_manager, *key) for key in REGISTERED} == REGISTERED
+    assert all(issubclass(ours, hosts[key]) and ours is not hosts[key] for key, ours in REGISTERED.items())
+    assert registered(tasks_manager, "flux-transformer-2d", "semantic-segmentation") is others
+
+
+NOT_BEHAVIOUR = {
+    "__abstractmethods__",
+    "__annotations__",
+    "__dict__",
+    "__doc__",
+    "__module__",
+    "__weakref__",
+    "_abc_impl",
+}
+
+
+def test_pipelines_of_the_host_keep_its_behaviour(monkeypatch):
+    """Flux has a T5 and Stable Diffusion a VAE; once we are registered the host builds their configs from our classes.
+
+    Whatever the host's class offers must be the host's; two methods are ours and hand on without our checkpoint.
+    """
+    from optimum.exporters.neuron.model_configs import T5EncoderForDiffusersNeuronConfig as HostT5
+
+    from optimum_pixart_neuron.export.components import REGISTERED, PixArtTextEncoderNeuronConfig
+
+    changed = set()
+    for ours in REGISTERED.values():
+        host = next(base for base in ours.__mro__ if base.__module__.startswith("optimum.exporters"))
+        for name in [name for name in dir(host) if name not in NOT_BEHAVIOUR]:
+            if inspect.getattr_static(ours, name) is not inspect.getattr_static(host, name):
+                changed.add((ours.__name__, name))
+    ours_by_design = {
+        ("PixArtTextEncoderNeuronConfig", name) for name in ("get_parallel_callable", "checkpoint_loader_fn")
+    }
+    assert changed == ours_by_design
+
+    monkeypatch.setattr(HostT5, "get_parallel_callable", lambda self: "the host's module")
+    monkeypatch.setattr(HostT5, "checkpoint_loader_fn", lambda self, mmap=False: f"the host's weights, {mmap}")
+    config = object.__new__(PixArtTextEncoderNeuronConfig)  # the host sets what its own methods need
+    assert config.get_parallel_callable() == "the host's module"
+    assert config.checkpoint_loader_fn(mmap=True) == "the host's weights, True"
