@@ -62,9 +62,10 @@ def _starts(length: int, tile: int) -> list[int]:
 def _windows(starts: list[int], tile: int, scale: int) -> dict[int, Tensor]:
     """The weight of each pixel along one side of each tile; the weights of all tiles add up to one everywhere.
 
-    Linear from 0 to 1 over what a tile shares with its neighbour, 1 elsewhere.
+    Linear from 0 to 1 over what a tile shares with its neighbour, 1 elsewhere; divided by the sum, because where tiles
+    share more than a half three of them meet.
     """
-    windows = {}
+    windows, total = {}, torch.zeros((starts[-1] + tile) * scale)
     for index, start in enumerate(starts):
         window = torch.ones(tile * scale)
         if index > 0:
@@ -74,7 +75,8 @@ def _windows(starts: list[int], tile: int, scale: int) -> dict[int, Tensor]:
             shared = (start + tile - starts[index + 1]) * scale
             window[-shared:] *= 1 - _ramp(shared)
         windows[start] = window
-    return windows
+        total[start * scale : (start + tile) * scale] += window
+    return {start: window / total[start * scale : (start + tile) * scale] for start, window in windows.items()}
 
 
 def _ramp(length: int) -> Tensor:

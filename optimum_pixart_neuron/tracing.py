@@ -1,14 +1,16 @@
 """Trace a module into one flat ATen graph without computing anything.
 
 The graph is what a compiler is given: every operation, static shapes, dtypes. It is used where the export checks a
-program's hygiene (`export/hygiene.py`) and where the emulator compiles one (`emulator/program.py`).
+program's hygiene and memory (`export/hygiene.py`, `export/memory.py`) and where the emulator compiles one
+(`emulator/program.py`).
 """
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
@@ -25,7 +27,7 @@ class TracedGraph:
         output_spec: the pytree that restores the module's own output structure from the flat list.
     """
 
-    graph_module: torch.fx.GraphModule
+    graph_module: fx.GraphModule
     weight_names: tuple[str, ...]
     output_spec: Any
 
@@ -68,3 +70,42 @@ def trace_graph(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Traced
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
     return TracedGraph(graph_module=graph_module, weight_names=tuple(weights), output_spec=output_spec)
+
+
+def aliases_first_argument(node: fx.Node) -> bool:
+    """Whether the operation returns a view of its first argument, or that argument itself."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.arguments) and schema.arguments[0].alias_info is not None
+
+
+def largest_live_set(graph_module: fx.GraphModule, weight_count: int) -> int:
+    """Bytes of the largest set of values alive at once in program order: inputs and outputs, weights not.
+
+    A view costs nothing and keeps what it looks at alive. What a compiler makes of the program may need less, by
+    tiling and fusion, or more, by reordering.
+    """
+    nodes = list(graph_module.graph.nodes)
+    free = set([node for node in nodes if node.op == "placeholder"][:weight_count])
+    owner: dict[fx.Node, fx.Node] = {}
+    last_use: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        is_view = node.op == "call_function" and node.args and aliases_first_argument(node)
+        picks = node.op == "call_function" and node.target is operator.getitem
+        owner[node] = owner[node.args[0]] if (is_view or picks) and isinstance(node.args[0], fx.Node) else node
+        for used in node.all_input_nodes:
+            last_use[owner[used]] = node
+    alive = peak = 0
+    for node in nodes:
+        if owner[node] is node and node not in free and node.op in ("placeholder", "call_function"):
+            alive += _bytes(node)
+        peak = max(peak, alive)
+        for used in {owner[used] for used in node.all_input_nodes}:
+            if last_use[used] is node and used not in free and used.op in ("placeholder", "call_function"):
+                alive -= _bytes(used)
+    return peak
+
+
+def _bytes(node: fx.Node) -> int:
+    value = node.meta.get("val")
+    tensors = value if isinstance(value, (list, tuple)) else [value]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))

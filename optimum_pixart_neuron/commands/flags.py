@@ -105,6 +105,15 @@ COMPILER = (
         choices=("bf16", "fp16", "tf32"),
         help="Type that --auto_cast casts to (default: %(default)s).",
     ),
+    _flag(
+        "--attention",
+        default="auto",
+        choices=("auto", "nki", "math"),
+        help=(
+            "Self-attention of the transformer: nki is the SDK's kernel, math is written out, auto (default) is the "
+            "kernel where it takes the size."
+        ),
+    ),
     _flag("--compiler_workdir", type=Path, help="Folder to keep the compiler's intermediate files in."),
     _switch("--inline-weights-neff", help="Put weights into the program; they can then no longer be replaced."),
     _switch("--disable-validation", help="Skip the comparison with the original model after the export."),

@@ -56,6 +56,11 @@ def tracing(world_size: int) -> Iterator[None]:
         _traced_world_size = previous
 
 
+def is_tracing() -> bool:
+    """Whether a program is being traced."""
+    return _traced_world_size is not None
+
+
 def default_mesh() -> list[list[int]]:
     """The mesh that `groups=None` stands for: all ranks of the program being traced, or of this worker."""
     if _traced_world_size is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from . import collectives
+from . import collectives, kernels
 from .collectives import Mesh
 from .compiler_flags import CompilerFlags, parse_flags, platform_target
 from .serialization import Instruction, decode_argument, encode_graph, pack, resolve_operation, unpack
@@ -83,15 +83,18 @@ class Program:
             world_size: ranks that will run the program.
 
         Raises:
-            RuntimeError: bad compiler flags, an operation that cannot be compiled, an output that is no tensor.
+            RuntimeError: bad compiler flags, an operation that cannot be compiled, an output that is no tensor, a
+                kernel launched for another logical core config.
             ValueError: replica groups that do not cover all ranks.
         """
-        from .tracing_adapter import input_names, live_bytes, mutated_placeholders, trace
+        from ..tracing import largest_live_set
+        from .tracing_adapter import input_names, mutated_placeholders, trace
 
         flags = parse_flags(compiler_args, platform_target())
         with collectives.tracing(world_size):
             traced = trace(module, example_inputs)
         graph = traced.graph_module
+        kernels.check_launches(graph, flags.lnc)
         instructions, results, constants = encode_graph(graph)
         placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
         state = dict([*module.named_parameters(), *module.named_buffers()])
@@ -108,7 +111,7 @@ class Program:
             flags=flags,
             device_bytes=sum(spec.nbytes for spec in weights)
             + sum(TensorSpec.of(constant).nbytes for constant in constants)
-            + live_bytes(graph, len(weights)),
+            + largest_live_set(graph, len(weights)),
             mutated=mutated_placeholders(placeholders),
             instructions=instructions,
             results=results,
@@ -227,8 +230,8 @@ def _meshes(graph: fx.GraphModule, world_size: int) -> tuple[Mesh, ...]:
     for node in graph.graph.nodes:
         schema = getattr(node.target, "_schema", None)
         if node.op == "call_function" and schema is not None and schema.name.startswith(collectives.NAMESPACE):
-            if schema.name.endswith("::collective_permute"):
-                continue
+            if schema.arguments[-1].name != "group_size":
+                continue  # no replica groups: a permutation or a kernel
             mesh = collectives.as_mesh(node.args[-2], node.args[-1])
             collectives.check_mesh(mesh, world_size)
             meshes[mesh] = None

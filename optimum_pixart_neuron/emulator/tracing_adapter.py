@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from ..tracing import trace_graph
+from ..tracing import aliases_first_argument, trace_graph
 from .program import TensorSpec
 
 
@@ -57,11 +57,6 @@ def input_names(module: nn.Module, count: int) -> tuple[str, ...]:
     return (*names, *[f"arg{index}" for index in range(len(names), count)])
 
 
-def _aliases_first_argument(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and bool(schema.arguments) and schema.arguments[0].alias_info is not None
-
-
 def mutated_placeholders(placeholders: list[fx.Node]) -> tuple[int, ...]:
     """Positions of placeholders that an in-place operation writes to, directly or through a view."""
     found = []
@@ -70,32 +65,9 @@ def mutated_placeholders(placeholders: list[fx.Node]) -> tuple[int, ...]:
         while pending:
             node = pending.pop()
             aliases = [user for user in node.users if user.args and user.args[0] is node]
-            aliases = [user for user in aliases if _aliases_first_argument(user)]
+            aliases = [user for user in aliases if aliases_first_argument(user)]
             if any(user.target._schema.is_mutable for user in aliases):
                 found.append(position)
                 break
             pending += aliases
     return tuple(found)
-
-
-def live_bytes(graph_module: fx.GraphModule, weight_count: int) -> int:
-    """Largest sum of values alive at once, inputs and outputs included, weights not; a view costs nothing."""
-    nodes = list(graph_module.graph.nodes)
-    last_use: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        for used in node.all_input_nodes:
-            last_use[used] = node
-    sizes = {node: _size(node) for node in [node for node in nodes if node.op == "placeholder"][weight_count:]}
-    sizes |= {node: _size(node) for node in nodes if node.op == "call_function" and not _aliases_first_argument(node)}
-    alive = peak = 0
-    for node in nodes:
-        alive += sizes.get(node, 0)
-        peak = max(peak, alive)
-        alive -= sum(sizes.get(used, 0) for used in node.all_input_nodes if last_use[used] is node)
-    return peak
-
-
-def _size(node: fx.Node) -> int:
-    value = node.meta.get("val")
-    tensors = value if isinstance(value, (list, tuple)) else [value]
-    return sum(TensorSpec.of(tensor).nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))

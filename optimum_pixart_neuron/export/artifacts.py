@@ -14,6 +14,7 @@ from optimum.neuron.utils.version_utils import get_neuronxcc_version
 
 from ..checkpoint import COPIED_COMPONENTS, PixArtCheckpoint
 from ..errors import InvalidExportOption
+from ..modeling.attention_kernel import WRITTEN_OUT
 from .components import PixArtComponentConfig
 from .program import TracedProgram
 from .settings import ExportSettings
@@ -63,8 +64,8 @@ def write_component_config(
 ) -> None:
     """Write the component's `config.json`: the checkpoint's, with the `neuron` section the stock loader reads.
 
-    Ours in that section: `torch_dtype` of weights and matmuls, `target`, `lnc`, `compiler_args`, and `parallel` with
-    the split and the collectives of one run, counted from the traced program.
+    Ours in that section: `torch_dtype` of weights and matmuls, `target`, `lnc`, `compiler_args`, `parallel` with the
+    split and the collectives of one run, counted from the traced program, and the transformer's `attention`.
     """
     compiler = settings.compiler
     holder = SimpleNamespace(model_type=component.source_config.get("model_type"))
@@ -103,6 +104,8 @@ def write_component_config(
         "compiler_args": compiler.arguments(component.COMPONENT, component.ranks),
         "parallel": parallel,
     }
+    if component.COMPONENT == "transformer":
+        neuron["attention"] = {"kernel": settings.attention_kernel or WRITTEN_OUT}
     config = {"model_type": component.MODEL_TYPE, **component.source_config, "neuron": neuron}
     if component.COMPONENT == "text_encoder":
         # The stock loader casts the embeddings to this, and diffusers makes the latents in the embeddings' dtype.

@@ -20,6 +20,7 @@ from transformers import T5Config
 
 from ..checkpoint import ComponentWeights
 from ..errors import CheckpointError
+from ..modeling.attention_kernel import KernelAttention
 from ..modeling.text_encoder import PixArtTextEncoder, relative_position_bias
 from ..modeling.transformer import PixArtTransformer, position_table
 from ..modeling.vae import PixArtVaeDecoder, PixArtVaeEncoder
@@ -197,7 +198,11 @@ class PixArtTextEncoderNeuronConfig(PixArtComponentConfig, T5EncoderForDiffusers
 
 
 class PixArtTransformerNeuronConfig(PixArtComponentConfig, PixartTransformerNeuronConfig):
-    """The diffusion transformer; with several ranks the guidance pair is inside the program."""
+    """The diffusion transformer; with several ranks the guidance pair is inside the program.
+
+    Attributes:
+        kernel: computes self-attention; None for the written-out form.
+    """
 
     COMPONENT = SOURCE = "transformer"
     PROGRAM_INPUTS = (
@@ -211,9 +216,15 @@ class PixArtTransformerNeuronConfig(PixArtComponentConfig, PixartTransformerNeur
         Input(name="encoder_attention_mask", axes=("batch_size", "sequence_length"), dtype=torch.int64),
     )
 
+    kernel: KernelAttention | None = None
+
     def build_unsharded(self) -> nn.Module:
         return PixArtTransformer.build(
-            self.source_config, latent_height=self.height, latent_width=self.width, dtype=self.weights_dtype
+            self.source_config,
+            latent_height=self.height,
+            latent_width=self.width,
+            dtype=self.weights_dtype,
+            kernel=self.kernel,
         )
 
     def computed_weights(self) -> dict[str, Callable[[], Tensor]]:

@@ -4,6 +4,7 @@ import torch
 from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
 from ..checkpoint import PixArtCheckpoint
+from ..modeling.attention_kernel import KernelAttention
 from .components import (
     REGISTERED,
     PixArtComponentConfig,
@@ -68,5 +69,8 @@ def _describe(
     component.weights_dtype = settings.weights_dtype
     component.dynamic_batch = config_class is PixArtVaeDecoderNeuronConfig and settings.images > 1
     component.split = settings.split_of(config_class.COMPONENT)
-    component.guided = config_class is PixArtTransformerNeuronConfig and settings.guided
+    if isinstance(component, PixArtTransformerNeuronConfig):
+        component.guided = settings.guided
+        if settings.attention_kernel:
+            component.kernel = KernelAttention(name=settings.attention_kernel, lnc=settings.compiler.lnc)
     return component

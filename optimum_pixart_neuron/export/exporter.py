@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,6 +12,10 @@ from .artifacts import check_output
 from .fetch import fetch_weights, open_checkpoint
 from .options import ExportOptions
 from .settings import ExportSettings, resolve
+
+if TYPE_CHECKING:
+    from .components import PixArtComponentConfig
+    from .program import TracedProgram
 
 
 def export(options: ExportOptions) -> Path:
@@ -50,15 +55,12 @@ def _compile_all(
     from .compile import CompileJob, compile_component
     from .compiler import environment_variables
     from .describe import describe_components
-    from .hygiene import check_program
-    from .program import trace_program
 
     components = describe_components(checkpoint, settings)
-    for component in components:
-        component.weights()  # refuses an incomplete checkpoint before the first compilation
+    programs = _check_all(components, settings)
     with written_whole(options.output) as folder:
         copy_unchanged(checkpoint, folder)
-        for number, component in enumerate(components, start=1):
+        for number, (component, program) in enumerate(zip(components, programs), start=1):
             started = time.monotonic()
             name, ranks = component.COMPONENT, component.ranks
             print(f"[{number}/{len(components)}] {name}: {ranks} rank(s), compiling", flush=True)
@@ -71,11 +73,33 @@ def _compile_all(
                 on_device=on_device,
             )
             with environment_variables(settings.compiler.environment(ranks)):
-                program = trace_program(component.build, component.example_inputs(), ranks)
-                for finding in check_program(program, component.weights_dtype):
-                    print(f"    hygiene: {finding}")
                 inline = compile_component(job)
             write_component_config(component, program, settings, folder / name, inline)
             print(f"    done in {time.monotonic() - started:.1f} s")
     print(f"saved to {options.output}")
     return options.output
+
+
+def _check_all(components: list["PixArtComponentConfig"], settings: ExportSettings) -> list["TracedProgram"]:
+    """Trace every component, and refuse what cannot work before the first, long, compilation.
+
+    Raises:
+        CheckpointError: a weight is missing or has another shape.
+        InvalidExportOption: the programs do not fit the memory of a core.
+    """
+    from .compiler import environment_variables
+    from .hygiene import check_program
+    from .memory import MemoryNeed, check_memory
+    from .program import trace_program
+
+    programs, needs = [], []
+    for component in components:
+        weights = component.weights()
+        with environment_variables(settings.compiler.environment(component.ranks)):
+            program = trace_program(component.build, component.example_inputs(), component.ranks)
+        for finding in check_program(program, component.weights_dtype):
+            print(f"  hygiene     {component.COMPONENT}: {finding}")
+        programs.append(program)
+        needs.append(MemoryNeed.of(component.COMPONENT, program, weights, component.ranks))
+    print(f"  memory      {check_memory(needs, settings.instance, settings.compiler.lnc)}", flush=True)
+    return programs

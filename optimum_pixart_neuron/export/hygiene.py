@@ -17,7 +17,8 @@ _MATMULS = {"mm", "addmm", "bmm", "baddbmm", "convolution"}
 _NORMS = {"native_layer_norm", "native_group_norm", "native_batch_norm", "mean", "var", "var_mean", "rsqrt"}
 _FUSED_ATTENTION = "scaled_dot_product"
 _NEAREST = "upsample_nearest"
-_INDEX_READS = {"index", "gather", "index_select", "take"}
+# torch 2.8 traces a nearest upsampling as `_unsafe_index` with computed indices.
+_INDEX_READS = {"index", "_unsafe_index", "gather", "index_select", "take"}
 # Reading an integer input, comparing it and casting it is not arithmetic.
 _INDEX_ARITHMETIC = {
     "abs", "add", "arange", "bitwise_and", "clamp", "cumsum", "div", "floor_divide", "log", "maximum", "minimum",

@@ -26,6 +26,7 @@ class ExportOptions:
         tensor_parallel_size: Cores that the model is spread over.
         parallel_mode: "context", "tensor" or "data".
         exchange: "gather" or "all-to-all", in context mode; None: whichever sends fewer bytes.
+        attention: "nki" for the SDK's kernel in self-attention, "math" for none, "auto" for one that takes the size.
         no_guidance: Whether the transformer is compiled without the guidance pair, for few-step checkpoints.
         batch_size: Prompts per run.
         num_images_per_prompt: Images per prompt.
@@ -58,6 +59,7 @@ class ExportOptions:
     tensor_parallel_size: int | None = None
     parallel_mode: str | None = None
     exchange: str | None = None
+    attention: str = "auto"
     no_guidance: bool = False
     batch_size: int = 1
     num_images_per_prompt: int = 1

@@ -1,7 +1,8 @@
 """The program of one component as rank 0 of W ranks: its ATen graph and its collectives.
 
 Works the same on the SDK and on the emulator: the module is built in the parallel state that NxD's ModelBuilder uses,
-and traced with fake tensors while XLA's collectives are replaced by recorders of the same shapes.
+and traced with fake tensors while XLA's collectives and the SDK's attention kernel, which take only XLA's tensors, are
+replaced by recorders of the same shapes.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from ..modeling import attention_kernel
 from ..tracing import TracedGraph, trace_graph
 
 
@@ -74,10 +76,11 @@ def trace_program(build: Callable[[], nn.Module], example_inputs: tuple[Tensor, 
         example_inputs: tensors of the shapes and dtypes the program is compiled for.
     """
     recorder = _Recorder()
-    if ranks == 1:
-        return TracedProgram(graph=trace_graph(build(), example_inputs), collectives=())
-    with parallel_state_of_rank_0(ranks), recorder.installed():
-        graph = trace_graph(build(), example_inputs)
+    with patch.object(attention_kernel, "launch", _record_kernel):
+        if ranks == 1:
+            return TracedProgram(graph=trace_graph(build(), example_inputs), collectives=())
+        with parallel_state_of_rank_0(ranks), recorder.installed():
+            graph = trace_graph(build(), example_inputs)
     return TracedProgram(graph=graph, collectives=tuple(recorder.collectives))
 
 
@@ -100,6 +103,18 @@ def parallel_state_of_rank_0(ranks: int) -> Iterator[None]:
             parallel_state.set_aot_mode(was_aot)
             parallel_state.destroy_model_parallel()
             torch.distributed.destroy_process_group()
+
+
+# One opaque operation in the graph, as on the device; it has no implementation, because nothing executes it.
+_LIBRARY = torch.library.Library("pixart_neuron", "DEF")
+_LIBRARY.define("attention_kernel(Tensor query, Tensor key, Tensor value) -> Tensor")
+torch.library.register_fake(
+    "pixart_neuron::attention_kernel", lambda query, key, value: torch.empty_like(query), lib=_LIBRARY
+)
+
+
+def _record_kernel(name: str, lnc: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    return torch.ops.pixart_neuron.attention_kernel(query, key, value)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Every choice of one export: what the user asked for, defaults for the rest, refusals before any weight is read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -8,6 +8,7 @@ from ..checkpoint import PixArtCheckpoint
 from ..commands.arguments import check_choices
 from ..errors import InvalidExportOption
 from ..hardware import Instance, get_instance
+from ..modeling.attention_kernel import WRITTEN_OUT, available_kernels, choose_kernel
 from ..parallel.exchange import EXCHANGES, HeadAllToAll, choose_exchange
 from ..parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN
 from ..parallel.split import ContextSplit, Split, TensorSplit
@@ -52,6 +53,7 @@ class ExportSettings:
         vae_tile: height and width in pixels of what the VAE decoder takes at once; the image, or a tile of it.
         compiler: compiler flags that do not depend on the component.
         with_vae_encoder: whether the VAE encoder is compiled too.
+        attention_kernel: of self-attention, a name of `modeling.attention_kernel.KERNELS`; None: it is written out.
         notes: what the user should know of these choices, a line each.
     """
 
@@ -70,6 +72,7 @@ class ExportSettings:
     vae_tile: tuple[int, int]
     compiler: CompilerSettings
     with_vae_encoder: bool
+    attention_kernel: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,6 +121,7 @@ class ExportSettings:
             ("image", f"{self.width} x {self.height} px{self._tiles()}"),
             ("batch", f"{self.batch_size} prompt(s) x {self.num_images_per_prompt} image(s)"),
             ("text", f"{self.sequence_length} tokens"),
+            ("attention", self.attention_kernel or WRITTEN_OUT),
             ("dtype", str(self.weights_dtype).removeprefix("torch.")),
         ]
 
@@ -142,7 +146,7 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
     ranks = _ranks(options, instance, checkpoint, tokens)
     mode = (options.parallel_mode or "context") if ranks > 1 else None
     groups = 1 if options.no_guidance else 2
-    return ExportSettings(
+    settings = ExportSettings(
         instance=instance,
         ranks=ranks,
         parallel_mode=mode,
@@ -166,6 +170,7 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
         with_vae_encoder=options.with_vae_encoder,
         notes=notes,
     )
+    return replace(settings, attention_kernel=_attention_kernel(options.attention, settings, transformer, tokens))
 
 
 def _instance(options: ExportOptions, sdk: NeuronSdk) -> Instance:
@@ -237,6 +242,27 @@ def _exchange(options: ExportOptions, transformer: dict, tokens: int, sequence_r
             f"--exchange {options.exchange}: {sequence_ranks} sequence ranks do not divide the {heads} attention heads"
         )
     return options.exchange
+
+
+def _attention_kernel(requested: str, settings: ExportSettings, transformer: dict, tokens: int) -> str | None:
+    """The kernel for the self-attention of one core, by the part of it that the mode leaves to a core."""
+    heads, queries, keys, rows = transformer["num_attention_heads"], tokens, tokens, settings.images
+    if settings.parallel_mode == "context":
+        sequence_ranks = settings.ranks // settings.guidance_groups
+        queries, keys, heads = EXCHANGES[settings.exchange].attended(tokens, heads, sequence_ranks)
+    else:
+        rows *= 2 if settings.guided else 1
+        heads //= settings.ranks if settings.parallel_mode == "tensor" else 1
+    return choose_kernel(
+        requested,
+        head_width=transformer["attention_head_dim"],
+        query_tokens=queries,
+        key_tokens=keys,
+        batch_heads=rows * heads,
+        lnc=settings.compiler.lnc,
+        dtype=settings.weights_dtype,
+        available=available_kernels(),
+    )
 
 
 def _vae_tile(options: ExportOptions, height: int, width: int, scale: int) -> tuple[int, int]:

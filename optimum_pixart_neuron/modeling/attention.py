@@ -1,8 +1,9 @@
-"""Attention written out, for every attention that no hardware kernel takes.
+"""Attention: written out, or by a kernel of the hardware where one was chosen.
 
 Shapes: B batch, H heads (of this rank), Q query tokens, K key tokens, D head width.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -38,6 +39,10 @@ class TokenExchange(Protocol):
         """The attention's output -> own tokens (B, N, C)."""
 
 
+UnmaskedAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(B, H, Q, D) queries, (B, H, K, D) keys and values -> (B, H, Q, D); see `attention_kernel.KernelAttention`."""
+
+
 class WrittenOutAttnProcessor:
     """A diffusers attention processor that calls `attend`; the weights of the `Attention` module keep their names.
 
@@ -47,10 +52,12 @@ class WrittenOutAttnProcessor:
 
     Args:
         exchange: with other ranks, around self-attention; None where this rank has all tokens.
+        kernel: computes unmasked attention in place of `attend`; None for `attend` always.
     """
 
-    def __init__(self, exchange: TokenExchange | None = None) -> None:
+    def __init__(self, exchange: TokenExchange | None = None, kernel: UnmaskedAttention | None = None) -> None:
         self.exchange = exchange
+        self.kernel = kernel
 
     def __call__(
         self,
@@ -74,8 +81,11 @@ class WrittenOutAttnProcessor:
         if self.exchange is not None:
             query, key, value, heads = self.exchange.spread(query, key, value, heads)
         split = [tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value)]
-        bias = None if attention_mask is None else attention_mask.unsqueeze(1)
-        hidden_states = attend(*split, bias).transpose(1, 2).flatten(2)
+        if self.kernel is not None and attention_mask is None:
+            attended = self.kernel(*split)
+        else:
+            attended = attend(*split, None if attention_mask is None else attention_mask.unsqueeze(1))
+        hidden_states = attended.transpose(1, 2).flatten(2)
         if self.exchange is not None:
             hidden_states = self.exchange.collect(hidden_states)
         hidden_states = attn.to_out[0](hidden_states)

@@ -5,7 +5,7 @@ from diffusers import PixArtTransformer2DModel
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
-from .attention import write_out_attention
+from .attention import UnmaskedAttention, write_out_attention
 from .precision import normalize_in_float32
 
 
@@ -18,12 +18,21 @@ class PixArtTransformer(PixArtTransformer2DModel):
     """
 
     @classmethod
-    def build(cls, config: dict, *, latent_height: int, latent_width: int, dtype: torch.dtype) -> "PixArtTransformer":
+    def build(
+        cls,
+        config: dict,
+        *,
+        latent_height: int,
+        latent_width: int,
+        dtype: torch.dtype,
+        kernel: UnmaskedAttention | None = None,
+    ) -> "PixArtTransformer":
         """Make the module, uninitialised, for latents of (latent_height, latent_width) cells.
 
         Args:
             config: the checkpoint's `transformer/config.json`.
             dtype: dtype of weights and matmuls.
+            kernel: computes self-attention; None for the written-out form, which masked cross-attention always has.
         """
         model = cls.from_config(config).to(dtype)
         patches = model.pos_embed
@@ -34,6 +43,8 @@ class PixArtTransformer(PixArtTransformer2DModel):
         patches.pos_embed = nn.Parameter(table, requires_grad=False)
         normalize_in_float32(model)
         write_out_attention(model)
+        for block in model.transformer_blocks:
+            block.attn1.processor.kernel = kernel
         return model.eval()
 
     def forward(

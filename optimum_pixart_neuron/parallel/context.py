@@ -8,7 +8,6 @@ tensor for each of the two indices; arithmetic on a single rank would lower to f
 import torch
 from torch import Tensor, nn
 
-from ..modeling.attention import WrittenOutAttnProcessor
 from .exchange import EXCHANGES
 
 RANK_WEIGHTS = ("guidance_rank.rank", "sequence_rank.rank")
@@ -56,9 +55,8 @@ def split_by_context(model: nn.Module, *, ranks: int, guidance_groups: int, exch
 
         model.pos_embed.register_forward_hook(pick_tokens)
         group = _exchange_group(exchange_groups(ranks, guidance_groups))
-        processor = WrittenOutAttnProcessor(EXCHANGES[exchange](ranks=sequence_ranks, group=group))
         for block in model.transformer_blocks:
-            block.attn1.set_processor(processor)
+            block.attn1.processor.exchange = EXCHANGES[exchange](ranks=sequence_ranks, group=group)
 
     def gather_all(module: nn.Module, inputs: tuple[Tensor, ...], prediction: Tensor) -> Tensor:
         return _gather(prediction, guidance_groups, sequence_ranks)

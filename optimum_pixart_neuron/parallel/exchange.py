@@ -29,6 +29,11 @@ class SequenceExchange(ABC):
     def bytes_sent(tokens: int, width: int, ranks: int) -> float:
         """Bytes one rank sends for one image and attention, in units of one element; ring algorithm."""
 
+    @staticmethod
+    @abstractmethod
+    def attended(tokens: int, heads: int, ranks: int) -> tuple[int, int, int]:
+        """Query tokens, key tokens and heads that the attention of one rank then has."""
+
 
 class KeyValueGather(SequenceExchange):
     """Every rank gathers all keys and values, for its own queries; one collective, any number of heads."""
@@ -38,6 +43,10 @@ class KeyValueGather(SequenceExchange):
     @staticmethod
     def bytes_sent(tokens: int, width: int, ranks: int) -> float:
         return (ranks - 1) * 2 * tokens / ranks * width
+
+    @staticmethod
+    def attended(tokens: int, heads: int, ranks: int) -> tuple[int, int, int]:
+        return tokens // ranks, tokens, heads
 
     def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """(B, S/w, C) each -> the same queries, (B, S, C) keys and values, all heads."""
@@ -63,6 +72,10 @@ class HeadAllToAll(SequenceExchange):
     @staticmethod
     def bytes_sent(tokens: int, width: int, ranks: int) -> float:
         return 4 * tokens / ranks * width * (ranks - 1) / ranks
+
+    @staticmethod
+    def attended(tokens: int, heads: int, ranks: int) -> tuple[int, int, int]:
+        return tokens, tokens, heads // ranks
 
     def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """(B, S/w, C) each -> (B, S, C/w) each, the heads of this rank."""

@@ -40,6 +40,9 @@ class ShardedWeight:
     def rank_shape(self, ranks: int) -> tuple[int, ...]:
         return tuple(size // ranks if dim == self.dim else size for dim, size in enumerate(self.shape))
 
+    def rank_bytes(self, ranks: int) -> int:
+        return torch.Size(self.rank_shape(ranks)).numel() * self.dtype.itemsize
+
 
 def shard_file(folder: Path, rank: int) -> Path:
     """The weight file of one rank, as optimum-neuron 0.4.5 `NeuronTracedModel.load_model` looks for it."""
@@ -89,11 +92,10 @@ def _header(names: list[str], weights: dict[str, ShardedWeight], ranks: int) -> 
     entries, offset = {}, 0
     for name in names:
         weight = weights[name]
-        shape = weight.rank_shape(ranks)
-        size = torch.Size(shape).numel() * weight.dtype.itemsize
-        dtype = _STORED_DTYPES[weight.dtype]
-        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
-        offset += size
+        end = offset + weight.rank_bytes(ranks)
+        shape = list(weight.rank_shape(ranks))
+        entries[name] = {"dtype": _STORED_DTYPES[weight.dtype], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

@@ -14,7 +14,7 @@ from optimum_pixart_neuron.export.options import ExportOptions
 
 REQUIRED = ["--model", "some/model", "out"]
 OUR_OWN = {
-    *("--parallel_mode", "--exchange", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
+    *("--parallel_mode", "--exchange", "--attention", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
     *("--revision", "--variant", "--token", "--local_files_only"),
 }
 # What a PixArt user may leave out although the host has another default, or none.

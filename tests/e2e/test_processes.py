@@ -105,17 +105,22 @@ def test_a_rank_killed_during_a_picture(folder, load):
     parents = {int(status_fields(each)[1]) for each in processes}
     ranks = processes - parents
     assert len(ranks) == 4, "two of the transformer, two of the text encoder"
+    victim = min(ranks)  # one of the transformer's: the host loads it first
+    launcher = status_fields(victim)[1]
+    its_program = [each for each in ranks if status_fields(each)[1] == launcher]
     killed_at = []
 
     def kill(step, timestep, latents):
         if step == 1:
-            os.kill(min(ranks), signal.SIGKILL)  # one of the transformer's: the host loads it first
+            os.kill(victim, signal.SIGKILL)
             killed_at.append(time.monotonic())
 
     arguments = {**pipeline_arguments(1), "num_inference_steps": 50, "callback": kill}
     with pytest.raises(RuntimeError, match="rank [01]"):
         pipe(PROMPTS[0], **arguments)
     assert time.monotonic() - killed_at[0] < 10
+    assert len(its_program) == 2
+    assert_all_end(its_program)
     del pipe
     sys.last_value = sys.last_traceback = None
     gc.collect()

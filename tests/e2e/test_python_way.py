@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,9 @@ assert (dict(os.environ), sys.path, signal.getsignal(2)) == (environment, path, 
 assert sys.meta_path == finders
 print({name.partition(".")[0] for name in set(sys.modules) - modules} - set(sys.stdlib_module_names))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # This process has imported the package: what that may have set must not be inherited.
+    environment = {name: os.environ[name] for name in ("HOME", "PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("{'optimum_pixart_neuron'}\n", "")
 
 

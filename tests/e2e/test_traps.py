@@ -287,8 +287,8 @@ def test_the_users_work_folder_survives(tiny_checkpoint, tmp_path):
 def test_sizes_without_a_bin_are_announced(tiny_checkpoint):
     """diffusers would map such a size to another one, which is not what was compiled."""
     assert describe(tiny_checkpoint)[0].notes == ()
-    (note,) = describe(tiny_checkpoint, height=240, width=272)[0].notes
-    assert "272 x 240 is none of the checkpoint's resolutions" in note and "use_resolution_binning=False" in note
+    (note,) = describe(tiny_checkpoint, height=304, width=256)[0].notes
+    assert "256 x 304 is none of the checkpoint's resolutions" in note and "use_resolution_binning=False" in note
 
 
 def test_the_vae_is_bfloat16_whatever_force_upcast_says(tiny_checkpoint):

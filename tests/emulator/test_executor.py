@@ -22,6 +22,12 @@ START = torch.tensor([0], dtype=torch.int32)
 GROUP = [0, 1]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_ranks_of_earlier_modules():
+    """A pipeline is in reference cycles: its ranks live until the collector runs."""
+    gc.collect()
+
+
 class Ranked(nn.Module):
     """Adds over two ranks: the input times a weight, plus a Python constant that the tracing process gave."""
 

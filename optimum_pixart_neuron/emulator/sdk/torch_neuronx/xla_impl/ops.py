@@ -1,12 +1,23 @@
-"""Emulated torch_neuronx.xla_impl.ops: importable for the modules that name it, without kernels."""
+"""Emulated torch_neuronx.xla_impl.ops: launching the NKI kernels that have a stand-in."""
 
 from collections.abc import Callable
 from typing import Any
 
+from optimum_pixart_neuron.emulator.kernels import Launcher, StandIn
 
-def nki_jit(*_: Any, **__: Any) -> Callable[..., Any]:
-    """RuntimeError: NKI kernels are machine code for NeuronCores, use PyTorch operations on the emulator."""
-    raise RuntimeError("nki_jit: the emulator cannot run NKI kernels, use PyTorch operations here")
+
+def nki_jit(**options: Any) -> Callable[[Any], Launcher]:
+    """A decorator that makes an NKI kernel callable; RuntimeError for kernels that have no stand-in."""
+    if options:
+        raise RuntimeError(f"nki_jit: {', '.join(options)} has no meaning on the emulator, call nki_jit()")
+
+    def make_callable(kernel: Any) -> Launcher:
+        if not isinstance(kernel, StandIn):
+            name = getattr(kernel, "__name__", repr(kernel))
+            raise RuntimeError(f"nki_jit: the emulator has no stand-in for {name}, use PyTorch operations here")
+        return Launcher(kernel)
+
+    return make_callable
 
 
 def xla_hlo_call(function: Callable[..., Any]) -> Callable[..., Any]:

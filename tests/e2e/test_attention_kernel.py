@@ -1,0 +1,94 @@
+"""Pictures whose self-attention is the SDK's kernel, or its stand-in, against unmodified diffusers in float32.
+
+512 x 512 pixels have 1024 tokens, the smallest square that every rank's kernel takes here. Tolerance: bfloat16 has 8
+bits, 38 dB, as in test_parity.
+"""
+
+import json
+
+import pytest
+import torch
+
+from optimum_pixart_neuron.errors import InvalidExportOption
+from optimum_pixart_neuron.export.options import ExportOptions
+
+from ..parity import psnr
+from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+KERNEL = "attention_isa_kernel"
+SIZE = {"height": 512, "width": 512}
+GATHER = {"tensor_parallel_size": 4, "exchange": "gather"}  # 512 queries, 1024 keys
+ALL_TO_ALL = {"tensor_parallel_size": 4, "exchange": "all-to-all"}
+TENSOR = {"tensor_parallel_size": 2, "parallel_mode": "tensor"}
+DATA = {"tensor_parallel_size": 2, "parallel_mode": "data"}
+
+
+def arguments() -> dict:
+    latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    return {**pipeline_arguments(1), "latents": latents, "use_resolution_binning": False}
+
+
+@pytest.fixture(scope="module")
+def expected(reference):
+    return reference(PROMPTS[0], **SIZE, **arguments()).images[0]
+
+
+def kernel_of(folder) -> str:
+    return json.loads((folder / "transformer" / "config.json").read_text())["neuron"]["attention"]["kernel"]
+
+
+@pytest.mark.parametrize("load", [load_stock, load_ours])
+@pytest.mark.parametrize(
+    "options", [{"tensor_parallel_size": 1}, GATHER, ALL_TO_ALL, TENSOR], ids=["one core", "gather", "all-to-all", "tensor"]
+)
+def test_pictures_with_the_kernel(exported, expected, options, load):
+    folder = exported(**SIZE, **options, attention="nki")
+    assert kernel_of(folder) == KERNEL
+    assert psnr(load(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
+
+
+def test_pictures_in_data_mode(exported, expected):
+    folder = exported(**SIZE, **DATA, attention="nki")
+    assert kernel_of(folder) == KERNEL
+    assert psnr(load_ours(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
+
+
+def test_pictures_written_out(exported, expected):
+    folder = exported(**SIZE, **GATHER, attention="math")
+    assert kernel_of(folder) == "math"
+    assert psnr(load_stock(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
+
+
+def test_auto_takes_what_fits(exported, capsys):
+    assert kernel_of(exported(**SIZE, **GATHER)) == KERNEL
+    assert f"  attention   {KERNEL}\n" in capsys.readouterr().out
+    # Half of 768 tokens, float32, and the native 256 tokens of the tiny checkpoint.
+    assert kernel_of(exported(height=384, width=512, **GATHER)) == "math"
+    assert kernel_of(exported(**SIZE, **GATHER, torch_dtype="float32")) == "math"
+    assert kernel_of(exported(tensor_parallel_size=2)) == "math"
+
+
+def test_two_physical_cores_a_logical_one(exported):
+    folder = exported(**SIZE, **GATHER, instance_type="trn2", attention="nki")
+    assert kernel_of(folder) == KERNEL
+    assert json.loads((folder / "transformer" / "config.json").read_text())["neuron"]["lnc"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "takes at least 512 query tokens at LNC 1, a core has 256; change --height"),
+        ({**SIZE, "torch_dtype": "float32"}, "computes in bfloat16, not in float32; change --torch_dtype"),
+        ({**SIZE, **GATHER, "tensor_parallel_size": 8}, "takes at least 512 query tokens at LNC 1, a core has 256"),
+        ({"attention": "flash"}, "--attention flash: choose auto or nki or math"),
+    ],
+)
+def test_refusals(tiny_checkpoint, tmp_path, options, message):
+    from optimum_pixart_neuron.export.exporter import export
+
+    options = {"attention": "nki", "tensor_parallel_size": 2, **options}
+    with pytest.raises(InvalidExportOption, match=message):
+        export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "out", **options))
+    assert list(tmp_path.iterdir()) == []

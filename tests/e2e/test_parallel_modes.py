@@ -1,0 +1,96 @@
+"""Pictures of the parallel modes against unmodified diffusers in float32: 55 dB, as in test_parity."""
+
+import json
+
+import pytest
+import torch
+
+from ..parity import psnr
+from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+
+def assert_same(images, expected) -> None:
+    assert len(images) == len(expected)
+    for image, reference in zip(images, expected):
+        assert psnr(image, reference) >= 55
+
+
+def parallel(folder, component: str) -> dict:
+    return json.loads((folder / component / "config.json").read_text())["neuron"]["parallel"]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "exchange"),
+    [(2, None), (4, "gather"), (4, "all-to-all"), (8, "gather"), (8, "all-to-all")],
+)
+def test_context(exported, reference_images, ranks, exchange):
+    options = {"exchange": exchange} if exchange else {}
+    folder = exported(tensor_parallel_size=ranks, torch_dtype="float32", batch_size=2, **options)
+    assert_same(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+    assert_same(load_ours(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+
+
+def test_context_is_the_default_and_states_its_traffic(exported):
+    folder = exported(tensor_parallel_size=4, torch_dtype="float32", batch_size=2, exchange="gather")
+    stated = parallel(folder, "transformer")
+    assert (stated["mode"], stated["exchange"], stated["groups"]) == ("context", "gather", [[0, 1], [2, 3]])
+    # Two blocks gather K and V of 2 images, 128 of 256 tokens and 64 channels each; then the prediction, 32 channels.
+    exchanged = 2 * (2 * 2 * 128 * 64) * 4
+    assert stated["collectives"] == {"all-gather": {"count": 3, "bytes_sent": exchanged + 3 * (2 * 128 * 32) * 4}}
+    text = parallel(folder, "text_encoder")
+    assert text["mode"] == "tensor"
+    assert text["collectives"]["all-reduce"]["count"] == 2 * 2
+
+
+def test_context_without_guidance(exported, reference):
+    """One guidance group: all ranks share the tokens of one row, also an odd number of them."""
+    folder = exported(tensor_parallel_size=2, torch_dtype="float32", no_guidance=True)
+    assert parallel(folder, "transformer")["groups"] == [[0, 1]]
+    arguments = {**pipeline_arguments(1), "guidance_scale": 1.0}
+    expected = reference(PROMPTS[:1], **arguments).images
+    assert_same(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
+    # Our class runs guidance too, one row after the other.
+    guided = pipeline_arguments(1)
+    assert_same(load_ours(folder)(PROMPTS[:1], **guided).images, reference(PROMPTS[:1], **guided).images)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_tensor(exported, reference_images, ranks):
+    folder = exported(tensor_parallel_size=ranks, parallel_mode="tensor", torch_dtype="float32", batch_size=2)
+    assert parallel(folder, "transformer")["collectives"]["all-reduce"]["count"] == 2 * 3
+    assert_same(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+
+
+@pytest.fixture(scope="module")
+def data_folder(exported):
+    return exported(tensor_parallel_size=4, parallel_mode="data", torch_dtype="float32")
+
+
+@pytest.mark.parametrize("images", [1, 3, 8])
+def test_data(data_folder, reference, images):
+    """More and fewer images than cores, in their order; one prompt makes several of them."""
+    pipe = load_ours(data_folder)
+    assert len(pipe.transformer.model.copies) == len(pipe.vae_decoder.model.copies) == 4
+    prompts, each = (PROMPTS, images // 2) if images % 2 == 0 else (["a tower"], images)
+    latents = torch.randn(images, 4, 32, 32, generator=torch.Generator().manual_seed(images))
+    arguments = {"num_images_per_prompt": each, "num_inference_steps": 2, "latents": latents, "output_type": "np"}
+    assert_same(pipe(prompts, **arguments).images, reference(prompts, **arguments).images)
+
+
+def test_data_through_the_stock_class(data_folder, reference):
+    """It runs the transformer on one core; the picture is the same."""
+    arguments = pipeline_arguments(1)
+    images = load_stock(data_folder)(PROMPTS[:1], **arguments).images
+    assert_same(images, reference(PROMPTS[:1], **arguments).images)
+
+
+def test_tiled_decoder_in_the_pipeline(exported, reference):
+    folder = exported(tensor_parallel_size=2, torch_dtype="float32", vae_tile_size=192)
+    pipe = load_ours(folder)
+    latents = pipe("a tower", num_inference_steps=1, output_type="latent", latents=pipeline_arguments(1)["latents"]).images
+    image = pipe.vae.decode(latents, return_dict=False)[0]
+    expected = reference.vae.decode(latents, return_dict=False)[0]
+    assert image.shape == expected.shape
+    assert psnr(image / 2, expected / 2) >= 30  # a random decoder on noise, where tiles differ most

@@ -1,0 +1,65 @@
+"""Tiles cover the image, their weights add up to one, and the blended image is the untiled one where it can be."""
+
+import pytest
+import torch
+
+from optimum_pixart_neuron.tiling import OVERLAP, TiledDecoder, _starts, _windows
+
+from .parity import psnr
+
+
+def nearest(latents: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A decoder without seams: every pixel comes from its own cell."""
+    return {"sample": latents[:, :3].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)}
+
+
+@pytest.mark.parametrize(("length", "tile"), [(128, 128), (129, 128), (256, 128), (512, 128), (40, 32), (64, 24)])
+def test_tiles_cover_evenly_and_overlap_by_a_quarter(length, tile):
+    starts = _starts(length, tile)
+    assert starts[0] == 0
+    assert starts[-1] + tile == length
+    assert all(first + tile - second >= int(OVERLAP * tile) for first, second in zip(starts, starts[1:]))
+
+
+@pytest.mark.parametrize(("length", "tile"), [(256, 128), (40, 32), (64, 24)])
+def test_weights_add_up_to_one(length, tile):
+    total = torch.zeros(length * 8)
+    for start, window in _windows(_starts(length, tile), tile, 8).items():
+        total[start * 8 : (start + tile) * 8] += window
+    assert torch.allclose(total, torch.ones(length * 8))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 64), (33, 57)])
+def test_a_decoder_without_seams_is_reproduced(size):
+    latents = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0))
+    tiled = TiledDecoder(nearest, (32, 32), 8)(latents)["sample"]
+    assert torch.allclose(tiled, nearest(latents)["sample"], atol=1e-5)
+
+
+def test_all_tiles_of_all_images_go_to_the_decoder_at_once():
+    batches = []
+    decode = TiledDecoder(lambda tiles: batches.append(tuple(tiles.shape)) or nearest(tiles), (16, 16), 8)
+    decode(torch.zeros(2, 4, 28, 28))
+    assert batches == [(2 * 4, 4, 16, 16)]
+
+
+@torch.no_grad()
+def test_a_real_decoder_at_1024_pixels_on_a_smooth_latent(tiny_checkpoint):
+    """Tiles see other group-norm statistics and other borders: at least 40 dB, as diffusers' own tiling."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").eval()
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(noise, size=(128, 128), mode="bicubic")
+
+    def decode(latents: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"sample": torch.cat([vae.decode(tile[None]).sample for tile in latents])}
+
+    whole = decode(smooth)["sample"]
+    tiled = TiledDecoder(decode, (96, 96), 8)(smooth)["sample"]
+    assert psnr(tiled / 2, whole / 2) >= 40
+
+
+def test_4096_pixels():
+    latents = torch.randn(1, 4, 512, 512, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(TiledDecoder(nearest, (128, 128), 8)(latents)["sample"], nearest(latents)["sample"], atol=1e-5)
