@@ -21,6 +21,7 @@ from .export.components import REGISTERED
 from .export.exporter import export as export_checkpoint
 from .export.options import ExportOptions
 from .export.settings import resolution_bins
+from .hardware import get_instance
 from .loading import load_program, neuron_section
 from .sdk import ensure_sdk
 from .tiling import TiledDecoder
@@ -81,7 +82,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
         Raises:
             InvalidExportOption: an option that the export does not know, or a value it cannot have.
-            DeviceError: compiled, but this machine has no NeuronCore to load it on; names the folder.
+            DeviceError: compiled, but this machine has no NeuronCore, or another kind of it, to load it on; names
+                the folder, which is then kept.
         """
         if not export:
             return super().from_pretrained(model_id, **kwargs)
@@ -90,15 +92,16 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         if unknown:
             raise InvalidExportOption(f"from_pretrained(export=True) does not take {', '.join(unknown)}")
         output, holder = kwargs.pop("output", None), None
-        if output is None and ensure_sdk().has_device:
+        missing = _missing_device(kwargs.get("instance_type"))
+        if output is None and missing:
+            output = Path(tempfile.mkdtemp(prefix="pixart-neuron-")) / "pipeline"
+        elif output is None:
             holder = tempfile.TemporaryDirectory(prefix="pixart-neuron-")
             output = Path(holder.name) / "pipeline"
-        elif output is None:
-            output = Path(tempfile.mkdtemp(prefix="pixart-neuron-")) / "pipeline"
         options = {name: _dtype_name(value) for name, value in kwargs.items()}
         folder = export_checkpoint(ExportOptions(model=str(model_id), output=Path(output), **options))
-        if not ensure_sdk().has_device:
-            raise DeviceError(f"compiled into {folder}, but loading it needs a machine with NeuronCores")
+        if missing:
+            raise DeviceError(f"compiled into {folder}, but loading it needs {missing}")
         pipeline = super().from_pretrained(folder)
         pipeline._artifacts_holder = holder  # removes a temporary folder together with the pipeline
         return pipeline
@@ -184,6 +187,20 @@ def _batched(copies: Sequence[Any], neuron: dict, neuron_config: Any) -> Batched
 def _program_input(spec: Any, neuron: dict, batch: int) -> ProgramInput:
     sizes = [batch if axis == "batch_size" else neuron[f"static_{axis}"] for axis in spec.axes]
     return ProgramInput(name=spec.name, shape=tuple(sizes), dtype=spec.dtype)
+
+
+def _missing_device(instance_type: str | None) -> str | None:
+    """What this machine lacks to load what is compiled for `instance_type`, in words; None if nothing."""
+    here = ensure_sdk().instance
+    if here is None:
+        return "a machine with NeuronCores"
+    if instance_type is None:
+        return None
+    try:
+        wanted, present = get_instance(instance_type).compile_target, get_instance(here).compile_target
+    except ValueError:
+        return None  # the export refuses the name
+    return None if (wanted == "trn2") == (present == "trn2") else f"{instance_type}, and this machine is {here}"
 
 
 def _dtype_name(value: Any) -> Any:

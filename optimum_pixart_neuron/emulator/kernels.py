@@ -48,7 +48,6 @@ class StandIn:
         raise RuntimeError(f"{self.name} is an NKI kernel: call nki_jit()({self.name})")
 
 
-
 @dataclass(frozen=True)
 class Launcher:
     """What `nki_jit` returns: called as it is on one physical core, or indexed with a grid first."""

@@ -41,7 +41,9 @@ def kernel_of(folder) -> str:
 
 @pytest.mark.parametrize("load", [load_stock, load_ours])
 @pytest.mark.parametrize(
-    "options", [{"tensor_parallel_size": 1}, GATHER, ALL_TO_ALL, TENSOR], ids=["one core", "gather", "all-to-all", "tensor"]
+    "options",
+    [{"tensor_parallel_size": 1}, GATHER, ALL_TO_ALL, TENSOR],
+    ids=["one core", "gather", "all-to-all", "tensor"],
 )
 def test_pictures_with_the_kernel(exported, expected, options, load):
     folder = exported(**SIZE, **options, attention="nki")

@@ -86,6 +86,7 @@ def test_data_through_the_stock_class(data_folder, reference):
     assert_same(images, reference(PROMPTS[:1], **arguments).images)
 
 
+@torch.no_grad()
 def test_tiled_decoder_in_the_pipeline(exported, reference):
     folder = exported(tensor_parallel_size=2, torch_dtype="float32", vae_tile_size=192)
     pipe = load_ours(folder)

@@ -83,7 +83,7 @@ def test_scores_are_never_whole():
     code = """
 import resource, torch
 from optimum_pixart_neuron.emulator import kernels
-q, k, v = torch.randn(2, 72, 16384).bfloat16(), torch.randn(2, 72, 16384).bfloat16(), torch.randn(2, 16384, 72).bfloat16()
+q, k, v = (torch.randn(shape).bfloat16() for shape in ((2, 72, 16384), (2, 72, 16384), (2, 16384, 72)))
 out = torch.zeros(2, 16384, 72, dtype=torch.bfloat16)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 torch.ops.neuron_emulator.attention(out, q, k, v, 0.1, 1)
@@ -97,7 +97,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.parametrize(
     ("replaced", "example", "message"),
     [
-        ({"kernel_name": "CausalAttentionMMSoftmaxMMWithoutSwap"}, {}, "'CausalAtt.*' is not emulated, give 'Attention"),
+        (
+            {"kernel_name": "CausalAttentionMMSoftmaxMMWithoutSwap"},
+            {},
+            "'CausalAtt.*' is not emulated, give 'Attention",
+        ),
         ({"kernel_name": "AttentionMMSoftmaxMM"}, {}, "'AttentionMMSoftmaxMM' is not emulated"),
         ({"kernel_name": "Flash"}, {}, "kernel_name 'Flash' is unknown"),
         ({"scale": 1}, {}, "scale is a int, give a Python float"),

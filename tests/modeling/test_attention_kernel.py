@@ -107,7 +107,9 @@ def test_sizes_that_are_not(size, available, reason):
     with pytest.raises(InvalidExportOption) as refusal:
         choose_kernel("nki", **wanted, available=available)
     message = str(refusal.value)
-    assert message.startswith(f"--attention nki: {available[0]} {reason}" if available else f"--attention nki: {reason}")
+    assert message.startswith(
+        f"--attention nki: {available[0]} {reason}" if available else f"--attention nki: {reason}"
+    )
     assert message.endswith(", or choose --attention auto")
     assert "\n" not in message
 
@@ -245,3 +247,20 @@ def test_the_traced_program_has_it_as_one_operation():
     program = trace_program(build, inputs, ranks=1)
     names = [str(node.target) for node in program.graph.graph_module.graph.nodes]
     assert names.count("pixart_neuron.attention_kernel.default") == 2
+
+
+def test_every_block_of_the_compiled_program_launches_it():
+    from optimum_pixart_neuron.sdk import ensure_sdk
+
+    if not ensure_sdk().emulated:
+        pytest.skip("looks into a program of the emulator")
+    from optimum_pixart_neuron.emulator.program import Program
+
+    config = {"caption_channels": 24, "sample_size": 32, "num_layers": 2, "use_additional_conditions": False}
+    size = {"latent_height": 32, "latent_width": 64, "dtype": torch.bfloat16}
+    model = PixArtTransformer.build(config, **size, kernel=KernelAttention(name=ISA, lnc=1))
+    inputs = (torch.ones(1, 4, 32, 64), torch.ones(1, 20, 24), torch.ones(1), torch.ones(1, 20, dtype=torch.int64))
+    program = Program.compile(model, inputs, compiler_args="--target trn1")
+    operations = [instruction.operation for instruction in program.instructions]
+    assert operations.count("neuron_emulator::attention.default") == 2
+    assert operations.count("aten::_softmax.default") == 2  # cross-attention is masked, so written out

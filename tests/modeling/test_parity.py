@@ -118,3 +118,23 @@ def test_vae(vae):
         part.load_state_dict({name: vae.state_dict()[name] for name in part.state_dict()}, strict=True)
     assert relative_error(decoder(latents)["sample"], vae.decode(latents).sample) < 1e-5
     assert relative_error(encoder(images)["latent_parameters"], vae.encode(images).latent_dist.parameters) < 1e-5
+
+
+@pytest.mark.parametrize("sample_size", [32, 64, 128, 256])
+@torch.no_grad()
+def test_position_table_is_the_upstream_one(sample_size):
+    """For the native square and two non-square bins of each checkpoint: bit for bit what `PatchEmbed` adds."""
+    from optimum_pixart_neuron.export.settings import resolution_bins
+
+    model = PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, num_layers=1, sample_size=sample_size, caption_channels=8,
+        use_additional_conditions=False, cross_attention_dim=16,
+    )  # fmt: skip
+    patches = model.pos_embed
+    patches.proj.weight.zero_()
+    patches.proj.bias.zero_()
+    bins = list(resolution_bins(sample_size).values())
+    shapes = [(sample_size, sample_size), *((int(tall) // 8, int(wide) // 8) for tall, wide in (bins[3], bins[-3]))]
+    for height, width in shapes:
+        expected = patches(torch.zeros(1, 4, height, width))
+        assert torch.equal(position_table(dict(model.config), height, width), expected)

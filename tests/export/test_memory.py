@@ -1,0 +1,52 @@
+"""The memory statement of an export: counted exactly on a small program, and refused with both sizes."""
+
+import pytest
+import torch
+from torch import nn
+
+from optimum_pixart_neuron.errors import InvalidExportOption
+from optimum_pixart_neuron.export.memory import GIB, MemoryNeed, check_memory
+from optimum_pixart_neuron.hardware import get_instance
+from optimum_pixart_neuron.tracing import largest_live_set, trace_graph
+
+
+class Widen(nn.Module):
+    """(4, 8) in; (4, 1024) in between; a view of it keeps it alive; (4, 8) out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 1024), nn.Linear(1024, 8)
+
+    def forward(self, tensor):
+        wide = self.up(tensor)
+        return self.down(wide.view(2, 2, 1024).view(4, 1024))
+
+
+def test_largest_live_set_counts_values_once_and_weights_not():
+    traced = trace_graph(Widen().eval(), (torch.ones(4, 8),))
+    # While `down` runs: its input, seen through two views, and its output. The first input is dead by then, or was
+    # alive beside the wide value before: 4 x 8 either way.
+    assert largest_live_set(traced.graph_module, len(traced.weight_names)) == (4 * 1024 + 4 * 8) * 4
+
+
+def needs(weights: int, *activations: int) -> list[MemoryNeed]:
+    return [
+        MemoryNeed(component=f"part{number}", weights=weights, activations=size)
+        for number, size in enumerate(activations)
+    ]
+
+
+def test_all_weights_and_the_largest_activations():
+    line = check_memory(needs(GIB, 2 * GIB, 5 * GIB), get_instance("inf2.xlarge"), 1)
+    assert line == "7.00 of 16 GiB a core: 2.00 weights, 5.00 activations of part1"
+
+
+def test_what_does_not_fit():
+    with pytest.raises(InvalidExportOption, match=r"does not fit inf2.xlarge: 17.00 of 16 GiB a core.*--tensor_parallel"):
+        check_memory(needs(GIB, 15 * GIB, 5 * GIB), get_instance("inf2.xlarge"), 1)
+
+
+def test_a_logical_core_of_trn2_has_more():
+    trn2 = get_instance("trn2.48xlarge")
+    assert "of 24 GiB" in check_memory(needs(GIB, GIB), trn2, 2)
+    assert "of 12 GiB" in check_memory(needs(GIB, GIB), trn2, 1)

@@ -1,0 +1,152 @@
+"""Defaults and refusals of the export, from the checkpoint's configurations and the instance table."""
+
+import pytest
+
+from optimum_pixart_neuron.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.errors import InvalidExportOption
+from optimum_pixart_neuron.export.options import ExportOptions
+from optimum_pixart_neuron.export.settings import RESOLUTION_BINS, resolution_bins, resolve
+from optimum_pixart_neuron.sdk import NeuronSdk
+
+XL_2 = {
+    "transformer": {
+        "sample_size": 128,
+        "patch_size": 2,
+        "num_attention_heads": 16,
+        "attention_head_dim": 72,
+        "num_layers": 28,
+        "caption_channels": 4096,
+    },
+    "text_encoder": {"num_heads": 64, "d_ff": 10240},
+    "vae": {"block_out_channels": [128, 256, 512, 512]},
+}
+
+
+class Configurations(PixArtCheckpoint):
+    """A checkpoint of which only the configurations exist."""
+
+    def config(self, component: str) -> dict:
+        return XL_2[component]
+
+
+def settle(instance: str | None = None, **options):
+    checkpoint = Configurations(folder=None, source="xl-2")
+    sdk = NeuronSdk(emulated=True, instance="trn1.32xlarge")
+    return resolve(ExportOptions(model="xl-2", output=None, instance_type=instance, **options), checkpoint, sdk)
+
+
+@pytest.mark.parametrize(
+    ("instance", "ranks", "target", "lnc"),
+    [
+        ("inf2.xlarge", 2, "inf2", 1),
+        ("inf2.8xlarge", 2, "inf2", 1),
+        ("inf2.24xlarge", 8, "inf2", 1),
+        ("inf2", 8, "inf2", 1),
+        ("trn1.2xlarge", 2, "trn1", 1),
+        ("trn1.32xlarge", 8, "trn1", 1),
+        ("trn1n", 8, "trn1n", 1),
+        ("trn2.3xlarge", 4, "trn2", 2),
+        ("trn2.48xlarge", 4, "trn2", 2),
+    ],
+)
+def test_defaults_of_each_instance(instance, ranks, target, lnc):
+    settings = settle(instance)
+    assert (settings.ranks, settings.compiler.target, settings.compiler.lnc) == (ranks, target, lnc)
+    assert (settings.parallel_mode, settings.guided) == ("context", True)
+    assert (settings.height, settings.width, settings.sequence_length) == (1024, 1024, 300)
+    assert (settings.batch_size, settings.num_images_per_prompt) == (1, 1)
+
+
+def test_the_machine_itself_is_the_default():
+    assert settle().instance.name == "trn1.32xlarge"
+
+
+def test_data_mode_takes_every_core_that_can_share_the_text_encoder():
+    assert settle("trn1.32xlarge", parallel_mode="data").ranks == 32
+    assert settle("inf2.48xlarge", parallel_mode="data").ranks == 16  # 24 does not divide 64 heads
+
+
+def test_one_core_is_unsharded_and_unguided():
+    settings = settle(tensor_parallel_size=1)
+    assert (settings.parallel_mode, settings.guided, settings.split_of("text_encoder")) == (None, False, None)
+
+
+def test_each_component_of_each_mode_is_split_as_said():
+    splits = {
+        mode: [
+            getattr(settle(parallel_mode=mode).split_of(component), "mode", None)
+            for component in ("text_encoder", "transformer", "vae_decoder")
+        ]
+        for mode in ("context", "tensor", "data")
+    }
+    assert splits == {
+        "context": ["tensor", "context", None],
+        "tensor": ["tensor", "tensor", None],
+        "data": ["tensor", None, None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tensor_parallel_size": 5}, "--tensor_parallel_size 5 does not divide the 64 attention heads"),
+        ({"tensor_parallel_size": 64}, "--tensor_parallel_size 64: trn1.32xlarge has 32 cores"),
+        (
+            {"tensor_parallel_size": 32, "parallel_mode": "tensor"},
+            "--tensor_parallel_size 32 does not divide the 16 attention heads of the transformer",
+        ),
+        (
+            {"tensor_parallel_size": 32, "height": 1024, "width": 1008},
+            None,
+        ),
+        ({"tensor_parallel_size": 32, "exchange": "all-to-all"}, None),
+        ({"vae_tile_size": 100}, "--vae_tile_size 100 is not a multiple of 8 from 64 on"),
+        ({"height": 1000}, "--height 1000 is not a positive multiple of 16"),
+        ({"width": 4096}, "--width 4096: the checkpoint was trained for sides of 512 to 2048 pixels"),
+        ({"instance": "inf3"}, "--instance_type inf3: unknown instance 'inf3'"),
+        ({"torch_dtype": "float16"}, "--torch_dtype float16: T5 overflows in float16"),
+    ],
+)
+def test_refusals(options, message):
+    if message is None:
+        settle(**options)
+        return
+    with pytest.raises(InvalidExportOption) as refusal:
+        settle(**options)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_odd_number_of_ranks_cannot_hold_the_guidance_pair(monkeypatch):
+    monkeypatch.setitem(XL_2, "text_encoder", {"num_heads": 63, "d_ff": 630})
+    with pytest.raises(InvalidExportOption, match="3 is odd, and the guidance pair needs 2 equal groups"):
+        settle(tensor_parallel_size=3)
+    with pytest.raises(InvalidExportOption, match="its 3 sequence ranks do not divide the 4096 tokens"):
+        settle(tensor_parallel_size=3, no_guidance=True)
+
+
+def test_heads_that_all_to_all_cannot_divide(monkeypatch):
+    monkeypatch.setitem(XL_2["transformer"], "num_attention_heads", 6)
+    with pytest.raises(InvalidExportOption, match="4 sequence ranks do not divide the 6 attention heads"):
+        settle(tensor_parallel_size=8, exchange="all-to-all")
+
+
+@pytest.mark.parametrize("sample_size", RESOLUTION_BINS)
+def test_every_bin_of_every_checkpoint_can_be_exported(monkeypatch, sample_size):
+    monkeypatch.setitem(XL_2["transformer"], "sample_size", sample_size)
+    for height, width in resolution_bins(sample_size).values():
+        settings = settle(height=int(height), width=int(width), tensor_parallel_size=2)
+        assert settings.notes == ()
+
+
+def test_a_size_between_the_bins_is_noted():
+    assert settle(height=1024, width=1040).notes == (
+        "1040 x 1024 is none of the checkpoint's resolutions: optimum.neuron's own class needs"
+        " use_resolution_binning=False",
+    )
+
+
+def test_large_images_are_decoded_in_tiles():
+    assert settle(height=1024, width=1024).vae_tile == (1024, 1024)
+    assert settle(height=2048, width=512).vae_tile == (1024, 512)
+    assert settle(vae_tile_size=512).vae_tile == (512, 512)
