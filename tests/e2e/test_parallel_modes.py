@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ..parity import psnr
+from ..parity import psnr, relative_error
 from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
@@ -56,6 +56,16 @@ def test_context_without_guidance(exported, reference):
     assert_same(load_ours(folder)(PROMPTS[:1], **guided).images, reference(PROMPTS[:1], **guided).images)
 
 
+def test_context_at_a_resolution_bin_that_is_not_square(exported, reference):
+    """252 tokens over two sequence ranks; the stock class asks for nothing but the prompt."""
+    folder = exported(tensor_parallel_size=4, torch_dtype="float32", height=192, width=336)
+    latents = torch.randn(1, 4, 24, 42, generator=torch.Generator().manual_seed(2))
+    arguments = {**pipeline_arguments(1), "latents": latents}
+    expected = reference(PROMPTS[:1], height=192, width=336, **arguments).images
+    assert expected.shape == (1, 192, 336, 3)
+    assert_same(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
+
+
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_tensor(exported, reference_images, ranks):
     folder = exported(tensor_parallel_size=ranks, parallel_mode="tensor", torch_dtype="float32", batch_size=2)
@@ -95,3 +105,26 @@ def test_tiled_decoder_in_the_pipeline(exported, reference):
     expected = reference.vae.decode(latents, return_dict=False)[0]
     assert image.shape == expected.shape
     assert psnr(image / 2, expected / 2) >= 30  # a random decoder on noise, where tiles differ most
+
+
+@pytest.mark.slow
+def test_2048_pixels(tmp_path):
+    """Context mode with the attention kernel and a tiled decoder; latents to bfloat16's accuracy, see test_parity."""
+    from diffusers import PixArtSigmaPipeline
+
+    from optimum_pixart_neuron.export.exporter import export
+    from optimum_pixart_neuron.export.options import ExportOptions
+    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+
+    checkpoint = build_tiny_checkpoint(tmp_path / "checkpoint", sample_size=256)
+    options = ExportOptions(
+        model=str(checkpoint), output=tmp_path / "exported", tensor_parallel_size=4, vae_tile_size=512
+    )
+    pipe = load_ours(export(options))
+    coarse = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(coarse, size=(256, 256), mode="bicubic")
+    arguments = {"num_inference_steps": 1, "latents": smooth}
+    assert pipe(PROMPTS[0], output_type="np", **arguments).images.shape == (1, 2048, 2048, 3)
+    latents = pipe(PROMPTS[0], output_type="latent", **arguments).images
+    reference = PixArtSigmaPipeline.from_pretrained(checkpoint)
+    assert relative_error(latents, reference(PROMPTS[0], output_type="latent", **arguments).images) < 0.05

@@ -62,7 +62,8 @@ def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
     )
 
 
-@pytest.mark.parametrize("size", [(32, 32), (20, 44), (64, 64)], ids=["native", "wide", "twice native"])
+# Latent cells of the 256 px checkpoint: its own square, two of its non-square bins (0.57 and 1.75), and none of them.
+@pytest.mark.parametrize("size", [(32, 32), (24, 42), (42, 24), (64, 64)], ids=["square", "wide", "tall", "no bin"])
 @torch.no_grad()
 def test_transformer(transformer, size):
     built = PixArtTransformer.build(
