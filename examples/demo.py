@@ -77,7 +77,9 @@ def main() -> None:
     print("what                    ran where")
     for name in ("text_encoder", "transformer", "vae_decoder"):
         parallel = getattr(pipe, name).config.neuron["parallel"]
-        where = f"{parallel['ranks']} emulated core(s), one process each" if parallel["ranks"] > 1 else "emulated core 0"
+        where = (
+            f"{parallel['ranks']} emulated core(s), one process each" if parallel["ranks"] > 1 else "emulated core 0"
+        )
         print(f"  {name:<21} {where}")
     print("  scheduler, tokenizer  this process")
     print(f"PSNR against diffusers in float32: {psnr:.1f} dB (the export is in bfloat16)")

@@ -1,6 +1,7 @@
 """Tiles cover the image, their weights add up to one, and the blended image is the untiled one where it can be."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def test_tiles_cover_evenly_and_overlap_by_a_quarter(length, tile):
     starts = _starts(length, tile)
     assert starts[0] == 0
     assert starts[-1] + tile == length
-    assert all(first + tile - second >= int(OVERLAP * tile) for first, second in zip(starts, starts[1:]))
+    assert all(first + tile - second >= int(OVERLAP * tile) for first, second in pairwise(starts))
 
 
 @pytest.mark.parametrize(("length", "tile"), [(256, 128), (40, 32), (64, 24)])
@@ -71,4 +72,6 @@ def test_a_real_decoder_at_1024_pixels_on_a_smooth_latent(tiny_checkpoint):
 
 def test_4096_pixels():
     latents = torch.randn(1, 4, 512, 512, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(TiledDecoder(nearest, (128, 128), 8)(latents)["sample"], nearest(latents)["sample"], atol=1e-5)
+    assert torch.allclose(
+        TiledDecoder(nearest, (128, 128), 8)(latents)["sample"], nearest(latents)["sample"], atol=1e-5
+    )

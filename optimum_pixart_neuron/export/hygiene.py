@@ -103,7 +103,11 @@ def _is_index(tensor: torch.Tensor) -> bool:
 
 def _indices(node: Node) -> list[Node]:
     """What a gather reads with: every argument after the tensor it reads from."""
-    arguments = [part for argument in node.args[1:] for part in (argument if isinstance(argument, (list, tuple)) else [argument])]
+    arguments = [
+        part
+        for argument in node.args[1:]
+        for part in (argument if isinstance(argument, (list, tuple)) else [argument])
+    ]
     return [argument for argument in arguments if isinstance(argument, Node)]
 
 
@@ -118,5 +122,7 @@ def _tensors(node: Node) -> list[torch.Tensor]:
 
 
 def _describe(node: Node) -> str:
-    outputs = ", ".join(f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in _tensors(node))
+    outputs = ", ".join(
+        f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in _tensors(node)
+    )
     return f"{node.target.overloadpacket.__name__} -> {outputs}"

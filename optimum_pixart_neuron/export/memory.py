@@ -26,9 +26,7 @@ class MemoryNeed:
     activations: int
 
     @classmethod
-    def of(
-        cls, component: str, program: TracedProgram, weights: dict[str, ShardedWeight], ranks: int
-    ) -> "MemoryNeed":
+    def of(cls, component: str, program: TracedProgram, weights: dict[str, ShardedWeight], ranks: int) -> "MemoryNeed":
         """Count a traced component whose weights are divided over `ranks`."""
         graph = program.graph
         return cls(

@@ -33,7 +33,6 @@ class Collective:
     dtype: torch.dtype
     groups: tuple[tuple[int, ...], ...]
 
-
     @property
     def bytes_sent(self) -> int:
         """Bytes one rank sends with the ring algorithm; n ranks a group, s bytes put in.
@@ -86,9 +85,8 @@ def trace_program(build: Callable[[], nn.Module], example_inputs: tuple[Tensor, 
 
 @contextmanager
 def parallel_state_of_rank_0(ranks: int) -> Iterator[None]:
-    """NxD's tensor-parallel state without processes, as rank 0 (NxD 0.15 `trace/model_builder.py` `ModelBuilder.trace`)."""
-    import torch_xla.core.xla_model  # noqa: F401  mock_distributed patches torch_xla by name
-    import torch_xla.runtime  # noqa: F401
+    """NxD's tensor-parallel state without processes, as rank 0: as in NxD 0.15 `ModelBuilder.trace`."""
+    import torch_xla.runtime  # noqa: F401  mock_distributed patches it by name
     from neuronx_distributed.parallel_layers import parallel_state
     from neuronx_distributed.trace.mock_torchdist import mock_distributed
 

@@ -270,7 +270,9 @@ def _vae_tile(options: ExportOptions, height: int, width: int, scale: int) -> tu
     if tile is None:
         tile = MAX_UNTILED_SIDE
     elif tile < MIN_TILE_CELLS * scale or tile % scale:
-        raise InvalidExportOption(f"--vae_tile_size {tile} is not a multiple of {scale} from {MIN_TILE_CELLS * scale} on")
+        raise InvalidExportOption(
+            f"--vae_tile_size {tile} is not a multiple of {scale} from {MIN_TILE_CELLS * scale} on"
+        )
     return min(tile, height), min(tile, width)
 
 

@@ -1,1 +1,1 @@
-"""What a compiled graph computes: the unmodified upstream modules, with precision and operators a compiler can keep."""
+"""What a compiled graph computes: the upstream modules, with precision and operators that a compiler can keep."""

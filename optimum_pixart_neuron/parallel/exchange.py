@@ -101,6 +101,8 @@ EXCHANGES = {exchange.name: exchange for exchange in (KeyValueGather, HeadAllToA
 def choose_exchange(*, tokens: int, heads: int, head_width: int, ranks: int) -> str:
     """The name of the exchange that sends fewer bytes; the gather, with fewer collectives, if they are equal."""
     width = heads * head_width
-    if heads % ranks or KeyValueGather.bytes_sent(tokens, width, ranks) <= HeadAllToAll.bytes_sent(tokens, width, ranks):
+    if heads % ranks or KeyValueGather.bytes_sent(tokens, width, ranks) <= HeadAllToAll.bytes_sent(
+        tokens, width, ranks
+    ):
         return KeyValueGather.name
     return HeadAllToAll.name

@@ -71,9 +71,7 @@ class ContextSplit:
     mode: str = "context"
 
     def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
-        split_by_context(
-            model, ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange
-        )
+        split_by_context(model, ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
 
     def divided_dims(self, parameter_names: list[str]) -> dict[str, int | None]:
         return dict.fromkeys(parameter_names)

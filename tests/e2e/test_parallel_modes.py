@@ -100,7 +100,9 @@ def test_data_through_the_stock_class(data_folder, reference):
 def test_tiled_decoder_in_the_pipeline(exported, reference):
     folder = exported(tensor_parallel_size=2, torch_dtype="float32", vae_tile_size=192)
     pipe = load_ours(folder)
-    latents = pipe("a tower", num_inference_steps=1, output_type="latent", latents=pipeline_arguments(1)["latents"]).images
+    latents = pipe(
+        "a tower", num_inference_steps=1, output_type="latent", latents=pipeline_arguments(1)["latents"]
+    ).images
     image = pipe.vae.decode(latents, return_dict=False)[0]
     expected = reference.vae.decode(latents, return_dict=False)[0]
     assert image.shape == expected.shape

@@ -37,9 +37,7 @@ def test_float32_components_through_the_stock_class(float32_folder, reference):
     conditions = {"resolution": None, "aspect_ratio": None}
     for step in (999, 3):
         timestep = torch.full((4,), step)
-        (noise,) = reference.transformer(
-            **pair, timestep=timestep, added_cond_kwargs=conditions, return_dict=False
-        )
+        (noise,) = reference.transformer(**pair, timestep=timestep, added_cond_kwargs=conditions, return_dict=False)
         predicted = pipe.transformer(**pair, timestep=timestep, return_dict=False)[0]
         assert relative_error(predicted, noise) < 1e-5
 

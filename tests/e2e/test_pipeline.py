@@ -125,7 +125,10 @@ def test_a_size_that_is_binned_to_the_compiled_one(pipe, reference):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"height": 512, "width": 128}, r"128 x 512 px is made at .* px, compiled is 256 x 256 px; export with --height"),
+        (
+            {"height": 512, "width": 128},
+            r"128 x 512 px is made at .* px, compiled is 256 x 256 px; export with --height",
+        ),
         ({"height": 512, "width": 512, "use_resolution_binning": False}, "512 x 512 px: compiled for 256 x 256 px"),
         ({"max_sequence_length": 120}, "max_sequence_length 120: compiled for 300 tokens"),
         ({"latents": torch.zeros(1, 4, 16, 16)}, r"hidden_states: .*\(any number, 4, 32, 32\), got \(2, 4, 16, 16\)"),
@@ -139,6 +142,8 @@ def test_what_was_not_compiled_is_refused(pipe, arguments, message):
 
 def test_saved_copy_gives_identical_pictures(folder, tmp_path, pipe):
     pipe.save_pretrained(tmp_path / "copy")
-    pictures = [load(tmp_path / "copy")(PROMPTS[0], **pipeline_arguments(1)).images for load in (load_stock, load_ours)]
+    pictures = [
+        load(tmp_path / "copy")(PROMPTS[0], **pipeline_arguments(1)).images for load in (load_stock, load_ours)
+    ]
     expected = pipe(PROMPTS[0], **pipeline_arguments(1)).images
     assert all(np.array_equal(picture, expected) for picture in pictures)

@@ -42,7 +42,9 @@ def test_all_weights_and_the_largest_activations():
 
 
 def test_what_does_not_fit():
-    with pytest.raises(InvalidExportOption, match=r"does not fit inf2.xlarge: 17.00 of 16 GiB a core.*--tensor_parallel"):
+    with pytest.raises(
+        InvalidExportOption, match=r"does not fit inf2.xlarge: 17.00 of 16 GiB a core.*--tensor_parallel"
+    ):
         check_memory(needs(GIB, 15 * GIB, 5 * GIB), get_instance("inf2.xlarge"), 1)
 
 

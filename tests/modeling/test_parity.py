@@ -81,9 +81,7 @@ def test_transformer(transformer, size):
 @torch.no_grad()
 def test_bfloat16_transformer_keeps_the_timestep(transformer):
     """Contract 9.2: a timestep cast to bfloat16 makes 999 the same as 1000. Ours enters the graph in float32."""
-    built = PixArtTransformer.build(
-        dict(transformer.config), latent_height=32, latent_width=32, dtype=torch.bfloat16
-    )
+    built = PixArtTransformer.build(dict(transformer.config), latent_height=32, latent_width=32, dtype=torch.bfloat16)
     table = position_table(dict(transformer.config), 32, 32)
     built.load_state_dict({**transformer.state_dict(), "pos_embed.pos_embed": table})
     sample, text, _, mask = transformer_inputs(32, 32)

@@ -54,7 +54,13 @@ def test_transformer_plan_covers_xl_2():
 
 def test_text_encoder_plan_covers_t5_xxl():
     config = T5Config(
-        d_model=4096, d_kv=64, num_heads=64, d_ff=10240, num_layers=24, vocab_size=32128, feed_forward_proj="gated-gelu"
+        d_model=4096,
+        d_kv=64,
+        num_heads=64,
+        d_ff=10240,
+        num_layers=24,
+        vocab_size=32128,
+        feed_forward_proj="gated-gelu",
     )
     with torch.device("meta"):
         model = PixArtTextEncoder(config, sequence_length=300, dtype=torch.bfloat16)
@@ -66,7 +72,12 @@ def test_text_encoder_plan_covers_t5_xxl():
 @pytest.mark.parametrize(
     ("shard_plan", "config", "ranks", "message"),
     [
-        (TRANSFORMER_PLAN, {"num_attention_heads": 16}, 3, "3 does not divide the 16 attention heads of the transformer"),
+        (
+            TRANSFORMER_PLAN,
+            {"num_attention_heads": 16},
+            3,
+            "3 does not divide the 16 attention heads of the transformer",
+        ),
         (
             TEXT_ENCODER_PLAN,
             {"num_heads": 64, "d_ff": 10248},
