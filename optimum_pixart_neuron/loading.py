@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from optimum.neuron.modeling_traced import NeuronTracedModel
 
-from .export.artifacts import WEIGHTS_FOLDER
+from .export.output import WEIGHTS_FOLDER
 
 
 def neuron_section(program: Path) -> dict:

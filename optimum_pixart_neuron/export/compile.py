@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from ..parallel.shard import write_shards
-from .artifacts import MODEL_FILE, WEIGHTS_FOLDER
 from .compiler import CompilerSettings
 from .components import PixArtComponentConfig
+from .output import MODEL_FILE, WEIGHTS_FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)

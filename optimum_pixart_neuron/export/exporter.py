@@ -8,9 +8,9 @@ import torch
 
 from ..checkpoint import PixArtCheckpoint
 from ..sdk import ensure_sdk
-from .artifacts import check_output
 from .fetch import fetch_weights, open_checkpoint
 from .options import ExportOptions
+from .output import check_output, copy_unchanged, written_whole
 from .settings import ExportSettings, resolve
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def _compile_all(
     options: ExportOptions, checkpoint: PixArtCheckpoint, settings: ExportSettings, on_device: bool
 ) -> Path:
     # Imported late: the host's exporter, which these extend, imports the SDK.
-    from .artifacts import copy_unchanged, write_component_config, written_whole
     from .compile import CompileJob, compile_component
     from .compiler import environment_variables
+    from .component_config import write_component_config
     from .describe import describe_components
 
     components = describe_components(checkpoint, settings)

@@ -210,7 +210,7 @@ def test_outputs_that_cannot_be_written(refused, tiny_checkpoint, tmp_path, monk
 
 
 def test_links_and_the_working_folder_are_outputs(tmp_path, monkeypatch):
-    from optimum_pixart_neuron.export.artifacts import check_output, written_whole
+    from optimum_pixart_neuron.export.output import check_output, written_whole
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
