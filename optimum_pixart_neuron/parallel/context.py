@@ -10,14 +10,20 @@ from torch import Tensor, nn
 
 from .exchange import EXCHANGES
 
-RANK_WEIGHTS = ("guidance_rank.rank", "sequence_rank.rank")
-
 
 def rank_weights(ranks: int, guidance_groups: int) -> dict[str, Tensor]:
-    """The checkpoint's side of the two rank tensors: (W,) int32 each, one entry a rank."""
+    """The checkpoint's side of the rank tensors: (W,) int32 each, one entry a rank.
+
+    Only those that the program reads: a weight that no operation uses is no parameter of a compiled program.
+    """
     sequence_ranks = ranks // guidance_groups
     everyone = torch.arange(ranks, dtype=torch.int32)
-    return dict(zip(RANK_WEIGHTS, (everyone // sequence_ranks, everyone % sequence_ranks)))
+    weights = {}
+    if guidance_groups > 1:
+        weights["guidance_rank.rank"] = everyone // sequence_ranks
+    if sequence_ranks > 1:
+        weights["sequence_rank.rank"] = everyone % sequence_ranks
+    return weights
 
 
 def exchange_groups(ranks: int, guidance_groups: int) -> list[list[int]]:
@@ -39,9 +45,9 @@ def split_by_context(model: nn.Module, *, ranks: int, guidance_groups: int, exch
     from neuronx_distributed.parallel_layers.layers import SPMDRank
 
     sequence_ranks = ranks // guidance_groups
-    model.guidance_rank, model.sequence_rank = SPMDRank(ranks), SPMDRank(ranks)
 
     if guidance_groups > 1:
+        model.guidance_rank = SPMDRank(ranks)
 
         def pick_rows(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return tuple(_own_part(tensor, 0, guidance_groups, module.guidance_rank.get_rank()) for tensor in inputs)
@@ -49,6 +55,7 @@ def split_by_context(model: nn.Module, *, ranks: int, guidance_groups: int, exch
         model.register_forward_pre_hook(pick_rows)
 
     if sequence_ranks > 1:
+        model.sequence_rank = SPMDRank(ranks)
 
         def pick_tokens(module: nn.Module, inputs: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
             return _own_part(tokens, 1, sequence_ranks, model.sequence_rank.get_rank())
