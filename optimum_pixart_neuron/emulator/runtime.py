@@ -88,7 +88,7 @@ class RankPool:
                 [sys.executable, "-I", "-c", _BOOTSTRAP, json.dumps(start)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # gloo greets each peer on it
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # numpy's threads, in a process that forks
+                env=_environment(),
                 pass_fds=[start["control"], *ends, weights_descriptor],
                 start_new_session=True,  # Ctrl-C is this process's to handle
             )
@@ -182,6 +182,19 @@ class RankPool:
         for connection in [*self._connections, getattr(self, "_control", None)]:
             if connection is not None and not connection.closed:
                 connection.close()
+
+
+def _environment() -> dict[str, str]:
+    """Variables that only work from a process's start on."""
+    tunables = os.environ.get("GLIBC_TUNABLES")
+    # Every operation allocates its result anew; in pages of 4 KiB the kernel's zeroing of 1 GiB of attention scores
+    # takes ten times as long as multiplying them by a number.
+    huge_pages = "glibc.malloc.hugetlb=1"
+    return {
+        **os.environ,
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's threads, in a process that forks
+        "GLIBC_TUNABLES": f"{tunables}:{huge_pages}" if tunables else huge_pages,
+    }
 
 
 def rank_process_ids() -> list[int]:

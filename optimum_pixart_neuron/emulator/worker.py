@@ -17,8 +17,6 @@ from .program import Program
 from .transport import from_message, map_weights, to_message
 
 _PR_SET_PDEATHSIG = 1
-# glibc `malloc.h`
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 # Dead peers are noticed by the owner, so that gloo's own timeout only has to exceed the slowest program.
 _GLOO_TIMEOUT = timedelta(days=1)
@@ -48,20 +46,7 @@ def _die_with(launcher_id: int) -> None:
         os._exit(1)
 
 
-def _keep_freed_memory() -> None:
-    """Reuse what one operation frees for the next, on glibc; elsewhere nothing changes.
-
-    By default glibc returns large blocks to the kernel, which zeroes every page again: a fifth of the time of a step
-    at 512 px, and more than the arithmetic for the scores of attention at 1024 px.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, -1)  # never
-
-
 def _serve(rank: int, world_size: int, connection: Connection, start: dict[str, Any]) -> None:
-    _keep_freed_memory()
     torch.set_num_threads(start["threads"])
     torch.set_grad_enabled(False)
     try:
