@@ -94,6 +94,11 @@ class Instance:
         """What neuronx-cc's `--target` is given; trn1n compiles under its own name."""
         return self.family if self.family == "trn1n" else self.chip.compile_target
 
+    @property
+    def platform_target(self) -> str:
+        """Value of `NEURON_PLATFORM_TARGET_OVERRIDE`: optimum-neuron 0.4.5 compiles for inf2 and trn1n as trn1."""
+        return "trn2" if self.family == "trn2" else "trn1"
+
     def logical_cores(self, lnc: int | None = None) -> int:
         """Cores a program can be placed on, at `lnc` physical cores each (default: the instance's own)."""
         return self.physical_cores // self._lnc(lnc)

@@ -197,10 +197,10 @@ def _missing_device(instance_type: str | None) -> str | None:
     if instance_type is None:
         return None
     try:
-        wanted, present = get_instance(instance_type).compile_target, get_instance(here).compile_target
+        wanted, present = get_instance(instance_type).platform_target, get_instance(here).platform_target
     except ValueError:
         return None  # the export refuses the name
-    return None if (wanted == "trn2") == (present == "trn2") else f"{instance_type}, and this machine is {here}"
+    return None if wanted == present else f"{instance_type}, and this machine is {here}"
 
 
 def _dtype_name(value: Any) -> Any:

@@ -41,7 +41,7 @@ def activate(instance: str | None = None) -> None:
         return
     importing.install()
     _active = chosen
-    os.environ.setdefault("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2" if chosen.family == "trn2" else "trn1")
+    os.environ.setdefault("NEURON_PLATFORM_TARGET_OVERRIDE", chosen.platform_target)
     _announce(f"this is the Neuron EMULATOR on the CPU ({chosen.name}), not Neuron hardware; its speed means nothing")
 
 

@@ -51,8 +51,8 @@ def _prepare_sdk(instance_type: str | None) -> None:
     instance = instance_type or (sdk.instance if sdk.emulated else None)
     if instance is not None:
         # The SDK reads this when it is imported. What is inherited may be the trn1 that optimum-neuron puts there in
-        # the parent process on every machine without a device; the host, too, compiles for inf2 as trn1.
-        os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = "trn2" if get_instance(instance).family == "trn2" else "trn1"
+        # the parent process on every machine without a device.
+        os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = get_instance(instance).platform_target
 
 
 def _exit_on_signal(number: int, _frame: object) -> None:
