@@ -33,3 +33,19 @@ class DeviceError(PixArtNeuronError):
 
 class ProgramInputError(PixArtNeuronError, ValueError):
     """A call does not fit the compiled program."""
+
+
+class ArtifactError(PixArtNeuronError):
+    """A folder of compiled artifacts is not whole, or is not for this machine."""
+
+    exit_status = 2
+
+
+class ValidationFailed(PixArtNeuronError):
+    """A compiled component does not compute what the original does."""
+
+    exit_status = 3
+
+
+class HubError(PixArtNeuronError):
+    """Artifacts cannot be pushed to the Hugging Face Hub, or pulled from it."""

@@ -1,4 +1,4 @@
-"""Runs the export in a process of its own, whose end is the command's end."""
+"""Runs a command in a process of its own, whose end is the command's end."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-MODULE = "optimum_pixart_neuron.export"
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 10.0
-"""Seconds that an interrupted export gets to stop its workers and remove its unfinished output."""
+"""Seconds that an interrupted command gets to stop its workers and remove its unfinished output."""
 
 
-def run_export(argv: Sequence[str]) -> int:
-    """Export in a child process and return the exit status for the shell.
+def run_module(module: str, prog: str, argv: Sequence[str]) -> int:
+    """Run `python -m module` in a child process and return the exit status for the shell.
 
-    The arguments travel as a list, never through a shell. Termination signals are handed on, so that no export goes
-    on without its command.
+    The arguments travel as a list, never through a shell. Termination signals are handed on, so that no work goes on
+    without its command.
 
     Args:
-        argv: The arguments after `optimum-cli export neuron`.
+        module: With a `__main__` guard or a `__main__.py`.
+        prog: The command as the user typed it, for messages.
+        argv: The arguments after it.
     """
     sys.stdout.flush()
-    child = subprocess.Popen([sys.executable, "-m", MODULE, *argv])
+    child = subprocess.Popen([sys.executable, "-m", module, *argv])
     previous = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in _FORWARDED}
     try:
-        return _status(child.wait())
+        return _status(child.wait(), prog)
     except KeyboardInterrupt:
         _wind_down(child)
         return 128 + signal.SIGINT
@@ -48,10 +49,10 @@ def _wind_down(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def _status(returncode: int) -> int:
+def _status(returncode: int, prog: str) -> int:
     if returncode >= 0:
         return returncode
     name = signal.Signals(-returncode).name
     hint = "; the machine may be out of memory" if -returncode == signal.SIGKILL else ""
-    print(f"optimum-cli export neuron: error: the export was ended by {name}{hint}.", file=sys.stderr)
+    print(f"{prog}: error: ended by {name}{hint}.", file=sys.stderr)
     return 128 - returncode

@@ -9,8 +9,10 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
 from ..errors import PixArtNeuronError
 from .arguments import PROG, add_arguments
-from .child import run_export
+from .child import run_module
 from .detection import PIXART_SIGMA, pipeline_class
+
+MODULE = "optimum_pixart_neuron.export"
 
 
 class PixArtNeuronExportCommand(BaseOptimumCLICommand):
@@ -35,7 +37,7 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
                 f"--model {self.args.model} is {_describe(found)}; only PixArt-Sigma ({PIXART_SIGMA}) can be exported "
                 "without the Neuron SDK."
             )
-        raise SystemExit(run_export(_argv()))
+        raise SystemExit(run_module(MODULE, PROG, _argv()))
 
 
 def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
@@ -55,7 +57,7 @@ def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
 def _run_beside_host(command: BaseOptimumCLICommand) -> None:
     """`run` of the extended host command: our exporter for PixArt-Sigma, the host's own way otherwise."""
     if _identify(command.args) == PIXART_SIGMA:
-        raise SystemExit(run_export(_argv()))
+        raise SystemExit(run_module(MODULE, PROG, _argv()))
     # Our parser has other defaults and demands less, so the host gets its arguments as its own parser reads them.
     parser = ArgumentParser(prog=PROG)
     command._parse_args_of_host(parser)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
-from optimum_pixart_neuron.commands import child
+from optimum_pixart_neuron.commands import child, export
 from optimum_pixart_neuron.commands.export import PixArtNeuronExportCommand, extend_host_command
 
 NASTY = ["with space", 'quo"te', "apos'trophe", "semi;colon && true", "$HOME `id`", "star*", "", "line\nbreak", "ünï"]
@@ -28,7 +28,7 @@ def recorder(tmp_path, monkeypatch) -> Path:
         "sys.exit(int(os.environ.get('STATUS', '0')))\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(child, "MODULE", "recording_export")
+    monkeypatch.setattr(export, "MODULE", "recording_export")
     return record
 
 
@@ -67,10 +67,9 @@ def test_the_childs_status_is_the_commands(status, recorder, tmp_path, monkeypat
 def test_a_killed_child_gives_a_line_and_the_shells_status(tmp_path, monkeypatch, capfd):
     (tmp_path / "dying_export.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(child, "MODULE", "dying_export")
-    assert child.run_export([]) == 137
+    assert child.run_module("dying_export", "optimum-cli export neuron", []) == 137
     assert capfd.readouterr().err == (
-        "optimum-cli export neuron: error: the export was ended by SIGKILL; the machine may be out of memory.\n"
+        "optimum-cli export neuron: error: ended by SIGKILL; the machine may be out of memory.\n"
     )
 
 
@@ -169,7 +168,7 @@ def test_signals_end_command_and_child_without_traceback(number, to_group, statu
     )
     code = (
         "import sys\nfrom optimum_pixart_neuron.commands import child\n"
-        "child.MODULE = 'slow_export'\nsys.exit(child.run_export([]))\n"
+        "sys.exit(child.run_module('slow_export', 'slow', []))\n"
     )
     command = subprocess.Popen(
         [sys.executable, "-c", code],

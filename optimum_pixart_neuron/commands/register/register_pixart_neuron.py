@@ -1,13 +1,19 @@
-"""Gives `optimum-cli export neuron` its PixArt-Sigma path. Loaded by optimum-cli at every start: keep it light.
+"""Our part of `optimum-cli`. Loaded at every start of it: keep it light.
 
-Register files load in any order and Python 3.11 refuses a second `neuron` sub-command. So where the host registers
-its own command its class is extended in place, which serves whichever file loads first.
+Gives `optimum-cli export neuron` its PixArt-Sigma path, and `optimum-cli neuron` our sub-commands. Register files
+load in any order, Python 3.11 refuses a second `neuron` sub-command, and a command that another register file
+declares cannot be a parent (optimum 2.0). So where the host has a command its class is extended in place, which serves
+whichever file loads first.
 """
 
 from optimum.commands.export.base import ExportCommand
+from optimum.commands.neuron.base import NeuronCommand
 from optimum.neuron.utils import is_neuronx_available
 
 from optimum_pixart_neuron.commands.export import PixArtNeuronExportCommand, extend_host_command
+from optimum_pixart_neuron.commands.neuron import add_subcommands
+
+add_subcommands(NeuronCommand)
 
 if is_neuronx_available():
     from optimum.commands.export.neuronx import NeuronxExportCommand

@@ -1,0 +1,189 @@
+"""The manifest of an artifact folder: what it was made from, what it is for, and every file in it.
+
+It lies beside `model_index.json` and no loader of optimum-neuron reads it. Folders without one, which the stock
+exporter makes, are loaded unchecked.
+"""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import ArtifactError
+from .files import FileRecord
+
+MANIFEST_FILE = "neuron_manifest.json"
+SCHEMA_VERSION = 1
+NOT_LISTED = (MANIFEST_FILE, "README.md", ".gitattributes")
+"""Files of the folder that the manifest does not list: itself, and what the Hub and its users edit."""
+
+_PACKAGES = (
+    "optimum-pixart-neuron",
+    "optimum-neuron",
+    "optimum",
+    "diffusers",
+    "transformers",
+    "torch",
+    "torch-neuronx",
+    "neuronx-cc",
+    "neuronx-distributed",
+)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorRecord(_Record):
+    """One input or output of a compiled program.
+
+    Attributes:
+        name: as the program's caller knows it.
+        shape: as compiled; every dimension is static.
+        dtype: such as "float32".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class SourceRecord(_Record):
+    """Where one component's weights came from.
+
+    Attributes:
+        model: Hub id, or folder as the user gave it.
+        revision: commit on the Hub; None for a folder.
+        files: each weight file by its path in the checkpoint.
+    """
+
+    model: str
+    revision: str | None
+    files: dict[str, FileRecord]
+
+
+class ComponentRecord(_Record):
+    """One compiled component.
+
+    Attributes:
+        ranks: that run its program together.
+        inputs: in call order.
+        outputs: in order.
+        source: of its weights.
+        inputs_digest: of everything that the compilation depended on; equal digests mean an equal component.
+    """
+
+    ranks: int
+    inputs: tuple[TensorRecord, ...]
+    outputs: tuple[TensorRecord, ...]
+    source: SourceRecord
+    inputs_digest: str
+
+
+class ValidationRecord(_Record):
+    """The comparison of one component with its original in float32.
+
+    Attributes:
+        component: its folder.
+        max_error: largest absolute difference.
+        cosine: of the flattened outputs.
+        psnr: in dB, of the range of the reference.
+        limit: what `max_error` was held against, and why, in words.
+        passed: the verdict.
+    """
+
+    component: str
+    max_error: float
+    cosine: float
+    psnr: float
+    limit: str
+    passed: bool
+
+
+class Manifest(_Record):
+    """Everything a folder of compiled artifacts says of itself.
+
+    Attributes:
+        schema_version: of this file.
+        model: checkpoint as the user named it.
+        revision: its commit on the Hub; None for a folder.
+        instance: full name it was compiled for, such as "trn2.48xlarge".
+        target: neuronx-cc's `--target`.
+        lnc: physical cores behind a logical one.
+        ranks: logical cores that the pipeline needs.
+        parallel_mode: "context", "tensor" or "data"; None on one core.
+        emulated: whether the emulator stood in for the SDK; such artifacts run on no Neuron device.
+        options: of the export, as the command's flags name them.
+        versions: of compiler and packages, by distribution name.
+        components: by folder.
+        validation: after the export; empty if it was left out.
+        files: every file but the ones in `NOT_LISTED`, by path with forward slashes.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: str
+    revision: str | None
+    instance: str
+    target: str
+    lnc: int
+    ranks: int
+    parallel_mode: str | None
+    emulated: bool
+    options: dict[str, Any]
+    versions: dict[str, str]
+    components: dict[str, ComponentRecord]
+    validation: tuple[ValidationRecord, ...] = ()
+    files: dict[str, FileRecord]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest | None":
+        """The manifest of a folder; None where there is none.
+
+        Raises:
+            ArtifactError: it cannot be read, or a newer version of this package wrote it.
+        """
+        path = folder / MANIFEST_FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{path} cannot be read: {error}") from None
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "file"
+            if where == "schema_version":
+                raise ArtifactError(
+                    f"{path} has schema version {first['input']}, this package reads {SCHEMA_VERSION};"
+                    " update optimum-pixart-neuron"
+                ) from None
+            raise ArtifactError(f"{path} is damaged: {where}: {first['msg']}; export or download it again") from None
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into a folder, whole or not at all."""
+        path = folder / MANIFEST_FILE
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+
+
+def listed_files(folder: Path) -> list[str]:
+    """Every file of a folder that a manifest has to list, by path with forward slashes, sorted."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return sorted(name for name in names if name not in NOT_LISTED and not name.startswith(".cache/"))
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the compiler and of every package that an artifact depends on, as installed here."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
