@@ -7,7 +7,8 @@ Variants, each in processes of its own, run in turn in every round:
     tensor   this project's `--parallel_mode tensor`, compiled by ModelBuilder, two ranks of the emulator
     context  this project's `--parallel_mode context`, likewise: one row of the guidance pair on each rank
     peer     cache-dit's Ulysses context parallelism of the same model, two processes (with --peer)
-    dense*, peer*  with --controls: the same, given what the emulator gives its ranks: memory in huge pages
+    dense*, peer*  with --controls: the same, given what the emulator gives its ranks: memory in huge pages, and
+             linear layers by oneDNN
 With two cores and two ranks all variants do the same arithmetic on the same cores: what context gains over dense and
 peer is the emulator's way to run it, what it gains over dense* and peer* the split's. Ranks and processes have one
 thread each. Writes benchmark_step.json and, with matplotlib, benchmark_step.png.
@@ -31,17 +32,16 @@ sys.path.insert(0, str(PARTS))
 
 from environment import cache_folder, peer_python  # noqa: E402
 from plot import draw  # noqa: E402
-from problem import write_problem  # noqa: E402
+from problem import CONTROL, write_problem  # noqa: E402
 
 RANKS = 2
 # Relative to the largest value of the dense prediction. Rounding of some blocks stays far below, a mistake does not.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
-CONTROL = "control"
 GOALS = {"dense": 0.90, "peer": 0.80}
 CAVEATS = (
     "What this does not show: the speed of a NeuronCore, of its links or of its compiler. The ranks are processes on",
     "the CPU cores of this machine, which share caches and memory; collectives are gloo over loopback. Without dense*",
-    "and peer* (--controls) it does not tell what the split gains from what the emulator's memory gains.",
+    "and peer* (--controls) it does not tell what the split gains from what the emulator's memory and library gain.",
 )
 
 
@@ -51,7 +51,7 @@ class Variant:
 
     Attributes:
         commands: one for each process that is told to run.
-        is_control: whether it gets the emulator's allocator setting.
+        is_control: whether it gets the emulator's allocator setting and matrix library.
         seconds: of each round.
     """
 
@@ -125,9 +125,9 @@ def make_variants(folder: Path, dtype: str, peer: Path | None, controls: bool) -
     if peer:
         add("peer", f"cache-dit Ulysses, {RANKS} processes", peer, "peer.py", "plain", processes=RANKS)
     if controls:
-        add("dense*", "dense*, in huge pages", sys.executable, "dense.py", CONTROL)
+        add("dense*", "dense*, as a rank has it", sys.executable, "dense.py", CONTROL)
     if controls and peer:
-        add("peer*", "cache-dit*, in huge pages", peer, "peer.py", CONTROL, processes=RANKS)
+        add("peer*", "cache-dit*, as a rank has it", peer, "peer.py", CONTROL, processes=RANKS)
     return variants
 
 
@@ -175,9 +175,7 @@ def print_table(variants: dict[str, dict]) -> None:
         verdict = "met" if ratio <= GOALS[name] else "missed"
         print(f"context / {name}: {ratio:.2f}, goal at most {GOALS[name]:.2f}: {verdict}")
         if f"{name}*" in medians:
-            print(
-                f"context / {name}*: {medians['context'] / medians[f'{name}*']:.2f}, with its memory in huge pages too"
-            )
+            print(f"context / {name}*: {medians['context'] / medians[f'{name}*']:.2f}, with its memory and library")
     print("\n".join(["", *CAVEATS]))
 
 

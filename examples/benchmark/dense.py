@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import PixArtTransformer2DModel
-from problem import INPUTS, TRANSFORMER, eager_step
+from problem import CONTROL, INPUTS, TRANSFORMER, eager_step, use_onednn
 from safetensors.torch import load_file
 from serving import serve
 
@@ -15,6 +15,8 @@ def main(folder: Path, runtime: str, dtype: torch.dtype, threads: int) -> None:
     def load():
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
+        if runtime == CONTROL:
+            use_onednn()
         model = PixArtTransformer2DModel.from_pretrained(folder / TRANSFORMER, torch_dtype=dtype).eval()
         return eager_step(model, load_file(folder / INPUTS), dtype), {"threads": threads}
 

@@ -9,7 +9,7 @@ import cache_dit
 import torch
 import torch.distributed as dist
 from diffusers import PixArtTransformer2DModel
-from problem import INPUTS, TRANSFORMER, eager_step
+from problem import CONTROL, INPUTS, TRANSFORMER, eager_step, use_onednn
 from safetensors.torch import load_file
 from serving import serve
 
@@ -18,6 +18,8 @@ def main(folder: Path, runtime: str, dtype: torch.dtype, ranks: int, rank: int) 
     def load():
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
+        if runtime == CONTROL:
+            use_onednn()
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         dist.init_process_group("gloo", init_method=f"file://{folder}/{runtime}-store", rank=rank, world_size=ranks)
         model = PixArtTransformer2DModel.from_pretrained(folder / TRANSFORMER, torch_dtype=dtype).eval()

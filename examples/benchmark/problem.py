@@ -8,6 +8,7 @@ from pathlib import Path
 TRANSFORMER, INPUTS = "transformer", "inputs.safetensors"
 CAPTION_TOKENS, CAPTION_WIDTH = 300, 4096
 PIXELS_PER_CELL = 8
+CONTROL = "control"  # a variant that is given what the emulator gives its ranks
 
 
 def write_problem(folder: Path, *, size: int, blocks: int) -> None:
@@ -51,3 +52,17 @@ def eager_step(model, inputs, dtype):
     floats = {name: tensor.to(dtype) if tensor.ndim > 2 else tensor for name, tensor in inputs.items()}
     conditions = {"resolution": None, "aspect_ratio": None}
     return lambda: model(**floats, added_cond_kwargs=conditions, return_dict=False)[0]
+
+
+def use_onednn() -> None:
+    """Compute float32 linear layers as the emulator's ranks do, see `optimum_pixart_neuron/emulator/matmul.py`."""
+    import torch
+
+    plain = torch.nn.functional.linear
+
+    def linear(x, weight, bias=None):
+        if x.dtype != torch.float32:
+            return plain(x, weight, bias)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    torch.nn.functional.linear = linear

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from . import collectives, kernels
+from . import collectives, kernels, matmul
 from .collectives import Mesh
 from .compiler_flags import CompilerFlags, parse_flags, platform_target
 from .serialization import Instruction, decode_argument, encode_graph, pack, resolve_operation, unpack
@@ -162,7 +162,7 @@ class Program:
     def _operations(self) -> list[Any]:
         cached = self.__dict__.get("_resolved")
         if cached is None:
-            cached = [resolve_operation(instruction.operation) for instruction in self.instructions]
+            cached = [matmul.preferred(resolve_operation(each.operation)) for each in self.instructions]
             self.__dict__["_resolved"] = cached
         return cached
 

@@ -45,7 +45,7 @@ def test_parity_with_eager_after_a_round_trip():
     flat = [expected["y"], *expected["rest"][:2], *expected["rest"][2]]
     for output, reference in zip(outputs, flat):
         assert output.dtype == reference.dtype
-        assert torch.equal(output, reference)
+        torch.testing.assert_close(output, reference)  # its products sum in another order, see emulator/matmul.py
     assert compiled.structure == {"y": 0, "rest": ["tuple", 1, 2, ["list", 3, 4]]}
     assert compiled.input_names == ("x", "ids")
 
