@@ -1,52 +1,60 @@
-"""The whole path on a machine without NeuronCores: checkpoint, export, load with the stock class, picture.
+"""The whole path on a machine without NeuronCores: checkpoint, export, load with the stock class, pictures.
 
     python examples/demo.py [--tensor_parallel_size 4]
 
-Builds a small PixArt-Sigma with random weights, exports it with the real `optimum-cli`, loads it with the real
-`optimum.neuron.NeuronPixArtSigmaPipeline`, and compares the picture with diffusers' own. Random weights draw noise:
-what is shown is that the two are the same noise.
+Takes the small trained PixArt-Sigma of `shapes/`, exports it with the real `optimum-cli`, loads it with the real
+`optimum.neuron.NeuronPixArtSigmaPipeline`, and lays its pictures beside those of diffusers, caption by caption.
 """
 
 import argparse
-import math
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-OUTPUT = Path(__file__).parent / "output"
-PROMPT = "a photo of an astronaut riding a horse on mars"
-NEGATIVE_PROMPT = "mountains"
-STEPS = 8
+HERE = Path(__file__).resolve().parent
+CHECKPOINT = HERE / "shapes" / "checkpoint"
+OUTPUT = HERE / "output"
+CAPTIONS = (
+    "a large red circle left of a small blue square on white",
+    "a small yellow cross above a large purple triangle on black",
+    "three small green squares in a row on pink",
+    "a large orange triangle in the center on cyan",
+    "a large blue cross right of a large yellow circle on pink",
+    "four small red triangles in a column on white",
+)
+STEPS = 20
 
 
-def export(checkpoint: Path, folder: Path, ranks: int) -> None:
+def export(folder: Path, ranks: int) -> None:
     """Run `optimum-cli export neuron`, as a user would type it."""
     command = [str(Path(sys.executable).with_name("optimum-cli")), "export", "neuron"]
-    command += ["--model", str(checkpoint), str(folder), "--tensor_parallel_size", str(ranks)]
+    command += ["--model", str(CHECKPOINT), str(folder), "--tensor_parallel_size", str(ranks)]
     print("$ " + " ".join(["optimum-cli", *command[1:]]), flush=True)
     subprocess.run(command, check=True)
 
 
-def generate(folder: Path):
-    """Load the export with optimum-neuron's own class and make one picture (height, width, 3) in [0, 1]."""
+def load(folder: Path):
+    """Load the export with optimum-neuron's own class."""
     from optimum_pixart_neuron.emulator import activate
 
     activate()
     from optimum.neuron import NeuronPixArtSigmaPipeline  # the stock class; ours is not imported
 
-    pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
-    return run(pipe), pipe
+    return NeuronPixArtSigmaPipeline.from_pretrained(folder)
 
 
-def run(pipe):
-    """One seeded picture."""
+def draw(pipe) -> list:
+    """One seeded picture a caption."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    arguments = {"num_inference_steps": STEPS, "generator": generator, "output_type": "np"}
-    return pipe(PROMPT, negative_prompt=NEGATIVE_PROMPT, **arguments).images[0]
+    pipe.set_progress_bar_config(leave=False)
+    pictures = []
+    for seed, caption in enumerate(CAPTIONS):
+        generator = torch.Generator().manual_seed(seed)
+        pictures += pipe(caption, num_inference_steps=STEPS, generator=generator).images
+    return pictures
 
 
 def main() -> None:
@@ -54,36 +62,34 @@ def main() -> None:
     parser.add_argument("--tensor_parallel_size", type=int, default=4)
     ranks = parser.parse_args().tensor_parallel_size
     started = time.monotonic()
-    checkpoint, exported = OUTPUT / "checkpoint", OUTPUT / "pixart-neuron"
     shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir()
+    export(OUTPUT / "pixart-neuron", ranks)
 
-    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+    pipe = load(OUTPUT / "pixart-neuron")
+    pictures = draw(pipe)
 
-    build_tiny_checkpoint(checkpoint)
-    export(checkpoint, exported, ranks)
-    picture, pipe = generate(exported)
-
+    import torch
     from diffusers import PixArtSigmaPipeline
-    from PIL import Image
 
-    reference = run(PixArtSigmaPipeline.from_pretrained(checkpoint))
-    psnr = -10 * math.log10(((picture - reference) ** 2).mean())
-    pair = Image.new("RGB", (2 * picture.shape[1] + 8, picture.shape[0]), "white")
-    for column, image in enumerate((reference, picture)):
-        pair.paste(Image.fromarray((image * 255).round().astype("uint8")), (column * (image.shape[1] + 8), 0))
-    pair.save(OUTPUT / "demo.png")
+    sys.path.insert(0, str(HERE / "shapes"))
+    from contact_sheet import contact_sheet, psnr
+
+    references = draw(PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32))
+    titles = ("diffusers, float32", f"export, {ranks} cores, bfloat16")
+    sheet = contact_sheet(zip(CAPTIONS, references, pictures), titles, columns=3, width=150)
+    sheet.save(OUTPUT / "demo.png", optimize=True)
 
     print()
     print("what                    ran where")
     for name in ("text_encoder", "transformer", "vae_decoder"):
         parallel = getattr(pipe, name).config.neuron["parallel"]
-        where = (
-            f"{parallel['ranks']} emulated core(s), one process each" if parallel["ranks"] > 1 else "emulated core 0"
-        )
+        where = f"{ranks} emulated cores, one process each" if parallel["ranks"] > 1 else "emulated core 0"
         print(f"  {name:<21} {where}")
     print("  scheduler, tokenizer  this process")
-    print(f"PSNR against diffusers in float32: {psnr:.1f} dB (the export is in bfloat16)")
-    print(f"left diffusers, right this export: {OUTPUT / 'demo.png'}")
+    values = [psnr(*pair) for pair in zip(references, pictures)]
+    print(f"PSNR against diffusers in float32: {min(values):.1f} to {max(values):.1f} dB (the export is in bfloat16)")
+    print(f"the pictures, side by side: {OUTPUT / 'demo.png'}")
     print(f"{time.monotonic() - started:.0f} s; the emulator's speed says nothing about Neuron")
 
 

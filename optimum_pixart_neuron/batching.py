@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,16 +19,35 @@ class ProgramInput:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
-    def fit(self, tensor: Tensor) -> Tensor:
+    def fit(self, tensor: Any, *, name: str | None = None, rows: int | None = None, advice: str = "") -> Tensor:
         """Give `tensor` the compiled dtype; its rows must have the compiled shape.
 
+        Any float dtype is cast to a compiled float dtype, any integer or bool to a compiled integer dtype.
+
+        Args:
+            name: what the caller knows the input as, if not by its own name.
+            rows: how many there must be; None for any number from one on.
+            advice: what to do about another shape.
+
         Raises:
-            ProgramInputError: the rows have another shape; names the input, what is expected and what was given.
+            ProgramInputError: not a tensor, another shape or another kind of dtype; names the input, what is expected
+                and what was given.
         """
-        if tuple(tensor.shape[1:]) != self.shape[1:]:
-            expected = f"(any number, {', '.join(map(str, self.shape[1:]))})"
-            raise ProgramInputError(f"{self.name}: the compiled program takes {expected}, got {tuple(tensor.shape)}")
+        name = name or self.name
+        if not isinstance(tensor, Tensor):
+            refuse(name, "a torch.Tensor", type(tensor).__name__)
+        given = tuple(tensor.shape)
+        if given[1:] != self.shape[1:] or given[:1] in ((), (0,)) or rows not in (None, given[0]):
+            expected = (rows or "any number", *self.shape[1:])
+            refuse(name, f"({', '.join(map(str, expected))})", given, advice)
+        if tensor.is_floating_point() != self.dtype.is_floating_point or tensor.is_complex():
+            refuse(name, self.dtype, tensor.dtype)
         return tensor.to(self.dtype)
+
+
+def refuse(name: str, expected: Any, given: Any, advice: str = "") -> NoReturn:
+    """ProgramInputError about one input; `advice` is what to do."""
+    raise ProgramInputError(f"{name}: expected {expected}, given {given}{advice and f'; {advice}'}")
 
 
 class BatchedProgram:
@@ -42,6 +61,9 @@ class BatchedProgram:
         copies: the loaded program, once for each core that may run it; returns a tensor, or a dict or tuple of
             tensors, with the batch first.
         inputs: in call order; all have the same batch.
+
+    Raises, when called:
+        ProgramInputError: a tensor does not fit, or they have different numbers of rows.
     """
 
     def __init__(self, copies: Sequence[Callable[..., Any]], inputs: Iterable[ProgramInput]) -> None:
@@ -50,7 +72,11 @@ class BatchedProgram:
         self.rows = self.inputs[0].shape[0]
 
     def __call__(self, *tensors: Tensor) -> Any:
-        fitted = [spec.fit(tensor) for spec, tensor in zip(self.inputs, tensors, strict=True)]
+        first, *others = zip(self.inputs, tensors, strict=True)
+        fitted = [first[0].fit(first[1])]
+        fitted += [spec.fit(tensor, rows=fitted[0].shape[0]) for spec, tensor in others]
+        if fitted[0].shape[0] == self.rows:  # as in most denoising steps: nothing to cut
+            return self.copies[0](*fitted)
         starts = range(0, fitted[0].shape[0], self.rows)
         chunks = [[tensor[start : start + self.rows] for tensor in fitted] for start in starts]
         if len(chunks) == 1 or len(self.copies) == 1:

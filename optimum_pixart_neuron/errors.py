@@ -41,6 +41,10 @@ class ArtifactError(PixArtNeuronError):
     exit_status = 2
 
 
+class OutputFull(PixArtNeuronError):
+    """The disk has no room for the export."""
+
+
 class ValidationFailed(PixArtNeuronError):
     """A compiled component does not compute what the original does."""
 
@@ -49,3 +53,13 @@ class ValidationFailed(PixArtNeuronError):
 
 class HubError(PixArtNeuronError):
     """Artifacts cannot be pushed to the Hugging Face Hub, or pulled from it."""
+
+
+def one_line(error: Exception) -> str:
+    """The line of another library's error that says what is wrong.
+
+    TorchScript puts its own trace in front of it, and where Python raised it, Python's stack follows.
+    """
+    message = str(error).partition("\n\nAt:\n")[0]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1].rpartition("RuntimeError: ")[2] if lines else type(error).__name__

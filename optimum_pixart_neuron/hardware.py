@@ -2,7 +2,9 @@
 
 Sources (AWS Neuron SDK documentation):
     [arch]  about-neuron/arch/neuron-hardware/{inf2,trn1,trn2}-arch.rst and {inferentia2,trainium,trainium2}.rst:
-            chips, cores, device memory, peak, device memory bandwidth, NeuronLink, host memory.
+            chips, cores, device memory, peaks, device memory bandwidth, NeuronLink, host memory.
+    [nki]   nki/guides/architecture/{trainium_inferentia2,trainium2}_arch.rst, "Compute Engine Specifications": the
+            Scalar Engine evaluates one function, such as exp, on each of 128 lanes a cycle, at 1.4 and 1.2 GHz.
     [core]  about-neuron/arch/neuron-hardware/neuron-core-v2.rst and neuron-core-v3.rst: cores per chip.
     [lnc]   about-neuron/arch/neuron-features/logical-neuroncore-config.rst: which LNC a chip offers, the default, and
             the device memory that a logical core sees (trn2: one 24 GiB bank per pair of physical cores).
@@ -17,13 +19,17 @@ TERA = 10**12
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """One accelerator chip. Peaks are dense bf16; bandwidths are bytes per second."""
+    """One accelerator chip. Peaks are dense operations per second, exponentials those of all its Scalar Engines per
+    second; bandwidths are bytes per second.
+    """
 
     physical_cores: int
     lnc_options: tuple[int, ...]
     default_lnc: int
     hbm_bytes: int
     bf16_flops: float
+    fp32_flops: float
+    exponentials: float
     hbm_bandwidth: float
     compile_target: str
 
@@ -35,6 +41,8 @@ _INFERENTIA2 = Chip(
     default_lnc=1,
     hbm_bytes=32 * GIB,
     bf16_flops=190 * TERA,
+    fp32_flops=47.5 * TERA,
+    exponentials=2 * 128 * 1.4e9,
     hbm_bandwidth=820 * GIB,
     compile_target="inf2",
 )
@@ -44,6 +52,8 @@ _TRAINIUM1 = Chip(
     default_lnc=1,
     hbm_bytes=32 * GIB,
     bf16_flops=190 * TERA,
+    fp32_flops=47.5 * TERA,
+    exponentials=2 * 128 * 1.4e9,
     hbm_bandwidth=820 * GIB,
     compile_target="trn1",
 )
@@ -54,6 +64,8 @@ _TRAINIUM2 = Chip(
     default_lnc=2,
     hbm_bytes=96 * GIB,
     bf16_flops=667 * TERA,
+    fp32_flops=181 * TERA,
+    exponentials=8 * 128 * 1.2e9,
     hbm_bandwidth=2.9 * TERA,
     compile_target="trn2",
 )

@@ -4,29 +4,33 @@ The denoising loop is diffusers' own. What the compiled programs cannot take as 
 any number of rows (`batching.py`), and sizes that the checkpoint's resolution bins map to the compiled one.
 """
 
+import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import fields
+import weakref
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import PixArtSigmaPipeline
-from diffusers.image_processor import PixArtImageProcessor
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
+from .artifact.checks import check_artifact, machine_problem
 from .batching import BatchedProgram, ProgramInput
-from .errors import DeviceError, InvalidExportOption, PixArtNeuronError, ProgramInputError
+from .call_checks import CompiledCall
+from .errors import ArtifactError, DeviceError, InvalidExportOption, PixArtNeuronError, ValidationFailed
 from .export.components import REGISTERED
 from .export.exporter import export as export_checkpoint
 from .export.options import ExportOptions
 from .export.settings import resolution_bins
-from .hardware import get_instance
 from .loading import load_program, neuron_section
+from .machine import Machine
 from .sdk import ensure_sdk
 from .tiling import TiledDecoder
 
 _CONFIG_CLASSES = {model_type: config_class for (model_type, _), config_class in REGISTERED.items()}
+_DOWNLOAD_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 
 
 class NeuronPixArtSigmaPipeline(HostPipeline):
@@ -41,9 +45,10 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         super().__init__(**kwargs)
         for part in (self.text_encoder, self.transformer, self.vae_decoder, self.vae_encoder):
             if part is not None and "parallel" in part.config.neuron:
-                part.model = _batched(part.model, part.config.neuron, part.neuron_config)
+                part.model = BatchedProgram(part.model, _program_inputs(part))
         if self._decodes_in_tiles():
             self.vae_decoder.model = TiledDecoder(self.vae_decoder.model, self._vae_tile(), self.vae_scale_factor)
+        self._compiled_call = self._describe_call()
 
     def _vae_tile(self) -> tuple[int, int]:
         neuron = self.vae_decoder.config.neuron
@@ -67,44 +72,114 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         if "parallel" not in neuron_section(programs["transformer"]):
             return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
         # On one core the guidance pair and the images go to two, as with the host's DataParallel.
-        cores = max(tensor_parallel_size, 2)
+        cores = max(tensor_parallel_size, min(2, Machine.of(ensure_sdk()).cores))
         order = sorted(programs, key=lambda name: name != "transformer")  # the largest copy of the host's memory first
         return {name: load_program(programs[name], cores) for name in order}
 
     @classmethod
-    def from_pretrained(cls, model_id: str | Path, export: bool = False, **kwargs: Any):
+    def from_pretrained(cls, model_id: str | Path, export: bool = False, verify: str = "sizes", **kwargs: Any):
         """Load a compiled pipeline, or compile a checkpoint and load it.
 
         Args:
             model_id: a compiled pipeline's folder or Hub id; with `export`, a checkpoint's.
             export: compile first. Takes the options of `optimum-cli export neuron` by name, see `ExportOptions`;
                 `output` is where the artifacts go, a temporary folder that lives as long as the pipeline if left out.
+            verify: how closely the files are held against the manifest before any is loaded: "sizes", "full" or
+                "none", see `check_artifact`. What is downloaded is always verified in full.
+            revision, token, cache_dir, local_files_only, force_download: of a download, as everywhere in Hugging
+                Face's libraries.
 
         Raises:
+            ArtifactError: the folder is not whole, or is not for this machine.
+            HubError: it cannot be downloaded.
             InvalidExportOption: an option that the export does not know, or a value it cannot have.
-            DeviceError: compiled, but this machine has no NeuronCore, or another kind of it, to load it on; names
-                the folder, which is then kept.
+            DeviceError: this machine has no NeuronCore; or what was compiled cannot be loaded on this machine, then it
+                names the folder, which is kept.
         """
-        if not export:
-            return super().from_pretrained(model_id, **kwargs)
+        if export:
+            return cls._export_and_load(model_id, verify, kwargs)
+        sdk = ensure_sdk()
+        download = {name: kwargs.pop(name) for name in _DOWNLOAD_OPTIONS & set(kwargs)}
+        folder = Path(model_id)
+        if not folder.is_dir():
+            _check_repository(model_id)
+            Machine.of(sdk)  # without a NeuronCore there is nothing to download for
+            from .artifact.hub import pull
+
+            folder = pull(str(model_id), **download)
+        check_artifact(folder, sdk, verify=verify)
+        return super().from_pretrained(folder, **kwargs)
+
+    @classmethod
+    def _export_and_load(cls, model_id: str | Path, verify: str, kwargs: dict[str, Any]):
         known = {field.name for field in fields(ExportOptions)} - {"model"}
         unknown = sorted(set(kwargs) - known)
         if unknown:
             raise InvalidExportOption(f"from_pretrained(export=True) does not take {', '.join(unknown)}")
-        output, holder = kwargs.pop("output", None), None
-        missing = _missing_device(kwargs.get("instance_type"))
-        if output is None and missing:
-            output = Path(tempfile.mkdtemp(prefix="pixart-neuron-")) / "pipeline"
-        elif output is None:
-            holder = tempfile.TemporaryDirectory(prefix="pixart-neuron-")
-            output = Path(holder.name) / "pipeline"
+        output, temporary = kwargs.pop("output", None), None
+        if output is None:
+            temporary = Path(tempfile.mkdtemp(prefix="pixart-neuron-"))
+            output = temporary / "pipeline"
         options = {name: _dtype_name(value) for name, value in kwargs.items()}
-        folder = export_checkpoint(ExportOptions(model=str(model_id), output=Path(output), **options))
-        if missing:
-            raise DeviceError(f"compiled into {folder}, but loading it needs {missing}")
-        pipeline = super().from_pretrained(folder)
-        pipeline._artifacts_holder = holder  # removes a temporary folder together with the pipeline
+        try:
+            folder = export_checkpoint(ExportOptions(model=str(model_id), output=Path(output), **options))
+        except BaseException as error:
+            if temporary and not isinstance(error, ValidationFailed):  # which keeps what was compiled, and names it
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        problem = machine_problem(folder, ensure_sdk())
+        if problem:
+            raise DeviceError(f"compiled into {folder}, but {problem}")
+        pipeline = cls.from_pretrained(folder, verify=verify)
+        if temporary:
+            weakref.finalize(pipeline, shutil.rmtree, temporary, ignore_errors=True)
         return pipeline
+
+    @staticmethod
+    def push_to_hub(
+        save_directory: str | Path,
+        repository_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: bool | str | None = None,
+        endpoint: str | None = None,
+        *,
+        commit_message: str | None = None,
+        allow_emulated: bool = False,
+    ) -> str:
+        """Upload an export to the Hugging Face Hub with a model card, as one commit; see `artifact.upload.push`.
+
+        Needs no loaded pipeline: `NeuronPixArtSigmaPipeline.push_to_hub(folder, repository_id)` runs on any machine.
+
+        Args:
+            save_directory: folder of the export.
+            repository_id: on the Hub; made if it does not exist.
+            private: visibility of a repository that is made.
+            revision: branch; made if it does not exist.
+            token: access token; by default the one that huggingface_hub finds.
+            endpoint: of the Hub, by default huggingface_hub's.
+            commit_message: first line of the commit.
+            allow_emulated: push also what the emulator made.
+
+        Returns:
+            the address of the commit.
+
+        Raises:
+            HubError: it cannot be pushed.
+            ArtifactError: the folder is no whole export.
+        """
+        from .artifact.hub import push
+
+        return push(
+            save_directory,
+            repository_id,
+            private=private,
+            revision=revision,
+            token=token,
+            endpoint=endpoint,
+            commit_message=commit_message,
+            allow_emulated=allow_emulated,
+        )
 
     def replace_weights(self, weights: Any = None) -> None:
         """Not offered: the host's method skips most weights of PixArt and does not say so.
@@ -120,16 +195,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         neuron = self.transformer.config.neuron
         return neuron["static_height"] * self.vae_scale_factor, neuron["static_width"] * self.vae_scale_factor
 
-    def __call__(
-        self,
-        *args: Any,
-        height: int | None = None,
-        width: int | None = None,
-        use_resolution_binning: bool = True,
-        max_sequence_length: int | None = None,
-        **kwargs: Any,
-    ):
-        """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`.
+    def __call__(self, *args: Any, **kwargs: Any):
+        """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`, but for these.
 
         Args:
             height: pixels; the compiled height if left out.
@@ -137,70 +204,50 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             use_resolution_binning: map a size that is not compiled to the checkpoint's nearest resolution, and resize
                 the image back, as diffusers does.
             max_sequence_length: tokens of a prompt; can only be the compiled number.
+            latents: (images, channels, height / scale, width / scale) in any float dtype; computed in float32.
+            prompt_embeds, negative_prompt_embeds: (prompts, compiled tokens, width) in any float dtype.
+            prompt_attention_mask, negative_prompt_attention_mask: (prompts, compiled tokens) of 0 and 1.
 
         Raises:
-            ProgramInputError: a size, length, latent or embedding that does not fit the compiled programs.
+            ProgramInputError: an argument that does not fit the compiled programs; raised before any of them runs.
         """
-        height, width = height or self.compiled_size[0], width or self.compiled_size[1]
-        compiled_length = self.text_encoder.config.neuron["static_sequence_length"]
-        if max_sequence_length not in (None, compiled_length):
-            raise ProgramInputError(
-                f"max_sequence_length {max_sequence_length}: compiled for {compiled_length} tokens;"
-                f" export with --sequence_length {max_sequence_length}"
-            )
-        binned = (height, width) != self.compiled_size and use_resolution_binning
-        self._check_size(height, width, binned)
-        return PixArtSigmaPipeline.__call__(
-            self,
-            *args,
-            height=height,
-            width=width,
-            use_resolution_binning=binned,
-            max_sequence_length=compiled_length,
-            **kwargs,
+        return PixArtSigmaPipeline.__call__(self, **self._compiled_call.fit(*args, **kwargs))
+
+    def _describe_call(self) -> CompiledCall:
+        transformer, text_encoder = self.transformer.config.neuron, self.text_encoder.config.neuron
+        inputs = {spec.name: spec for spec in _program_inputs(self.transformer)}
+        one_batch = "parallel" not in transformer and not self.dynamic_batch_size  # as the host runs its exports
+        return CompiledCall(
+            size=self.compiled_size,
+            bins=resolution_bins(self.transformer.config.sample_size),
+            embeddings=replace(inputs["encoder_hidden_states"], dtype=self.transformer.neuron_config.float_dtype),
+            mask=inputs["encoder_attention_mask"],
+            latents=inputs["hidden_states"],
+            prompts=text_encoder["static_batch_size"] if one_batch else None,
+            images=transformer["static_batch_size"] if one_batch else None,
         )
 
-    def _check_size(self, height: int, width: int, binned: bool) -> None:
-        if (height, width) == self.compiled_size:
-            return
-        compiled = f"{self.compiled_size[1]} x {self.compiled_size[0]} px"
-        bins = resolution_bins(self.transformer.config.sample_size)
-        if not (binned and bins):
-            raise ProgramInputError(
-                f"{width} x {height} px: compiled for {compiled}; export with --height {height} --width {width}"
-            )
-        tall, wide = PixArtImageProcessor.classify_height_width_bin(height, width, ratios=bins)
-        if (tall, wide) != self.compiled_size:
-            raise ProgramInputError(
-                f"{width} x {height} px is made at {wide} x {tall} px, compiled is {compiled};"
-                f" export with --height {tall} --width {wide}"
-            )
+
+def _program_inputs(part: Any) -> list[ProgramInput]:
+    """What the compiled program of a component takes, in call order."""
+    neuron = part.config.neuron
+    batch = neuron["static_batch_size"] * (2 if neuron.get("parallel", {}).get("guided") else 1)
+
+    def size(axis: str | int) -> int:
+        return batch if axis == "batch_size" else neuron[f"static_{axis}"]
+
+    return [
+        ProgramInput(name=spec.name, shape=tuple(size(axis) for axis in spec.axes), dtype=spec.dtype)
+        for spec in _CONFIG_CLASSES[part.neuron_config.MODEL_TYPE].PROGRAM_INPUTS
+    ]
 
 
-def _batched(copies: Sequence[Any], neuron: dict, neuron_config: Any) -> BatchedProgram:
-    """Lift the batch limit of a program."""
-    batch = neuron["static_batch_size"] * (2 if neuron["parallel"]["guided"] else 1)
-    config_class = _CONFIG_CLASSES[neuron_config.MODEL_TYPE]
-    return BatchedProgram(copies, [_program_input(spec, neuron, batch) for spec in config_class.PROGRAM_INPUTS])
-
-
-def _program_input(spec: Any, neuron: dict, batch: int) -> ProgramInput:
-    sizes = [batch if axis == "batch_size" else neuron[f"static_{axis}"] for axis in spec.axes]
-    return ProgramInput(name=spec.name, shape=tuple(sizes), dtype=spec.dtype)
-
-
-def _missing_device(instance_type: str | None) -> str | None:
-    """What this machine lacks to load what is compiled for `instance_type`, in words; None if nothing."""
-    here = ensure_sdk().instance
-    if here is None:
-        return "a machine with NeuronCores"
-    if instance_type is None:
-        return None
+def _check_repository(model_id: str | Path) -> None:
+    """Refuse a folder that is not there, which is no name of a repository, before anybody looks for it on the Hub."""
     try:
-        wanted, present = get_instance(instance_type).platform_target, get_instance(here).platform_target
-    except ValueError:
-        return None  # the export refuses the name
-    return None if wanted == present else f"{instance_type}, and this machine is {here}"
+        validate_repo_id(model_id)
+    except HFValidationError:
+        raise ArtifactError(f"{model_id}: there is no such folder, and it is no repository id (user/name)") from None
 
 
 def _dtype_name(value: Any) -> Any:

@@ -4,13 +4,12 @@ The overlap and the linear blend are diffusers' (0.35 `AutoencoderKL.tiled_decod
 are all of one size, because the program is compiled for one, so they are placed evenly instead of leaving a rest.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-OVERLAP = 0.25  # of a tile, at least
+from .tile_grid import tile_starts
 
 
 class TiledDecoder:
@@ -33,15 +32,15 @@ class TiledDecoder:
         if (height, width) == self.tile:
             return self.decode(latents)
         tall, wide = self.tile
-        corners = [(top, left) for top in _starts(height, tall) for left in _starts(width, wide)]
+        corners = [(top, left) for top in tile_starts(height, tall) for left in tile_starts(width, wide)]
         tiles = [latents[:, :, top : top + tall, left : left + wide] for top, left in corners]
         decoded = self.decode(torch.cat(tiles))["sample"].chunk(len(corners))
         return {"sample": self._blend(decoded, corners, height, width)}
 
     def _blend(self, tiles: tuple[Tensor, ...], corners: list[tuple[int, int]], height: int, width: int) -> Tensor:
         scale, (tall, wide) = self.scale, self.tile
-        columns = _windows(_starts(width, wide), wide, scale)
-        rows = _windows(_starts(height, tall), tall, scale)
+        columns = _windows(tile_starts(width, wide), wide, scale)
+        rows = _windows(tile_starts(height, tall), tall, scale)
         batch, channels = tiles[0].shape[:2]
         image = tiles[0].new_zeros(batch, channels, height * scale, width * scale)
         for tile, (top, left) in zip(tiles, corners):
@@ -49,14 +48,6 @@ class TiledDecoder:
             down, right = top * scale, left * scale
             image[:, :, down : down + tall * scale, right : right + wide * scale] += tile * window
         return image
-
-
-def _starts(length: int, tile: int) -> list[int]:
-    """Where tiles begin so that they cover `length` evenly and neighbours share at least a quarter of a tile."""
-    if length <= tile:
-        return [0]
-    count = math.ceil((length - tile) / (tile * (1 - OVERLAP))) + 1
-    return [round(index * (length - tile) / (count - 1)) for index in range(count)]
 
 
 def _windows(starts: list[int], tile: int, scale: int) -> dict[int, Tensor]:

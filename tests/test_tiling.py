@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from optimum_pixart_neuron.tiling import OVERLAP, TiledDecoder, _starts, _windows
+from optimum_pixart_neuron.tile_grid import OVERLAP, tile_starts
+from optimum_pixart_neuron.tiling import TiledDecoder, _windows
 
 from .parity import psnr
 
@@ -18,7 +19,7 @@ def nearest(latents: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("length", "tile"), [(128, 128), (129, 128), (256, 128), (512, 128), (40, 32), (64, 24)])
 def test_tiles_cover_evenly_and_overlap_by_a_quarter(length, tile):
-    starts = _starts(length, tile)
+    starts = tile_starts(length, tile)
     assert starts[0] == 0
     assert starts[-1] + tile == length
     assert all(first + tile - second >= int(OVERLAP * tile) for first, second in pairwise(starts))
@@ -27,7 +28,7 @@ def test_tiles_cover_evenly_and_overlap_by_a_quarter(length, tile):
 @pytest.mark.parametrize(("length", "tile"), [(256, 128), (40, 32), (64, 24)])
 def test_weights_add_up_to_one(length, tile):
     total = torch.zeros(length * 8)
-    for start, window in _windows(_starts(length, tile), tile, 8).items():
+    for start, window in _windows(tile_starts(length, tile), tile, 8).items():
         total[start * 8 : (start + tile) * 8] += window
     assert torch.allclose(total, torch.ones(length * 8))
 

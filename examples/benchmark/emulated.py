@@ -78,7 +78,7 @@ def main(folder: Path, mode: str, dtype: torch.dtype, ranks: int) -> None:
                     component=component,
                     compiler=compiler,
                     folder=exported,
-                    compiler_workdir=None,
+                    workdir=folder / f"{mode} work",
                     inline_weights=False,
                     on_device=False,
                 )

@@ -1,4 +1,4 @@
-"""Fingerprints of files: a full digest, and a sample that costs next to nothing at load.
+"""Fingerprints of files: a full digest, and a sample that costs next to nothing at load; and writing that lasts.
 
 Shards of several ranks have the same size and the same header, and in context mode differ in one weight of a few
 bytes. So the sample of a safetensors file holds every small tensor whole, besides blocks spread over the file.
@@ -6,10 +6,13 @@ bytes. So the sample of a safetensors file holds every small tensor whole, besid
 
 import hashlib
 import json
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
 
 _BLOCK = 4096  # bytes
 _BLOCKS = 16
@@ -32,17 +35,31 @@ class FileRecord(BaseModel):
     sample: str
 
     @classmethod
-    def of(cls, path: Path) -> "FileRecord":
-        """Read the whole file."""
-        return cls(size=path.stat().st_size, sha256=full_digest(path), sample=sample_digest(path))
+    def of(cls, path: Path, advance: Callable[[int], object] | None = None) -> "FileRecord":
+        """Read the whole file; `advance` is told of the bytes as they are read."""
+        return cls(size=path.stat().st_size, sha256=full_digest(path, advance), sample=sample_digest(path))
+
+    def resembles(self, path: Path) -> bool:
+        """Whether the file is there with this size and sample; its whole content is not read."""
+        return path.is_file() and path.stat().st_size == self.size and sample_digest(path) == self.sample
 
 
-def full_digest(path: Path) -> str:
+def records_of(folder: Path, names: Iterable[str], *, title: str) -> dict[str, FileRecord]:
+    """Read files of a folder whole, by their paths in it; on a terminal with a progress bar of bytes."""
+    paths = {name: folder / name for name in names}
+    total = sum(path.stat().st_size for path in paths.values())
+    with tqdm(desc=title, total=total, unit="B", unit_scale=True, leave=False, disable=None) as progress:
+        return {name: FileRecord.of(path, progress.update) for name, path in paths.items()}
+
+
+def full_digest(path: Path, advance: Callable[[int], object] | None = None) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+            if advance:
+                advance(len(block))
     return digest.hexdigest()
 
 
@@ -76,3 +93,24 @@ def _small_parts(file: BinaryIO, size: int) -> list[tuple[int, int]]:
         return []
     small = sorted((begin, end - begin) for begin, end in offsets if end - begin <= _BLOCK)
     return [(0, 8 + length), *((8 + length + begin, count) for begin, count in small)]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it is there whole or, after a kill or a power cut, as it was before."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(content)
+    flush(unfinished)
+    os.replace(unfinished, path)
+    flush(path.parent, below=False)
+
+
+def flush(path: Path, *, below: bool = True) -> None:
+    """Have the system write a file, or a folder with everything below it, to the disk itself."""
+    if below and path.is_dir():
+        for child in path.iterdir():
+            flush(child)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,7 +4,6 @@ It lies beside `model_index.json` and no loader of optimum-neuron reads it. Fold
 exporter makes, are loaded unchecked.
 """
 
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ArtifactError
-from .files import FileRecord
+from .files import FileRecord, write_whole
 
 MANIFEST_FILE = "neuron_manifest.json"
 SCHEMA_VERSION = 1
@@ -51,12 +50,12 @@ class TensorRecord(_Record):
 
 
 class SourceRecord(_Record):
-    """Where one component's weights came from.
+    """Where one component came from.
 
     Attributes:
         model: Hub id, or folder as the user gave it.
         revision: commit on the Hub; None for a folder.
-        files: each weight file by its path in the checkpoint.
+        files: each file that was read, weights or what was copied, by its path in the component's folder.
     """
 
     model: str
@@ -69,6 +68,7 @@ class ComponentRecord(_Record):
 
     Attributes:
         ranks: that run its program together.
+        mode: how they share it: "context" or "tensor"; "data" for copies on every core, None where there is one core.
         inputs: in call order.
         outputs: in order.
         source: of its weights.
@@ -76,6 +76,7 @@ class ComponentRecord(_Record):
     """
 
     ranks: int
+    mode: str | None = None
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
     source: SourceRecord
@@ -88,11 +89,13 @@ class ValidationRecord(_Record):
     Attributes:
         component: its folder.
         max_error: largest absolute difference.
-        cosine: of the flattened outputs.
-        psnr: in dB, of the range of the reference.
-        limit: what `max_error` was held against, and why, in words.
+        cosine: of an output row and its original, the least of all rows.
+        psnr: in dB, of the range of the original, the least of all rows; infinite where nothing differs.
+        limit: what was allowed, and why, in words.
         passed: the verdict.
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # as null, infinity could not be read back
 
     component: str
     max_error: float
@@ -118,6 +121,7 @@ class Manifest(_Record):
         options: of the export, as the command's flags name them.
         versions: of compiler and packages, by distribution name.
         components: by folder.
+        copied: sources of what is no program and was copied as it was, by folder: tokenizer and scheduler.
         validation: after the export; empty if it was left out.
         files: every file but the ones in `NOT_LISTED`, by path with forward slashes.
     """
@@ -134,6 +138,7 @@ class Manifest(_Record):
     options: dict[str, Any]
     versions: dict[str, str]
     components: dict[str, ComponentRecord]
+    copied: dict[str, SourceRecord] = {}
     validation: tuple[ValidationRecord, ...] = ()
     files: dict[str, FileRecord]
 
@@ -165,10 +170,7 @@ class Manifest(_Record):
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder, whole or not at all."""
-        path = folder / MANIFEST_FILE
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        unfinished.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        write_whole(folder / MANIFEST_FILE, f"{self.model_dump_json(indent=2)}\n".encode())
 
 
 def listed_files(folder: Path) -> list[str]:

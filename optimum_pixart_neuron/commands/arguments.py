@@ -33,6 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "Cores": flags.HARDWARE,
         "Compilation": flags.COMPILER,
         "Input shapes": flags.SHAPES,
+        "Hugging Face Hub": flags.HUB,
         "Flags of other models": flags.REFUSED,
     }
     for title, members in groups.items():
@@ -82,6 +83,9 @@ def check(args: Namespace) -> None:
             raise InvalidExportOption(f"{flag.names[0]} has no meaning for PixArt-Sigma: {flag.refused}.")
     if args.task not in ("auto", "text-to-image"):
         raise InvalidExportOption(f"--task {args.task}: PixArt-Sigma is exported for text-to-image only.")
+    for name in ("private", "allow_emulated"):
+        if getattr(args, name) and not args.push_to_hub:
+            raise InvalidExportOption(f"--{name} says how to push; add --push_to_hub REPO.")
     for name in ("tensor_parallel_size", "batch_size", "num_images_per_prompt", "height", "width", "sequence_length"):
         value = getattr(args, name)
         if value is not None and value < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
@@ -25,7 +26,9 @@ def run_module(module: str, prog: str, argv: Sequence[str]) -> int:
     """
     sys.stdout.flush()
     child = subprocess.Popen([sys.executable, "-m", module, *argv])
-    previous = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in _FORWARDED}
+    # Python handles signals in the main thread only.
+    handled = _FORWARDED if threading.current_thread() is threading.main_thread() else ()
+    previous = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in handled}
     try:
         return _status(child.wait(), prog)
     except KeyboardInterrupt:

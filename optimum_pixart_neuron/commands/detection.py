@@ -1,4 +1,4 @@
-"""Which pipeline a model is, read from its model_index.json alone: no torch, no weights."""
+"""Which pipeline a model is, read from its model_index.json or its transformer's config.json: no torch, no weights."""
 
 from __future__ import annotations
 
@@ -6,100 +6,96 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+from ..addresses import Address, download_error, not_cached
 from ..errors import CheckpointError
+from ..layout import COMPONENTS, INDEX, expected_files, is_pixart_transformer, resulting_class
+from ..layout import PIPELINE_CLASS as PIXART_SIGMA
 
-PIXART_SIGMA = "PixArtSigmaPipeline"
-INDEX = "model_index.json"
+# Where a checkpoint without model_index.json has its transformer: inside it, or it is one.
+_TRANSFORMER_CONFIGS = ("transformer/config.json", "config.json")
 _OTHER_INDEXES = ("config.json", "modules.json", "adapter_config.json")
 
 
 def pipeline_class(args: Namespace) -> str | None:
     """Name of the diffusers pipeline class of `args.model`; None when the model is not a diffusers pipeline.
 
+    A PixArt transformer alone counts as PixArt-Sigma, which the export completes.
+
     Args:
-        args: Parsed flags; reads model, subfolder, revision, cache_dir, token and local_files_only.
+        args: Parsed flags; reads model, subfolder, revision, cache_dir, token, local_files_only and transformer.
 
     Raises:
         CheckpointError: The model does not exist, cannot be reached, or is no checkpoint of any kind.
     """
-    if Path(args.model).exists():
-        index = _local_index(Path(args.model), args.subfolder)
-    else:
-        index = _hub_index(args)
-    return None if index is None else _class_name(index)
+    address = Address.of_model(args.model, args.revision, args.subfolder)
+    files = _local_files(address, args.subfolder) if address.repository is None else _hub_files(address, args)
+    if INDEX in files:
+        return resulting_class(_class_name(files[INDEX]), transformer_given=args.transformer is not None)
+    if any(is_pixart_transformer(_read(files[name])) for name in _TRANSFORMER_CONFIGS if name in files):
+        return PIXART_SIGMA
+    return None
 
 
-def _local_index(model: Path, subfolder: str) -> Path | None:
-    if not model.is_dir():
-        raise CheckpointError(f"--model {model} is a file; give the folder of the checkpoint.")
-    folder = model / subfolder
+def _local_files(address: Address, subfolder: str) -> dict[str, Path]:
+    """The files that tell what a folder is, by name."""
+    if not address.folder.exists():
+        raise CheckpointError(f"--model {address.name}: no such folder, and not an id of the Hugging Face Hub.")
+    if not address.folder.is_dir():
+        raise CheckpointError(f"--model {address.name} is a file; give the folder of the checkpoint.")
+    folder = address.folder / address.path
     if not folder.is_dir():
-        raise CheckpointError(f"--subfolder {subfolder} does not exist in {model}.")
-    if (folder / INDEX).is_file():
-        return folder / INDEX
-    if any((folder / name).is_file() for name in _OTHER_INDEXES):
-        return None
-    raise CheckpointError(f"--model {folder} is no checkpoint: it has no {INDEX}.")
+        raise CheckpointError(f"--subfolder {subfolder} does not exist in {address.name}.")
+    names = dict.fromkeys((INDEX, *_TRANSFORMER_CONFIGS, *_OTHER_INDEXES))
+    files = {name: folder / name for name in names if (folder / name).is_file()}
+    if not files:
+        raise CheckpointError(f"--model {folder} is no checkpoint: it has no {INDEX}.")
+    return files
 
 
-def _hub_index(args: Namespace) -> Path | None:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def _hub_files(address: Address, args: Namespace) -> dict[str, Path]:
+    """The first file that tells what a repository is, by name; empty when it is none that diffusers knows."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    where = {"revision": args.revision, "cache_dir": args.cache_dir}
-    try:
-        return Path(
-            hf_hub_download(
-                args.model,
-                INDEX,
-                subfolder=args.subfolder or None,
+    from ..hub_errors import HUB_ERRORS
+
+    found, offline = {}, args.local_files_only
+    for name in (INDEX, *_TRANSFORMER_CONFIGS):
+        try:
+            path = hf_hub_download(
+                address.repository,
+                f"{address.path}/{name}" if address.path else name,
+                revision=address.revision,
+                cache_dir=args.cache_dir,
                 token=args.token,
-                local_files_only=args.local_files_only,
-                **where,
+                local_files_only=offline,
             )
-        )
-    except HFValidationError:
-        raise CheckpointError(
-            f"--model {args.model}: no such folder, and not an id of the Hugging Face Hub."
-        ) from None
-    except LocalEntryNotFoundError:
-        if isinstance(try_to_load_from_cache(args.model, "config.json", **where), str):
-            return None
-        raise CheckpointError(
-            f"--model {args.model}: no such folder, its {INDEX} is not in the download cache, and the Hugging Face "
-            "Hub cannot be reached."
-        ) from None
-    except EntryNotFoundError:
-        return None
-    except GatedRepoError:
-        raise CheckpointError(
-            f"--model {args.model} asks for a licence to be accepted on its page; then --token."
-        ) from None
-    except RepositoryNotFoundError:
-        raise CheckpointError(
-            f"--model {args.model}: no such folder, and no such repository on the Hugging Face Hub (private: --token)."
-        ) from None
-    except RevisionNotFoundError:
-        raise CheckpointError(f"--revision {args.revision} does not exist in {args.model}.") from None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"--model {args.model}: its {INDEX} cannot be read: {reason}") from None
+        except LocalEntryNotFoundError:
+            offline = True
+            continue
+        except EntryNotFoundError:
+            continue
+        except HUB_ERRORS as error:
+            raise download_error(error, address) from None
+        found[name] = Path(path)
+        if name == INDEX or is_pixart_transformer(_read(found[name])):
+            return found
+    if offline and not found:
+        missing = {address.repository: [f"{address.path}/{name}".lstrip("/") for name in expected_files(COMPONENTS)]}
+        raise not_cached(missing, cache_dir=args.cache_dir, local_files_only=args.local_files_only)
+    return found
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    return content if isinstance(content, dict) else {}
 
 
 def _class_name(index: Path) -> str:
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{index} cannot be read: {error}") from None
-    name = content.get("_class_name") if isinstance(content, dict) else None
+    name = _read(index).get("_class_name")
     if not isinstance(name, str):
         raise CheckpointError(f"{index} does not name a pipeline in its _class_name.")
     return name

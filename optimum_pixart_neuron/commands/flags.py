@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..layout import COMPONENTS_MODEL
+
 PARALLEL_MODES = ("context", "tensor", "data")
 """How the transformer may be spread over the cores."""
 
@@ -59,7 +61,16 @@ REQUIRED = (
 SOURCE = (
     _flag("--task", default="auto", help="Only text-to-image, which auto (the default) stands for."),
     _flag("--subfolder", default="", help="Folder inside the repository or folder that holds model_index.json."),
-    _flag("--revision", help="Branch, tag or commit of the repository on the Hub."),
+    _flag("--revision", help="Branch, tag or commit of the model's repository on the Hub."),
+    _flag(
+        "--components_model",
+        help=(
+            "Id or folder of what the model lacks; default, for a transformer alone: "
+            f"{COMPONENTS_MODEL}. Ids of this and the next two may be id[@revision][/path]."
+        ),
+    ),
+    _flag("--transformer", help="Id or folder of a transformer in place of the model's: a pipeline or itself."),
+    _flag("--text_encoder", help="Id or folder of a T5 text encoder in place of the model's: a pipeline or itself."),
     _flag("--variant", help="Variant of the weight files, for example fp16."),
     _flag("--token", help="Access token for the Hub; without it the one stored by `hf auth login` is used."),
     _flag("--cache_dir", help="Folder of the download cache."),
@@ -117,9 +128,23 @@ COMPILER = (
     _flag("--compiler_workdir", type=Path, help="Folder to keep the compiler's intermediate files in."),
     _switch("--inline-weights-neff", help="Put weights into the program; they can then no longer be replaced."),
     _switch("--disable-validation", help="Skip the comparison with the original model after the export."),
-    _flag("--atol", type=float, help="Largest absolute difference allowed in that comparison."),
+    _switch("--disable_validation", help=SUPPRESS),  # as most other flags are spelled
+    _flag(
+        "--atol", type=float, help="Largest absolute difference allowed there; default: by the rounding of bfloat16."
+    ),
     _switch("--disable_neuron_cache", help="Neither look up nor store compiled programs in the Neuron cache."),
     _switch("--with_vae_encoder", help="Compile the VAE encoder too; text-to-image does not use it."),
+    _switch("--force", help="Start over: forget what an interrupted export finished, replace an export in output."),
+)
+
+HUB = (
+    _flag(
+        "--push_to_hub",
+        metavar="REPO",
+        help="Push the result to this repository of the Hugging Face Hub, with a model card; --token may write to it.",
+    ),
+    _switch("--private", help="Make that repository private, if it does not exist."),
+    _switch("--allow_emulated", help="Push also what the emulator made and no Neuron device runs."),
 )
 
 SHAPES = (

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from . import collectives, kernels, matmul
+from . import collectives, kernels, layout, matmul
 from .collectives import Mesh
 from .compiler_flags import CompilerFlags, parse_flags, platform_target
 from .serialization import Instruction, decode_argument, encode_graph, pack, resolve_operation, unpack
@@ -162,7 +162,8 @@ class Program:
     def _operations(self) -> list[Any]:
         cached = self.__dict__.get("_resolved")
         if cached is None:
-            cached = [matmul.preferred(resolve_operation(each.operation)) for each in self.instructions]
+            resolved = (resolve_operation(each.operation) for each in self.instructions)
+            cached = [layout.densified(matmul.preferred(operation)) for operation in resolved]
             self.__dict__["_resolved"] = cached
         return cached
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from ..commands.arguments import PROG, parse
-from ..errors import PixArtNeuronError
+from ..commands.main import run_main
 from ..hardware import get_instance
 from ..sdk import ensure_sdk
 from .options import ExportOptions
@@ -23,22 +22,16 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
     """
-    # So that `finally` blocks stop the workers and remove the unfinished output.
-    signal.signal(signal.SIGTERM, _exit_on_signal)
-    try:
-        options = ExportOptions.from_args(parse(argv))
-        _prepare_sdk(options.instance_type)
-        # Here and not above: it imports torch and the SDK, which the help and refused flags do not need.
-        from .exporter import export
+    return run_main(PROG, lambda: _export(argv))
 
-        export(options)
-    except PixArtNeuronError as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print(f"{PROG}: interrupted.", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+
+def _export(argv: Sequence[str]) -> None:
+    options = ExportOptions.from_args(parse(argv))
+    _prepare_sdk(options.instance_type)
+    # Here and not above: it imports torch and the SDK, which the help and refused flags do not need.
+    from .exporter import export
+
+    export(options)
 
 
 def _prepare_sdk(instance_type: str | None) -> None:
@@ -53,10 +46,6 @@ def _prepare_sdk(instance_type: str | None) -> None:
         # The SDK reads this when it is imported. What is inherited may be the trn1 that optimum-neuron puts there in
         # the parent process on every machine without a device.
         os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = get_instance(instance).platform_target
-
-
-def _exit_on_signal(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,5 @@
 """Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,38 +19,46 @@ class CompileJob:
         component: what to compile.
         compiler: flags that do not depend on it.
         folder: its folder in the export; made here.
-        compiler_workdir: where the compiler's intermediate files stay, in a folder of their own for each component;
-            None for a private folder that is removed.
-        inline_weights: whether a one-core program holds its weights.
+        workdir: where the compiler's intermediate files go, in a folder of their own for each component.
+        inline_weights: whether a one-core program is asked to hold its weights.
         on_device: whether this machine has a NeuronCore.
     """
 
     component: PixArtComponentConfig
     compiler: CompilerSettings
     folder: Path
-    compiler_workdir: Path | None
+    workdir: Path
     inline_weights: bool
     on_device: bool
 
+    @property
+    def spmd(self) -> bool:
+        """Whether it is an NxD program."""
+        return self.component.NEEDS_MODEL_BUILDER or self.component.ranks > 1
 
-def compile_component(job: CompileJob) -> bool:
+    @property
+    def inline(self) -> bool:
+        """Whether the program holds its weights.
+
+        The SDK cuts batches only for programs that do (optimum-neuron 0.4.5 `export_neuronx`).
+        """
+        return not self.spmd and (self.inline_weights or self.component.dynamic_batch)
+
+
+def compile_component(job: CompileJob) -> None:
     """Write the component's program, and its weights where they are separate.
 
     The environment is the caller's: `CompilerSettings.environment`.
-
-    Returns:
-        whether the weights are inside the program.
     """
-    component = job.component
     job.folder.mkdir()
-    with _workdir(job) as workdir:
-        if component.NEEDS_MODEL_BUILDER or component.ranks > 1:
-            _build_spmd(job, workdir)
-            return False
-        # The SDK cuts batches only for programs that hold their weights (optimum-neuron 0.4.5 `export_neuronx`).
-        inline = job.inline_weights or component.dynamic_batch
-        _trace_single_core(job, workdir, inline)
-        return inline
+    # ModelBuilder deletes the folder it is given (NxD 0.15), so it gets one of a name that nobody else uses: a
+    # component's own name could be a folder of the user's checkpoint.
+    workdir = job.workdir / f"neuronx-cc-{job.component.COMPONENT}"
+    workdir.mkdir(parents=True, exist_ok=True)
+    if job.spmd:
+        _build_spmd(job, workdir)
+    else:
+        _trace_single_core(job, workdir)
 
 
 def _build_spmd(job: CompileJob, workdir: Path) -> None:
@@ -79,12 +84,12 @@ def _build_spmd(job: CompileJob, workdir: Path) -> None:
         compiler_args=job.compiler.arguments(component.COMPONENT, ranks),
         priority_model_idx=0,
     )
-    torch.jit.save(builder.trace(initialize_model_weights=False), job.folder / MODEL_FILE)
+    save_program(builder.trace(initialize_model_weights=False), job.folder / MODEL_FILE)
     title = f"    {component.COMPONENT} weights"
     write_shards(component.weights(), component.read_weight, job.folder / WEIGHTS_FOLDER, ranks, title=title)
 
 
-def _trace_single_core(job: CompileJob, workdir: Path, inline: bool) -> None:
+def _trace_single_core(job: CompileJob, workdir: Path) -> None:
     import torch_neuronx
 
     component = job.component
@@ -94,7 +99,7 @@ def _trace_single_core(job: CompileJob, workdir: Path, inline: bool) -> None:
         input_output_aliases={},
         compiler_workdir=str(workdir),
         compiler_args=job.compiler.arguments(component.COMPONENT, 1),
-        inline_weights_to_neff=inline,
+        inline_weights_to_neff=job.inline,
         cpu_backend=not job.on_device,
     )
     if component.dynamic_batch:
@@ -102,21 +107,16 @@ def _trace_single_core(job: CompileJob, workdir: Path, inline: bool) -> None:
     torch_neuronx.async_load(program)
     if component.COMPONENT == "transformer":
         torch_neuronx.lazy_load(program)  # DataParallel replicates it; loading it alone first would be work twice
-    torch.jit.save(program, job.folder / MODEL_FILE)
+    save_program(program, job.folder / MODEL_FILE)
 
 
-@contextmanager
-def _workdir(job: CompileJob) -> Iterator[Path]:
-    """A folder of this component alone: ModelBuilder deletes the one it is given (NxD 0.15).
+def save_program(program: torch.jit.ScriptModule, path: Path) -> None:
+    """Write a TorchScript archive, by way of memory.
 
-    Its name is one that nobody else uses: a component's own name could be a folder of the user's checkpoint.
+    On a full disk torch's own file writer ends the process (torch 2.13, `PyTorchStreamWriter`).
+
+    Raises:
+        OSError: it cannot be written.
     """
-    if job.compiler_workdir is not None:
-        folder = job.compiler_workdir / f"neuronx-cc-{job.component.COMPONENT}"
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="pixart-neuronx-cc-") as holder:
-        folder = Path(holder) / job.component.COMPONENT
-        folder.mkdir()
-        yield folder
+    with path.open("wb") as file:
+        torch.jit.save(program, file)

@@ -1,27 +1,24 @@
 """The `config.json` of each compiled component: the checkpoint's, and what the stock loader and ours need to know."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 from optimum.neuron.utils import store_compilation_config
 from optimum.neuron.utils.version_utils import get_neuronxcc_version
 
 from ..modeling.attention_kernel import WRITTEN_OUT
-from .components import PixArtComponentConfig
+from .compile import CompileJob
 from .program import TracedProgram
 from .settings import ExportSettings
 
 
-def write_component_config(
-    component: PixArtComponentConfig, program: TracedProgram, settings: ExportSettings, folder: Path, inline: bool
-) -> None:
+def write_component_config(job: CompileJob, program: TracedProgram, settings: ExportSettings) -> None:
     """Write the component's `config.json`: the checkpoint's, with the `neuron` section the stock loader reads.
 
     Ours in that section: `torch_dtype` of weights and matmuls, `target`, `lnc`, `compiler_args`, `parallel` with the
     split and the collectives of one run, counted from the traced program, and the transformer's `attention`.
     """
-    compiler = settings.compiler
+    component, compiler = job.component, job.compiler
     holder = SimpleNamespace(model_type=component.source_config.get("model_type"))
     store_compilation_config(
         holder,
@@ -36,14 +33,14 @@ def write_component_config(
         dynamic_batch_size=component.dynamic_batch,
         compiler_type="neuronx-cc",
         compiler_version=get_neuronxcc_version(),
-        inline_weights_to_neff=inline,
+        inline_weights_to_neff=job.inline,
         optlevel=str(compiler.optlevel_of(component.COMPONENT)),
         tensor_parallel_size=settings.ranks,
         model_type=component.MODEL_TYPE,
         task=component.task,
     )
     parallel = {
-        "mode": component.split.mode if component.split else settings.parallel_mode and "data",
+        "mode": settings.mode_of(component.COMPONENT),
         "ranks": component.ranks,
         "guided": component.guided,
         **(component.split.describe() if component.split else {}),
@@ -65,4 +62,4 @@ def write_component_config(
         # The stock loader casts the embeddings to this, and diffusers makes the latents in the embeddings' dtype.
         config.pop("torch_dtype", None)
         config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (job.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,83 +1,103 @@
-"""The export, top to bottom: open, decide, say so, compile each component, put the folder in place."""
+"""The export, top to bottom: open, decide, say so, compile each component, validate, put the folder in place."""
 
+import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from ..artifact.files import FileRecord, records_of
+from ..artifact.manifest import Manifest, ValidationRecord, listed_files
 from ..checkpoint import PixArtCheckpoint
-from ..sdk import ensure_sdk
+from ..errors import ValidationFailed
+from ..layout import COPIED_COMPONENTS, INDEX
+from ..sdk import NeuronSdk, ensure_sdk
 from .fetch import fetch_weights, open_checkpoint
 from .options import ExportOptions
-from .output import check_output, copy_unchanged, written_whole
+from .output import check_output, copy_unchanged
+from .publish import check_publication, publish
 from .settings import ExportSettings, resolve
+from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_export
 
 if TYPE_CHECKING:
     from .components import PixArtComponentConfig
     from .program import TracedProgram
 
+FAILED_LABEL = "failed-validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What one export goes by: what was asked for, of which checkpoint, what was decided, and with which SDK."""
+
+    options: ExportOptions
+    checkpoint: PixArtCheckpoint
+    settings: ExportSettings
+    sdk: NeuronSdk
+
 
 def export(options: ExportOptions) -> Path:
     """Compile every component of a PixArt-Sigma checkpoint into `options.output`.
+
+    Components that an interrupted export has finished from the same inputs are not compiled again.
 
     Returns:
         the output folder, which `NeuronPixArtSigmaPipeline.from_pretrained` loads.
 
     Raises:
-        PixArtNeuronError: something the user can mend; raised before any weight is read, nothing is left behind.
+        PixArtNeuronError: something the user can mend; what is wrong with the request is said before any weight is
+            read, and then nothing is left behind.
+        ValidationFailed: a component does not compute what the original does; names the folder of the artifacts.
+        HubError: what is made could not be pushed, said before anything is compiled, or was not; then it is kept.
+        OutputFull: the disk has no room; what was finished stays for the next run.
     """
-    check_output(options.output)
+    tidy(options.output)
+    check_output(options.output, force=options.force)
     sdk = ensure_sdk()
+    check_publication(options, sdk)
     checkpoint = open_checkpoint(options)
     settings = resolve(options, checkpoint, sdk)
-    _say_choices(options, settings, sdk.emulated)
+    _say_choices(options, checkpoint, settings, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():
-        return _compile_all(options, checkpoint, settings, on_device=sdk.has_device and not sdk.emulated)
+        _make(_Request(options=options, checkpoint=checkpoint, settings=settings, sdk=sdk))
+    print(f"saved to {options.output}")
+    publish(options)
+    return options.output
 
 
-def _say_choices(options: ExportOptions, settings: ExportSettings, emulated: bool) -> None:
+def _say_choices(
+    options: ExportOptions, checkpoint: PixArtCheckpoint, settings: ExportSettings, emulated: bool
+) -> None:
     print(f"PixArt-Sigma export: {options.model} -> {options.output}")
     if emulated:
         print("  SDK         emulator: these artifacts run on no Neuron device")
     for name, value in settings.table():
         print(f"  {name:<11} {value}")
-    for note in settings.notes:
+    for note in (*checkpoint.notes, *settings.notes):
         print(f"  note        {note}")
 
 
-def _compile_all(
-    options: ExportOptions, checkpoint: PixArtCheckpoint, settings: ExportSettings, on_device: bool
-) -> Path:
-    # Imported late: the host's exporter, which these extend, imports the SDK.
-    from .compile import CompileJob, compile_component
-    from .compiler import environment_variables
-    from .component_config import write_component_config
+def _make(request: _Request) -> None:
+    # Imported late: the host's exporter, which the components extend, imports the SDK.
     from .describe import describe_components
 
-    components = describe_components(checkpoint, settings)
-    programs = _check_all(components, settings)
-    with written_whole(options.output) as folder:
-        copy_unchanged(checkpoint, folder)
+    components = describe_components(request.checkpoint, request.settings)
+    programs = _check_all(components, request.settings)
+    names = [component.COMPONENT for component in components]
+    with unfinished_export(request.options.output, names, force=request.options.force) as unfinished:
+        copy_unchanged(request.checkpoint, unfinished.artifacts)
+        finished = {}
         for number, (component, program) in enumerate(zip(components, programs), start=1):
-            started = time.monotonic()
-            name, ranks = component.COMPONENT, component.ranks
-            print(f"[{number}/{len(components)}] {name}: {ranks} rank(s), compiling", flush=True)
-            job = CompileJob(
-                component=component,
-                compiler=settings.compiler,
-                folder=folder / name,
-                compiler_workdir=options.compiler_workdir,
-                inline_weights=options.inline_weights_to_neff,
-                on_device=on_device,
-            )
-            with environment_variables(settings.compiler.environment(ranks)):
-                inline = compile_component(job)
-            write_component_config(component, program, settings, folder / name, inline)
-            print(f"    done in {time.monotonic() - started:.1f} s")
-    print(f"saved to {options.output}")
-    return options.output
+            title = f"[{number}/{len(components)}] {component.COMPONENT}"
+            finished[component.COMPONENT] = _finish(request, component, program, unfinished, title)
+        validation = _validate(request, unfinished)
+        manifest = _manifest(request, unfinished, finished, validation)
+        unfinished.seal(manifest)
+        _refuse_failed(validation, unfinished)
+        unfinished.put_in_place()
 
 
 def _check_all(components: list["PixArtComponentConfig"], settings: ExportSettings) -> list["TracedProgram"]:
@@ -103,3 +123,100 @@ def _check_all(components: list["PixArtComponentConfig"], settings: ExportSettin
         needs.append(MemoryNeed.of(component.COMPONENT, program, weights, component.ranks))
     print(f"  memory      {check_memory(needs, settings.instance, settings.compiler.lnc)}", flush=True)
     return programs
+
+
+def _finish(
+    request: _Request,
+    component: "PixArtComponentConfig",
+    program: "TracedProgram",
+    unfinished: UnfinishedExport,
+    title: str,
+) -> FinishedComponent:
+    """Have one component complete in the unfinished export: compile it, or keep what is there.
+
+    Its `config.json` is written in both cases: it also says what concerns the whole pipeline.
+    """
+    from .compile import CompileJob, compile_component
+    from .compiler import environment_variables
+    from .component_config import write_component_config
+    from .record import component_record
+
+    started, settings, sdk = time.monotonic(), request.settings, request.sdk
+    name = component.COMPONENT
+    job = CompileJob(
+        component=component,
+        compiler=settings.compiler,
+        folder=unfinished.artifacts / name,
+        workdir=request.options.compiler_workdir or unfinished.new_workdir(),
+        inline_weights=request.options.inline_weights_to_neff,
+        on_device=sdk.has_device and not sdk.emulated,
+    )
+    weight_files = set(component.source_weights.files.values())
+    source = unfinished.sources.record(request.checkpoint.sources[component.SOURCE], weight_files)
+    record = component_record(job, program, source, mode=settings.mode_of(name), emulated=sdk.emulated)
+    finished = unfinished.kept(name, record)
+    if finished:
+        print(f"{title}: unchanged, kept from the interrupted export", flush=True)
+    else:
+        print(f"{title}: {component.ranks} rank(s), compiling", flush=True)
+        with environment_variables(settings.compiler.environment(component.ranks)):
+            compile_component(job)
+        unfinished.sources.check_unchanged(weight_files)
+        finished = unfinished.finish(name, record)
+        print(f"    done in {time.monotonic() - started:.1f} s")
+    write_component_config(job, program, settings)
+    return finished
+
+
+def _validate(request: _Request, unfinished: UnfinishedExport) -> tuple[ValidationRecord, ...]:
+    if request.options.disable_validation or not request.sdk.has_device:
+        return ()
+    from ..validation.validate import validate_artifacts
+
+    return validate_artifacts(unfinished.artifacts, request.checkpoint, atol=request.options.atol)
+
+
+def _manifest(
+    request: _Request,
+    unfinished: UnfinishedExport,
+    finished: dict[str, FinishedComponent],
+    validation: tuple[ValidationRecord, ...],
+) -> Manifest:
+    from .record import describe_export
+
+    checkpoint = request.checkpoint
+    unfinished.index.write_text(json.dumps(dict(checkpoint.model_index), indent=2) + "\n", encoding="utf-8")
+    files: dict[str, FileRecord] = {INDEX: FileRecord.of(unfinished.index)}
+    for component in finished.values():
+        files |= component.files
+    rest = [name for name in listed_files(unfinished.artifacts) if name not in files]
+    files |= records_of(unfinished.artifacts, rest, title="    reading configurations")
+    copied = {}
+    for name in COPIED_COMPONENTS:
+        source = checkpoint.sources[name]
+        paths = [path for path in source.folder.rglob("*") if path.is_file()]
+        copied[name] = unfinished.sources.record(source, paths)
+    return describe_export(
+        request.options,
+        checkpoint,
+        request.settings,
+        emulated=request.sdk.emulated,
+        components={name: component.record for name, component in finished.items()},
+        copied=copied,
+        validation=validation,
+        files=files,
+    )
+
+
+def _refuse_failed(validation: tuple[ValidationRecord, ...], unfinished: UnfinishedExport) -> None:
+    """Put artifacts that do not compute what they should under a name that says so.
+
+    Raises:
+        ValidationFailed: names each failed component, its error and limit, and the folder.
+    """
+    failed = [record for record in validation if not record.passed]
+    if not failed:
+        return
+    aside = unfinished.put_aside(FAILED_LABEL)
+    misses = ", ".join(f"{record.component} is off by {record.max_error:.3g} ({record.limit})" for record in failed)
+    raise ValidationFailed(f"validation failed: {misses}; the artifacts are kept in {aside}")

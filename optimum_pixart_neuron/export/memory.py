@@ -1,12 +1,16 @@
 """Whether an export fits: device memory of each component against what a logical core has."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidExportOption
 from ..hardware import Instance
-from ..parallel.shard import ShardedWeight
-from ..tracing import largest_live_set
-from .program import TracedProgram
+
+if TYPE_CHECKING:  # a plan compares with the memory of a core without torch
+    from ..parallel.shard import ShardedWeight
+    from .program import TracedProgram
 
 GIB = 1024**3
 
@@ -26,8 +30,10 @@ class MemoryNeed:
     activations: int
 
     @classmethod
-    def of(cls, component: str, program: TracedProgram, weights: dict[str, ShardedWeight], ranks: int) -> "MemoryNeed":
+    def of(cls, component: str, program: TracedProgram, weights: dict[str, ShardedWeight], ranks: int) -> MemoryNeed:
         """Count a traced component whose weights are divided over `ranks`."""
+        from ..tracing import largest_live_set
+
         graph = program.graph
         return cls(
             component=component,
@@ -39,8 +45,13 @@ class MemoryNeed:
         return f"{self.component} {self.weights / GIB:.2f} GiB weights, {self.activations / GIB:.2f} GiB activations"
 
 
+def core_bytes(needs: list[MemoryNeed]) -> int:
+    """What one core holds: all weights and, at any time, one component's activations."""
+    return sum(need.weights for need in needs) + max(need.activations for need in needs)
+
+
 def check_memory(needs: list[MemoryNeed], instance: Instance, lnc: int) -> str:
-    """Compare with the memory of one core, which holds all weights and, at any time, one component's activations.
+    """Compare with the memory of one core.
 
     Returns:
         one line that states the need.
@@ -51,7 +62,7 @@ def check_memory(needs: list[MemoryNeed], instance: Instance, lnc: int) -> str:
     available = instance.hbm_bytes_per_core(lnc)
     weights = sum(need.weights for need in needs)
     largest = max(needs, key=lambda need: need.activations)
-    total = weights + largest.activations
+    total = core_bytes(needs)
     line = (
         f"{total / GIB:.2f} of {available / GIB:.0f} GiB a core: {weights / GIB:.2f} weights,"
         f" {largest.activations / GIB:.2f} activations of {largest.component}"

@@ -14,8 +14,13 @@ class ExportOptions:
     Attributes:
         model: Id on the Hugging Face Hub, or folder, of a PixArt-Sigma checkpoint.
         output: Folder of the compiled pipeline.
+        force: Whether to forget what an interrupted export has finished, and to replace an export in `output`.
         subfolder: Folder inside the repository that holds model_index.json; empty for its root.
-        revision: Branch, tag or commit on the Hub.
+        components_model: Id on the Hub, or folder, of what `model` lacks; None: the released components of
+            PixArt-Sigma (`layout.COMPONENTS_MODEL`), if `model` has no model_index.json.
+        transformer: Id or folder of a transformer in place of the model's; an id may go on with @revision and /path.
+        text_encoder: The same of a T5 text encoder.
+        revision: Branch, tag or commit on the Hub; of `model` alone.
         cache_dir: Download cache.
         token: Access token for the Hub.
         local_files_only: Whether the network is left alone.
@@ -43,11 +48,18 @@ class ExportOptions:
         disable_neuron_cache: Whether the Neuron cache is left alone.
         atol: Largest absolute difference allowed in that comparison.
         with_vae_encoder: Whether the VAE encoder is compiled too.
+        push_to_hub: Repository on the Hub that the result is pushed to.
+        private: Whether that repository is private, if it is made.
+        allow_emulated: Whether artifacts of the emulator may be pushed.
     """
 
     model: str
     output: Path
+    force: bool = False
     subfolder: str = ""
+    components_model: str | None = None
+    transformer: str | None = None
+    text_encoder: str | None = None
     revision: str | None = None
     cache_dir: str | None = None
     token: str | None = None
@@ -76,6 +88,9 @@ class ExportOptions:
     disable_neuron_cache: bool = False
     atol: float | None = None
     with_vae_encoder: bool = False
+    push_to_hub: str | None = None
+    private: bool = False
+    allow_emulated: bool = False
 
     @classmethod
     def from_args(cls, args: Namespace) -> ExportOptions:

@@ -1,27 +1,28 @@
-"""The output folder, in optimum-neuron's layout (0.4.5), written whole or not at all."""
+"""The output folder: optimum-neuron's layout (0.4.5), and which folders an export may take."""
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from ..checkpoint import COPIED_COMPONENTS, PixArtCheckpoint
-from ..errors import InvalidExportOption
+from ..artifact.manifest import MANIFEST_FILE, NOT_LISTED, Manifest, listed_files
+from ..checkpoint import PixArtCheckpoint
+from ..errors import ArtifactError, InvalidExportOption
+from ..layout import COPIED_COMPONENTS, INDEX
 
 MODEL_FILE = "model.neuron"
 WEIGHTS_FOLDER = "weights"
 
 
-def check_output(output: Path) -> None:
-    """Refuse to write over anything.
+def check_output(output: Path, *, force: bool = False) -> None:
+    """Refuse to write over anything but, with `force`, an export and nothing else.
 
     Raises:
         InvalidExportOption: `output` is a file or a folder that holds something, or cannot be made.
     """
+    if os.path.ismount(output):
+        raise InvalidExportOption(f"{output} is a mount point, which cannot be renamed; give a folder inside it")
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InvalidExportOption(f"{output} exists and is not empty; give an output folder that does not exist")
+        _check_replaceable(output, force)
     above = next(folder for folder in output.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InvalidExportOption(f"{output} cannot be made: {above} is not a folder")
@@ -29,22 +30,29 @@ def check_output(output: Path) -> None:
         raise InvalidExportOption(f"{output} cannot be made: you may not write to {above}")
 
 
-@contextmanager
-def written_whole(output: Path) -> Iterator[Path]:
-    """A temporary sibling of `output` that becomes it at the end of the block, or vanishes on any error."""
-    output = output.resolve()  # a link stays one, and "." has no name of its own
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.partial-") as holder:
-        folder = Path(holder) / output.name
-        folder.mkdir()
-        yield folder
-        if output.is_dir():
-            output.rmdir()  # an empty folder, see check_output
-        folder.rename(output)
+def _check_replaceable(output: Path, force: bool) -> None:
+    try:
+        manifest = Manifest.read(output) if (output / INDEX).is_file() else None
+    except ArtifactError as error:
+        raise InvalidExportOption(f"{output} exists and is not empty; {error}") from None
+    if manifest is None:
+        only = "; --force replaces only exports of this package" if force else ""
+        raise InvalidExportOption(f"{output} exists and is not empty; give an output folder that does not exist{only}")
+    if not force:
+        raise InvalidExportOption(f"{output} exists and is not empty; --force replaces the export that it holds")
+    foreign = [name for name in listed_files(output) if name not in manifest.files]
+    if foreign:
+        raise InvalidExportOption(f"{output}: --force would lose {foreign[0]}, which no export wrote; move it away")
+
+
+def copy_users_files(replaced: Path, folder: Path) -> None:
+    """Take along what the user and the Hub edit in an export that is replaced, such as its README.md."""
+    for name in NOT_LISTED:
+        if name != MANIFEST_FILE and (replaced / name).is_file():
+            shutil.copyfile(replaced / name, folder / name)
 
 
 def copy_unchanged(checkpoint: PixArtCheckpoint, folder: Path) -> None:
-    """Copy what no compiler touches: the pipeline's index, tokenizer and scheduler."""
-    shutil.copyfile(checkpoint.folder / "model_index.json", folder / "model_index.json")
+    """Copy what no compiler touches: tokenizer and scheduler."""
     for component in COPIED_COMPONENTS:
-        shutil.copytree(checkpoint.folder / component, folder / component)
+        shutil.copytree(checkpoint.sources[component].folder, folder / component)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..modeling import attention_kernel
+from ..parallel.ring import ring_bytes_sent
 from ..tracing import TracedGraph, trace_graph
 
 
@@ -35,14 +36,9 @@ class Collective:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes one rank sends with the ring algorithm; n ranks a group, s bytes put in.
-
-        all-reduce 2(n-1)/n s, all-gather (n-1) s, reduce-scatter and all-to-all (n-1)/n s.
-        """
-        ranks = len(self.groups[0])
+        """Bytes one rank sends with the ring algorithm."""
         size = torch.Size(self.shape).numel() * self.dtype.itemsize
-        sent = {"all-reduce": 2 * size / ranks, "all-gather": size}.get(self.kind, size / ranks)
-        return round((ranks - 1) * sent)
+        return ring_bytes_sent(self.kind, size, len(self.groups[0]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,20 +9,21 @@ from ..commands.arguments import check_choices
 from ..errors import InvalidExportOption
 from ..hardware import Instance, get_instance
 from ..modeling.attention_kernel import WRITTEN_OUT, available_kernels, choose_kernel
-from ..parallel.exchange import EXCHANGES, HeadAllToAll, choose_exchange
+from ..parallel.exchange import EXCHANGES
 from ..parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN
 from ..parallel.split import ContextSplit, Split, TensorSplit
 from ..sdk import NeuronSdk
 from .compiler import CompilerSettings
+from .decisions import (
+    check_dtype,
+    check_side,
+    choose_ranks,
+    exchange_of,
+    guidance_groups_of,
+    takes_guidance_pair,
+    vae_tile_of,
+)
 from .options import ExportOptions
-
-# Ranks unless asked otherwise: the AWS sample's latency variants (trn2: one chip of 4 logical cores, else 8 cores).
-DEFAULT_RANKS = {"trn2": 4, "trn1": 8, "trn1n": 8, "inf2": 8}
-
-# Pixels. Above, the VAE decoder runs on tiles: its activations grow with the area.
-MAX_UNTILED_SIDE = 1024
-# Latent cells. A smaller tile would be all seam: a quarter of it is blended with each neighbour.
-MIN_TILE_CELLS = 8
 
 # `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
 RESOLUTION_BINS = {
@@ -87,11 +88,8 @@ class ExportSettings:
 
     @property
     def guided(self) -> bool:
-        """Whether the transformer takes the guidance pair in one run.
-
-        On one core it does not: there the stock loader's DataParallel splits the pair over two cores.
-        """
-        return self.guidance_groups == 2 and self.ranks > 1
+        """Whether the transformer takes the guidance pair in one run."""
+        return takes_guidance_pair(self.guidance_groups, self.ranks)
 
     def split_of(self, component: str) -> Split | None:
         """How a component runs on several ranks, None for one core."""
@@ -104,6 +102,11 @@ class ExportSettings:
         if component == "transformer" and self.parallel_mode == "context":
             return ContextSplit(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
         return None
+
+    def mode_of(self, component: str) -> str | None:
+        """How a component uses the cores: its split's mode, "data" for copies on all of them, None for one core."""
+        split = self.split_of(component)
+        return split.mode if split else self.parallel_mode and "data"
 
     def _tiles(self) -> str:
         tall, wide = self.vae_tile
@@ -143,15 +146,15 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
     height, width = options.height or native, options.width or native
     notes = _check_size(height, width, transformer, scale)
     tokens = height * width // (scale * transformer["patch_size"]) ** 2
-    ranks = _ranks(options, instance, checkpoint, tokens)
+    ranks = choose_ranks(options, instance, checkpoint, tokens)
     mode = (options.parallel_mode or "context") if ranks > 1 else None
-    groups = 1 if options.no_guidance else 2
+    groups = guidance_groups_of(options)
     settings = ExportSettings(
         instance=instance,
         ranks=ranks,
         parallel_mode=mode,
         guidance_groups=groups,
-        exchange=_exchange(options, transformer, tokens, ranks // groups) if mode == "context" else None,
+        exchange=exchange_of(options, transformer, tokens, ranks // groups) if mode == "context" else None,
         weights_dtype=_dtype(options),
         batch_size=options.batch_size,
         num_images_per_prompt=options.num_images_per_prompt,
@@ -159,7 +162,7 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
         width=width,
         sequence_length=options.sequence_length,
         vae_scale_factor=scale,
-        vae_tile=_vae_tile(options, height, width, scale),
+        vae_tile=vae_tile_of(options, height, width, scale),
         compiler=CompilerSettings(
             target=instance.compile_target,
             lnc=instance.default_lnc,
@@ -184,64 +187,8 @@ def _instance(options: ExportOptions, sdk: NeuronSdk) -> Instance:
 
 
 def _dtype(options: ExportOptions) -> torch.dtype:
-    if options.torch_dtype == "float16":
-        raise InvalidExportOption("--torch_dtype float16: T5 overflows in float16; choose bfloat16 or float32")
+    check_dtype(options.torch_dtype)
     return getattr(torch, options.torch_dtype)
-
-
-def _ranks(options: ExportOptions, instance: Instance, checkpoint: PixArtCheckpoint, tokens: int) -> int:
-    cores = instance.logical_cores()
-    if options.tensor_parallel_size is not None:
-        ranks = options.tensor_parallel_size
-        if not 1 <= ranks <= cores:
-            raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
-        _check_ranks(options, checkpoint, tokens, ranks)
-        return ranks
-    # Throughput wants every core, latency as many as one image can use well.
-    wanted = cores if options.parallel_mode == "data" else min(DEFAULT_RANKS[instance.family], cores)
-    for ranks in range(wanted, 1, -1):
-        try:
-            _check_ranks(options, checkpoint, tokens, ranks)
-        except InvalidExportOption:
-            continue
-        return ranks
-    return 1
-
-
-def _check_ranks(options: ExportOptions, checkpoint: PixArtCheckpoint, tokens: int, ranks: int) -> None:
-    """Refuse a number of ranks that cannot share the work; every number but 1 is checked."""
-    if ranks == 1:
-        return
-    TEXT_ENCODER_PLAN.check(checkpoint.config("text_encoder"), ranks)
-    mode = options.parallel_mode or "context"
-    transformer = checkpoint.config("transformer")
-    if mode == "tensor":
-        TRANSFORMER_PLAN.check(transformer, ranks)
-    if mode == "context":
-        groups = 1 if options.no_guidance else 2
-        if ranks % groups:
-            raise InvalidExportOption(
-                f"--tensor_parallel_size {ranks} is odd, and the guidance pair needs {groups} equal groups;"
-                " choose an even number or --no_guidance"
-            )
-        if tokens % (ranks // groups):
-            raise InvalidExportOption(
-                f"--tensor_parallel_size {ranks}: its {ranks // groups} sequence ranks do not divide the {tokens}"
-                " tokens of the image"
-            )
-
-
-def _exchange(options: ExportOptions, transformer: dict, tokens: int, sequence_ranks: int) -> str:
-    heads, head_width = transformer["num_attention_heads"], transformer["attention_head_dim"]
-    if options.exchange is None:
-        return choose_exchange(tokens=tokens, heads=heads, head_width=head_width, ranks=sequence_ranks)
-    if options.exchange not in EXCHANGES:
-        raise InvalidExportOption(f"--exchange {options.exchange}: known are {', '.join(EXCHANGES)}")
-    if options.exchange == HeadAllToAll.name and heads % sequence_ranks:
-        raise InvalidExportOption(
-            f"--exchange {options.exchange}: {sequence_ranks} sequence ranks do not divide the {heads} attention heads"
-        )
-    return options.exchange
 
 
 def _attention_kernel(requested: str, settings: ExportSettings, transformer: dict, tokens: int) -> str | None:
@@ -265,22 +212,10 @@ def _attention_kernel(requested: str, settings: ExportSettings, transformer: dic
     )
 
 
-def _vae_tile(options: ExportOptions, height: int, width: int, scale: int) -> tuple[int, int]:
-    tile = options.vae_tile_size
-    if tile is None:
-        tile = MAX_UNTILED_SIDE
-    elif tile < MIN_TILE_CELLS * scale or tile % scale:
-        raise InvalidExportOption(
-            f"--vae_tile_size {tile} is not a multiple of {scale} from {MIN_TILE_CELLS * scale} on"
-        )
-    return min(tile, height), min(tile, width)
-
-
 def _check_size(height: int, width: int, transformer: dict, scale: int) -> tuple[str, ...]:
     cell = scale * transformer["patch_size"]
     for flag, size in (("height", height), ("width", width)):
-        if size < cell or size % cell:
-            raise InvalidExportOption(f"--{flag} {size} is not a positive multiple of {cell}, the pixels of one token")
+        check_side(flag, size, cell)
     bins = {tuple(map(int, shape)) for shape in resolution_bins(transformer["sample_size"]).values()}
     native = transformer["sample_size"] * scale
     sides = [side for shape in bins for side in shape] or [native // 2, native * 2]

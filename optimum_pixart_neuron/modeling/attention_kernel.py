@@ -10,13 +10,16 @@ Sources of the limits and calling conventions:
     [nkilib] nki-library, `core/attention/attention_cte.py`: argument checks and tested ranges.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a plan chooses kernels without torch
+    import torch
+    from torch import Tensor
 
 from ..errors import InvalidExportOption
 
@@ -64,7 +67,7 @@ class AttentionKernel:
         tokens: limits of Q and K by LNC.
         max_batch_heads: largest B * H; None without a limit.
         max_products: largest B * H * Q * K; None without a limit.
-        dtype: of its matmuls.
+        dtype: of its matmuls, by name.
     """
 
     name: str
@@ -74,14 +77,21 @@ class AttentionKernel:
     tokens: dict[int, TokenLimits]
     max_batch_heads: int | None = None
     max_products: int | None = None
-    dtype: torch.dtype = torch.bfloat16
+    dtype: str = "bfloat16"
 
     def refusal(
-        self, *, head_width: int, query_tokens: int, key_tokens: int, batch_heads: int, lnc: int, dtype: torch.dtype
+        self,
+        *,
+        head_width: int,
+        query_tokens: int,
+        key_tokens: int,
+        batch_heads: int,
+        lnc: int,
+        dtype: torch.dtype | str,
     ) -> str | None:
         """Why a size is not taken, with the size, the limit and the flag that changes it; None when it is."""
-        if dtype != self.dtype:
-            return f"computes in {_name(self.dtype)}, not in {_name(dtype)}; change --torch_dtype"
+        if _name(dtype) != self.dtype:
+            return f"computes in {self.dtype}, not in {_name(dtype)}; change --torch_dtype"
         if lnc not in self.tokens:
             return f"does not run at LNC {lnc}; change --instance_type"
         if head_width > self.max_head_width:
@@ -111,7 +121,7 @@ class AttentionKernel:
         return [getattr(import_module(module), attribute) for module, attribute in self.imports]
 
 
-def _name(dtype: torch.dtype) -> str:
+def _name(dtype: torch.dtype | str) -> str:
     return str(dtype).removeprefix("torch.")
 
 
@@ -183,7 +193,7 @@ def choose_kernel(
     key_tokens: int,
     batch_heads: int,
     lnc: int,
-    dtype: torch.dtype,
+    dtype: torch.dtype | str,
     available: Collection[str],
 ) -> str | None:
     """Decide what computes self-attention.
@@ -195,7 +205,7 @@ def choose_kernel(
         key_tokens: K of one core.
         batch_heads: B * H of one core.
         lnc: physical cores per logical core.
-        dtype: of weights and matmuls.
+        dtype: of weights and matmuls, or its name.
         available: names of kernels, see `available_kernels`.
 
     Returns:

@@ -3,12 +3,14 @@
 Each of w ranks owns S/w tokens of an image. Shapes: B batch, S tokens of the image, C channels, H heads, D head width.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a plan compares exchanges without torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ class KeyValueGather(SequenceExchange):
 
     def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """(B, S/w, C) each -> the same queries, (B, S, C) keys and values, all heads."""
+        import torch
         from neuronx_distributed.parallel_layers.mappings import gather_from_tensor_model_parallel_region_with_dim
 
         both = torch.cat([key, value], dim=-1)
@@ -79,6 +82,8 @@ class HeadAllToAll(SequenceExchange):
 
     def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """(B, S/w, C) each -> (B, S, C/w) each, the heads of this rank."""
+        import torch
+
         stacked = torch.stack([query, key, value], dim=2).unflatten(-1, (heads, -1))  # (B, S/w, 3, H, D)
         query, key, value = self._all_to_all(stacked, split_dim=3, concat_dim=1).flatten(3).unbind(dim=2)
         return query, key, value, heads // self.ranks

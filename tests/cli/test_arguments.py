@@ -14,8 +14,10 @@ from optimum_pixart_neuron.export.options import ExportOptions
 
 REQUIRED = ["--model", "some/model", "out"]
 OUR_OWN = {
+    *("--push_to_hub", "--private", "--allow_emulated"),
     *("--parallel_mode", "--exchange", "--attention", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
-    *("--revision", "--variant", "--token", "--local_files_only"),
+    *("--revision", "--variant", "--token", "--local_files_only", "--force"),
+    *("--components_model", "--transformer", "--text_encoder", "--disable_validation"),
 }
 # What a PixArt user may leave out although the host has another default, or none.
 OTHER_DEFAULTS = {
@@ -85,7 +87,8 @@ def test_help_shows_every_flag_without_importing_torch():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    members = (*flags.SOURCE, *flags.HARDWARE, *flags.COMPILER, *flags.SHAPES, *flags.OPTLEVELS, *flags.REFUSED)
+    working = (*flags.SOURCE, *flags.HARDWARE, *flags.COMPILER, *flags.SHAPES, *flags.HUB)
+    members = (*working, *flags.OPTLEVELS, *flags.REFUSED)
     shown = [name for flag in members if flag.help != argparse.SUPPRESS for name in flag.names]
     assert [name for name in [*shown, "--instance_type"] if f"{name} " not in run.stdout.replace("\n", " ")] == []
 
@@ -115,6 +118,8 @@ def test_a_list_flag_without_values_is_refused_too(flag):
         (["--height", "0"], "--height 0: must be at least 1."),
         (["--width", "0"], "--width 0: must be at least 1."),
         (["--sequence_length", "0"], "--sequence_length 0: must be at least 1."),
+        (["--private"], "--private says how to push; add --push_to_hub REPO."),
+        (["--allow_emulated"], "--allow_emulated says how to push; add --push_to_hub REPO."),
     ],
 )
 def test_values_that_cannot_be_are_refused(argv, message):
@@ -163,16 +168,21 @@ def test_options_default_to_what_the_flags_default_to():
 def test_options_carry_every_flag():
     argv = [
         *["-m", "m", "o", "--task", "text-to-image", "--subfolder", "s", "--revision", "r", "--variant", "fp16"],
+        *["--components_model", "c/m", "--transformer", "t/r@v1", "--text_encoder", "t/e/path"],
         *["--token", "t", "--cache_dir", "c", "--local_files_only", "--trust-remote-code", "--num_cores", "1"],
         *["--instance_type", "trn2", "--parallel_mode", "tensor", "--torch_dtype", "float16", "--auto_cast", "all"],
         *["--auto_cast_type", "tf32", "--compiler_workdir", "w", "--inline-weights-neff"],
         *["--disable-validation", "--atol", "0.5", "--disable_neuron_cache", "--with_vae_encoder", "--batch_size"],
         *["2", "--num_images_per_prompt", "3", "--height", "256", "--width", "512", "--sequence_length", "64", "-O3"],
+        *["--push_to_hub", "me/repo", "--private", "--allow_emulated"],
     ]
     assert ExportOptions.from_args(parse(argv)) == ExportOptions(
         model="m",
         output=Path("o"),
         subfolder="s",
+        components_model="c/m",
+        transformer="t/r@v1",
+        text_encoder="t/e/path",
         revision="r",
         cache_dir="c",
         token="t",
@@ -197,6 +207,9 @@ def test_options_carry_every_flag():
         disable_neuron_cache=True,
         atol=0.5,
         with_vae_encoder=True,
+        push_to_hub="me/repo",
+        private=True,
+        allow_emulated=True,
     )
 
 

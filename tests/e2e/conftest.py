@@ -59,7 +59,8 @@ def exported(tiny_checkpoint, tmp_path_factory):
         if key not in made:
             output = tmp_path_factory.mktemp("exports") / "pixart neuron"
             before = dict(os.environ)
-            made[key] = export(ExportOptions(model=str(tiny_checkpoint), output=output, **options))
+            options = {"model": str(tiny_checkpoint), "output": output, "disable_validation": True, **options}
+            made[key] = export(ExportOptions(**options))
             after = dict(os.environ)
             if "TORCHINDUCTOR_CACHE_DIR" not in before:  # torch 2.8 sets it when make_fx first runs
                 after.pop("TORCHINDUCTOR_CACHE_DIR", None)

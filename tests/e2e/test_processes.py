@@ -177,7 +177,7 @@ def test_interrupting_a_script_leaves_no_rank(start, folder, tmp_path):
     assert_all_end(processes)
 
 
-def test_interrupting_an_export_leaves_nothing(start, tiny_checkpoint, tmp_path):
+def test_interrupting_an_export_keeps_what_is_finished_and_says_so(start, tiny_checkpoint, tmp_path):
     for name in ("exports", "temporary"):
         (tmp_path / name).mkdir()
     process = start(
@@ -186,12 +186,14 @@ def test_interrupting_an_export_leaves_nothing(start, tiny_checkpoint, tmp_path)
         TMPDIR=str(tmp_path / "temporary"),
     )
     read_until(process, "[2/3] transformer")
-    assert len(list((tmp_path / "exports").iterdir())) == 1, "the unfinished sibling"
     processes = descendants(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(20) == 130
     errors = process.stderr.read()
     assert "optimum-cli export neuron: interrupted." in errors and "Traceback" not in errors
-    assert list((tmp_path / "exports").iterdir()) == []
+    assert f"kept text_encoder in {tmp_path / 'exports' / '.out.partial'}: the same command goes on" in errors
+    assert not (tmp_path / "exports" / "out").exists()
+    artifacts = tmp_path / "exports" / ".out.partial" / "artifacts"
+    assert [path.name for path in artifacts.iterdir()] == ["text_encoder"]
     assert [path for path in (tmp_path / "temporary").iterdir() if "neuron" in path.name] == []
     assert_all_end(processes)

@@ -31,7 +31,7 @@ def test_compiles_and_returns_a_loaded_pipeline(pipeline_class, tiny_checkpoint,
     pipe = pipeline_class.from_pretrained(
         tiny_checkpoint, export=True, tensor_parallel_size=2, torch_dtype=torch.float32
     )
-    folder = Path(pipe._artifacts_holder.name)
+    folder = Path(pipe.model_save_dir).parent
     assert (folder / "pipeline" / "model_index.json").exists()
     image = pipe(PROMPTS[0], **pipeline_arguments(1)).images[0]
     assert psnr(image, reference(PROMPTS[0], **pipeline_arguments(1)).images[0]) >= 55

@@ -69,8 +69,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from optimum_pixart_neuron.checkpoint import PixArtCheckpoint
 from optimum_pixart_neuron.errors import PixArtNeuronError
+from optimum_pixart_neuron.export.fetch import open_checkpoint
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.tiny import build_tiny_checkpoint
 
@@ -115,7 +115,7 @@ def describe(checkpoint: Path, **options) -> tuple:
     from optimum_pixart_neuron.sdk import ensure_sdk
 
     options = ExportOptions(model=str(checkpoint), output=Path("out"), **options)
-    opened = PixArtCheckpoint.open(checkpoint, source=str(checkpoint), variant=options.variant)
+    opened = open_checkpoint(options)
     settings = resolve(options, opened, ensure_sdk())
     return settings, {component.COMPONENT: component for component in describe_components(opened, settings)}
 
@@ -234,7 +234,7 @@ def test_no_name_matters_to_the_command(folder, tiny_checkpoint, tmp_path):
     model, output = tmp_path / "sdxlvae unet's transformers; exit 3" / "text_encoder", tmp_path / 'out "vae" $HOME'
     shutil.copytree(tiny_checkpoint, model)
     command = [Path(sys.executable).with_name("optimum-cli"), "export", "neuron", "--model", model, output]
-    command += ["--tensor_parallel_size", RANKS, "--batch_size", 2, "--task", "auto"]
+    command += ["--tensor_parallel_size", RANKS, "--batch_size", 2, "--task", "auto", "--disable-validation"]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
     for component in ("text_encoder", "transformer", "vae_decoder"):
         config, plain = (json.loads((each / component / "config.json").read_text()) for each in (output, folder))
@@ -278,7 +278,7 @@ def test_the_users_work_folder_survives(tiny_checkpoint, tmp_path):
     model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
     before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
     for run in range(2):
-        options = {"compiler_workdir": model, "tensor_parallel_size": 2}
+        options = {"compiler_workdir": model, "tensor_parallel_size": 2, "disable_validation": True}
         export(ExportOptions(model=str(model), output=tmp_path / f"out {run}", **options))
     assert {path: path.read_bytes() for path in before} == before
     assert {path.name for path in model.iterdir()} >= {"neuronx-cc-text_encoder", "neuronx-cc-transformer"}
@@ -292,7 +292,8 @@ def test_sizes_without_a_bin_are_announced(tiny_checkpoint):
 
 
 def test_the_vae_is_bfloat16_whatever_force_upcast_says(tiny_checkpoint):
-    assert PixArtCheckpoint.open(tiny_checkpoint, source="").config("vae")["force_upcast"] is True
+    opened = open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output=Path("out")))
+    assert opened.config("vae")["force_upcast"] is True
     _, components = describe(tiny_checkpoint)
     assert {weight.dtype for weight in components["vae_decoder"].weights().values()} == {torch.bfloat16}
 

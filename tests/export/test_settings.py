@@ -30,7 +30,7 @@ class Configurations(PixArtCheckpoint):
 
 
 def settle(instance: str | None = None, **options):
-    checkpoint = Configurations(folder=None, source="xl-2")
+    checkpoint = Configurations(source="xl-2", sources={}, model_index={})
     sdk = NeuronSdk(emulated=True, instance="trn1.32xlarge")
     return resolve(ExportOptions(model="xl-2", output=None, instance_type=instance, **options), checkpoint, sdk)
 

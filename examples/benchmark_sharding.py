@@ -1,0 +1,305 @@
+"""Sharding and loading a text encoder of T5-XXL's size, against copying and reading the same bytes in the same run.
+
+    python examples/benchmark_sharding.py [--layers 24] [--ranks 4 8] [--rounds 2]
+
+Makes a checkpoint in bfloat16 (9.5 GB with 24 layers, two safetensors files) from repeated random blocks, and then, in
+turn and each in a process of its own:
+    copy   copies the checkpoint's files
+    shard  compiles nothing, writes the weight files of every rank as `optimum-cli export neuron` does
+    read   reads the ranks' files from first to last byte
+    load   loads the compiled text encoder on the emulator, as optimum-neuron's own loader does, without running it
+Before each the files are dropped from the page cache, and what is written is flushed to the disk inside the time.
+Needs four times the checkpoint's size on the disk of --folder. Writes benchmark_sharding.json.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).resolve().parent
+CHECKPOINT, EXPORT = "checkpoint", "export"
+BLOCK = 1 << 28  # bytes of random values, repeated to fill the checkpoint
+PIECE = 16 << 20  # bytes that `read` asks for at a time
+GOALS = {"shard": ("copy", 1.5), "load": ("read", 1.3)}
+RESIDENT_GOAL = 3e9  # bytes
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured task.
+
+    Attributes:
+        seconds: wall time.
+        peak_bytes: greatest resident memory of the process, mapped files included (VmHWM).
+        size: bytes read or written.
+    """
+
+    seconds: float
+    peak_bytes: int
+    size: int
+
+
+def text_encoder_config(layers: int) -> dict:
+    """google/t5-v1_1-xxl's configuration, which PixArt-Sigma's text encoder has."""
+    from transformers import T5Config
+
+    return T5Config(
+        d_model=4096,
+        d_kv=64,
+        d_ff=10240,
+        num_heads=64,
+        num_layers=layers,
+        vocab_size=32128,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        is_encoder_decoder=False,
+        use_cache=False,
+    ).to_dict()
+
+
+def make_checkpoint(folder: Path, layers: int) -> int:
+    """Write the checkpoint's text encoder in files of at most 5 GB; returns its bytes."""
+    import torch
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save_file
+    from transformers import T5Config, T5EncoderModel
+
+    with torch.device("meta"):
+        model = T5EncoderModel(T5Config.from_dict(text_encoder_config(layers))).bfloat16()
+    weights = dict(model.named_parameters())
+    plan = split_torch_state_dict_into_shards(
+        weights, max_shard_size="5GB", filename_pattern="model{suffix}.safetensors"
+    )
+    values = torch.randn(BLOCK // 2, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
+    folder.mkdir(parents=True)
+    for file, names in plan.filename_to_tensors.items():
+        tensors = {}
+        for name in names:
+            count = weights[name].numel()
+            repeated = values.roll(len(name)).repeat(-(-count // len(values)))[:count]
+            tensors[name] = repeated.clone().view(weights[name].shape)
+        save_file(tensors, folder / file)
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text(json.dumps(text_encoder_config(layers)))
+    return folder_bytes(folder)
+
+
+def component(folder: Path, ranks: int):
+    """The text encoder's export config, as `export/describe.py` makes it."""
+    import torch
+
+    from optimum_pixart_neuron.checkpoint import WEIGHT_STEMS, ComponentWeights, read_json
+    from optimum_pixart_neuron.sdk import ensure_sdk
+
+    ensure_sdk("trn1.32xlarge")
+    from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
+
+    from optimum_pixart_neuron.export.components import PixArtTextEncoderNeuronConfig
+    from optimum_pixart_neuron.parallel.plans import TEXT_ENCODER_PLAN
+    from optimum_pixart_neuron.parallel.split import TensorSplit
+
+    source = read_json(folder / CHECKPOINT / "config.json")
+    config = PixArtTextEncoderNeuronConfig(
+        DiffusersPretrainedConfig.from_dict(dict(source)),
+        task="feature-extraction",
+        input_shapes=InputShapesArguments(batch_size=1, sequence_length=300),
+        tensor_parallel_size=ranks,
+        int_dtype=torch.int64,
+        float_dtype=torch.float32,
+    )
+    config.source_config = source
+    config.source_weights = ComponentWeights.find(folder / CHECKPOINT, WEIGHT_STEMS["text_encoder"], None)
+    config.weights_dtype = torch.bfloat16
+    config.split = TensorSplit(plan=TEXT_ENCODER_PLAN, ranks=ranks)
+    return config
+
+
+def compile_program(folder: Path, ranks: int) -> None:
+    """The program and the weight files that `load` loads; not measured."""
+    config = component(folder, ranks)
+    from optimum_pixart_neuron.export.compile import CompileJob, compile_component
+    from optimum_pixart_neuron.export.compiler import CompilerSettings, environment_variables
+
+    compiler = CompilerSettings(target="trn1", lnc=1)
+    shutil.rmtree(folder / EXPORT, ignore_errors=True)
+    with environment_variables(compiler.environment(ranks)):
+        compile_component(
+            CompileJob(
+                component=config,
+                compiler=compiler,
+                folder=folder / EXPORT,
+                compiler_workdir=None,
+                inline_weights=False,
+                on_device=False,
+            )
+        )
+
+
+def copy(folder: Path, ranks: int) -> Result:
+    target = folder / "copy"
+    target.mkdir()
+
+    def work() -> None:
+        for path in sorted((folder / CHECKPOINT).iterdir()):
+            shutil.copyfile(path, target / path.name)
+        flush(target)
+
+    return measured(work, folder / CHECKPOINT, lambda: folder_bytes(target), remove=target)
+
+
+def shard(folder: Path, ranks: int) -> Result:
+    from optimum_pixart_neuron.parallel.shard import write_shards
+
+    config, target = component(folder, ranks), folder / "shards"
+
+    def work() -> None:
+        write_shards(config.weights(), config.read_weight, target, ranks, title="shard")
+        flush(target)
+
+    return measured(work, folder / CHECKPOINT, lambda: folder_bytes(target), remove=target)
+
+
+def read(folder: Path, ranks: int) -> Result:
+    source = folder / EXPORT / "weights"
+
+    def work() -> None:
+        for path in sorted(source.iterdir()):
+            with path.open("rb", buffering=0) as file:
+                while file.read(PIECE):
+                    pass
+
+    return measured(work, source, lambda: folder_bytes(source))
+
+
+def load(folder: Path, ranks: int) -> Result:
+    from optimum_pixart_neuron.sdk import ensure_sdk
+
+    ensure_sdk("trn1.32xlarge")
+    from optimum.neuron.modeling_traced import NeuronTracedModel
+
+    source, kept = folder / EXPORT / "weights", []
+
+    def work() -> None:
+        kept.append(NeuronTracedModel.load_model(folder / EXPORT / "model.neuron", tensor_parallel_size=ranks))
+
+    return measured(work, source, lambda: folder_bytes(source))
+
+
+TASKS = {"copy": copy, "shard": shard, "read": read, "load": load}
+
+
+def measured(work: Callable[[], None], source: Path, size: Callable[[], int], remove: Path | None = None) -> Result:
+    """Run `work` once with cold files; `remove` is deleted afterwards."""
+    for path in source.iterdir():
+        drop_from_cache(path)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the preparation
+    start = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - start
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    result = Result(seconds, peak, size())
+    if remove:
+        shutil.rmtree(remove)
+    return result
+
+
+def flush(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def drop_from_cache(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def alone(task: Callable, *arguments: object):
+    """The result of a call in a process of its own."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(task, *arguments).result()
+
+
+def print_table(rows: dict[int, dict[str, list[Result]]]) -> bool:
+    """Medians and ratios; returns whether every goal is met."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table, met = Table("ranks", "", "median s", "GB/s", "ratio", "goal", "peak GB"), True
+    for ranks, results in rows.items():
+        seconds = {name: median(result.seconds for result in each) for name, each in results.items()}
+        for name, each in results.items():
+            size, peak = each[0].size, max(result.peak_bytes for result in each)
+            reference, limit = GOALS.get(name, (None, None))
+            ratio = seconds[name] / seconds[reference] if reference else None
+            met = met and (ratio is None or ratio <= limit) and (name != "shard" or peak <= RESIDENT_GOAL)
+            table.add_row(
+                str(ranks),
+                f"{name} {size / 1e9:.2f} GB",
+                f"{seconds[name]:.1f}",
+                f"{size / seconds[name] / 1e9:.2f}",
+                f"{ratio:.2f} of {reference}" if ratio else "",
+                f"{limit:.1f}, {RESIDENT_GOAL / 1e9:.0f} GB" if name == "shard" else (f"{limit:.1f}" if limit else ""),
+                f"{peak / 1e9:.2f}",
+            )
+    Console().print(table)
+    return met
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, default=24, help="Of the text encoder (default: %(default)s).")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[4, 8], help="Default: 4 and 8.")
+    parser.add_argument("--rounds", type=int, default=2, help="Runs of each task (default: %(default)s).")
+    parser.add_argument("--folder", type=Path, help="For the files; default: a temporary folder.")
+    parser.add_argument("--output", type=Path, default=HERE, help="Folder of the JSON.")
+    options = parser.parse_args()
+    rows: dict[int, dict[str, list[Result]]] = {}
+    with tempfile.TemporaryDirectory(prefix="pixart-sharding-", dir=options.folder) as holder:
+        folder = Path(holder)
+        size = alone(make_checkpoint, folder / CHECKPOINT, options.layers)
+        print(f"checkpoint of {size / 1e9:.2f} GB", flush=True)
+        for ranks in options.ranks:
+            alone(compile_program, folder, ranks)
+            rows[ranks] = {name: [] for name in TASKS}
+            for number in range(options.rounds):
+                for name, task in TASKS.items():
+                    rows[ranks][name].append(alone(task, folder, ranks))
+                    result = rows[ranks][name][-1]
+                    print(f"{ranks} ranks, round {number + 1}: {name} {result.seconds:.1f} s", flush=True)
+    met = print_table(rows)
+    print("All goals are met." if met else "Not all goals are met.")
+    print("The emulator's ranks are processes: this shows nothing of the way from the host to a device.")
+    content = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        "layers": options.layers,
+        "checkpoint_bytes": size,
+        "results": {
+            ranks: {name: [asdict(result) for result in each] for name, each in results.items()}
+            for ranks, results in rows.items()
+        },
+    }
+    (options.output / "benchmark_sharding.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

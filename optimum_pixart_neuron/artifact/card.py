@@ -1,0 +1,199 @@
+"""The model card of a pushed export, written from its manifest alone; the same manifest makes the same card."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from huggingface_hub import ModelCardData
+
+from .manifest import Manifest, TensorRecord
+
+TAGS = ("neuron", "pixart-sigma", "text-to-image")
+
+# Options that name sources, some by folders of the user's disk: the table of sources has them.
+_SOURCE_OPTIONS = {"subfolder", "components_model", "transformer", "text_encoder", "revision"}
+
+_CARD = """\
+---
+{metadata}
+---
+# {name}
+
+{emulated}[PixArt-Sigma](https://arxiv.org/abs/2403.04692) compiled for AWS Neuron: {source}, for **{instance}**.
+
+## Use
+
+```python
+from optimum.neuron import NeuronPixArtSigmaPipeline
+
+pipe = NeuronPixArtSigmaPipeline.from_pretrained("{repository}")
+image = pipe("a photo of an astronaut riding a horse on mars").images[0]
+```
+
+`NeuronPixArtSigmaPipeline` of `optimum_pixart_neuron` is called the same way, downloads only the files listed in
+`neuron_manifest.json`, checks them, and takes any number of prompts and images.
+
+## Compiled for
+
+{target}
+
+{components}
+
+## Validation
+
+{validation}
+
+## Source and licence
+
+{sources}
+
+{licence}
+
+## Made with
+
+{versions}
+"""
+_EMULATED = """\
+> [!WARNING]
+> Made on the CPU emulator of optimum-pixart-neuron, without the Neuron SDK. **These artifacts run on no Neuron
+> device.**
+
+"""
+_MARK = "\n<!-- optimum-pixart-neuron wrote this card and replaces it unless it was edited: {digest} -->\n"
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What a model card on the Hub says of its licence.
+
+    Attributes:
+        id: as the Hub abbreviates it, such as "openrail++"; "other" for one that it has no abbreviation for.
+        name: where `id` is "other".
+        link: where `id` is "other".
+    """
+
+    id: str
+    name: str | None = None
+    link: str | None = None
+
+
+def model_card(manifest: Manifest, repository_id: str, licence: Licence | None) -> str:
+    """The text of README.md.
+
+    Args:
+        manifest: of the export.
+        repository_id: where it is pushed to.
+        licence: of the source; None where it is not known, which the card then says.
+    """
+    metadata = ModelCardData(
+        license=licence and licence.id,
+        license_name=licence and licence.name,
+        license_link=licence and licence.link,
+        base_model=manifest.model if manifest.revision else None,
+        pipeline_tag="text-to-image",
+        tags=list(TAGS),
+    )
+    text = _CARD.format(
+        metadata=metadata.to_yaml(),
+        name=repository_id.split("/")[-1],
+        repository=repository_id,
+        emulated=_EMULATED if manifest.emulated else "",
+        instance=manifest.instance,
+        source=_source(manifest.model, manifest.revision),
+        target=_table(("", ""), _target(manifest)),
+        components=_table(("Component", "Ranks", "Inputs", "Outputs"), _components(manifest)),
+        validation=_validation(manifest),
+        sources=_sources(manifest),
+        licence=_licence(manifest, licence),
+        versions=_table(("Package", "Version"), manifest.versions.items()),
+    )
+    return text + _MARK.format(digest=_digest(text))
+
+
+def is_generated(card: str) -> bool:
+    """Whether `model_card` wrote this text and nobody changed it since."""
+    text, mark, _ = card.rpartition(_MARK.split("{", 1)[0])
+    return bool(mark) and card == text + _MARK.format(digest=_digest(text))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _target(manifest: Manifest) -> list[tuple[str, object]]:
+    names = sorted(manifest.options.keys() - _SOURCE_OPTIONS)
+    options = [(f"`{name}`", value) for name in names if (value := manifest.options[name]) not in (None, False, "")]
+    return [
+        ("Instance", manifest.instance),
+        ("Compiler target", f"{manifest.target}, {manifest.lnc} physical core(s) behind a logical one"),
+        ("Logical cores", manifest.ranks),
+        ("Parallel mode", manifest.parallel_mode or "none, one core"),
+        *_shapes(manifest),
+        *options,
+    ]
+
+
+def _shapes(manifest: Manifest) -> Iterable[tuple[str, object]]:
+    """Size of the images and length of the prompts, read off the programs' borders."""
+    text_encoder, transformer, decoder = map(manifest.components.get, ("text_encoder", "transformer", "vae_decoder"))
+    if transformer and decoder:
+        borders = (transformer.inputs[0], decoder.inputs[0], decoder.outputs[0])
+        latent, tile, image = (border.shape[-2:] for border in borders)
+        height, width = (size * pixels // latents for size, pixels, latents in zip(latent, image, tile))
+        yield "Image", f"{width} x {height} px"
+    if text_encoder:
+        prompts, tokens = text_encoder.inputs[0].shape
+        yield "Prompts a run", prompts
+        yield "Tokens a prompt", tokens
+
+
+def _components(manifest: Manifest) -> Iterable[tuple[object, ...]]:
+    for name, component in manifest.components.items():
+        yield f"`{name}`", component.ranks, _tensors(component.inputs), _tensors(component.outputs)
+
+
+def _tensors(tensors: Sequence[TensorRecord]) -> str:
+    return "<br>".join(f"`{tensor.name}` {'x'.join(map(str, tensor.shape))} {tensor.dtype}" for tensor in tensors)
+
+
+def _validation(manifest: Manifest) -> str:
+    if not manifest.validation:
+        return "The compiled components were not compared with the original ones."
+    rows = (
+        (
+            f"`{row.component}`",
+            f"{row.max_error:.3g}",
+            f"{row.cosine:.6f}",
+            f"{row.psnr:.1f} dB",
+            row.limit,
+            "passed" if row.passed else "**failed**",
+        )
+        for row in manifest.validation
+    )
+    header = ("Component", "Largest error", "Cosine", "PSNR", "Limit of the error", "Verdict")
+    return "Each component against its original in float32, on the CPU.\n\n" + _table(header, rows)
+
+
+def _sources(manifest: Manifest) -> str:
+    sources = {name: component.source for name, component in manifest.components.items()} | manifest.copied
+    return _table(("Part", "From"), ((f"`{name}`", _source(at.model, at.revision)) for name, at in sources.items()))
+
+
+def _source(model: str, revision: str | None) -> str:
+    """A link for a model of the Hub; a local folder's own name, without the way to it."""
+    if revision is None:
+        return f"the local checkpoint `{model.rstrip('/').split('/')[-1]}`"
+    return f"[{model}](https://huggingface.co/{model}/tree/{revision}) at `{revision[:12]}`"
+
+
+def _licence(manifest: Manifest, licence: Licence | None) -> str:
+    if licence is None:
+        return "The licence of the source is not known here; compiling it does not change it."
+    shown = licence.name or licence.id
+    shown = f"[{shown}]({licence.link})" if licence.link else f"`{shown}`"
+    return f"Licence: {shown}, that of {manifest.model}."
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

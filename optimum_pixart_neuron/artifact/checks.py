@@ -1,0 +1,366 @@
+"""Whether a folder of compiled artifacts is whole and is for this machine, asked before anything of it is loaded.
+
+A list of checks, cheapest first; each returns what is wrong and what to do, or None.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+
+from packaging.version import InvalidVersion, Version
+from safetensors import SafetensorError, safe_open
+from tqdm import tqdm
+
+from ..errors import ArtifactError, DeviceError
+from ..hardware import get_instance
+from ..layout import INDEX
+from ..machine import LNC_VARIABLES, Machine
+from ..parallel.shard import shard_file
+from ..sdk import NeuronSdk
+from .files import FileRecord, full_digest, sample_digest
+from .manifest import MANIFEST_FILE, Manifest
+
+VERIFY = ("none", "sizes", "full")
+"""What is held against the manifest: which files are there; also their sizes and samples; also every byte."""
+
+_COMPILER = "neuronx-cc"
+_EMULATED = "emulated"  # local part of the version that the emulator gives its compiler
+_REQUIRED = ("text_encoder", "transformer", "vae_decoder")  # of text-to-image
+_SHARD_NAME = re.compile(r"tp(\d+)_sharded_checkpoint\.safetensors")  # optimum-neuron 0.4.5 `load_model`
+_AGAIN = "export or download it again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the programs of a folder need of a machine; None where the folder does not say.
+
+    Attributes:
+        ranks: logical cores.
+        target: neuronx-cc's `--target`.
+        lnc: physical cores behind a logical one.
+        compiler: version that made them.
+        emulated: whether the emulator made them.
+    """
+
+    ranks: int
+    target: str | None
+    lnc: int | None
+    compiler: str | None
+    emulated: bool | None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder under check.
+
+    Attributes:
+        folder: as the user gave it.
+        sdk: of this process.
+        verify: one of `VERIFY`.
+        manifest: None where there is none.
+    """
+
+    folder: Path
+    sdk: NeuronSdk
+    verify: str
+    manifest: Manifest | None
+
+    @cached_property
+    def machine(self) -> Machine:
+        """DeviceError where there is no NeuronCore; the first of the machine's checks reads it."""
+        return Machine.of(self.sdk)
+
+    @cached_property
+    def sections(self) -> dict[str, dict]:
+        """The `neuron` section of each compiled component's `config.json`, by folder; ArtifactError if unreadable."""
+        sections = {}
+        for path in sorted(self.folder.glob("*/config.json")):
+            try:
+                section = json.loads(path.read_text(encoding="utf-8")).get("neuron")
+            except (ValueError, AttributeError) as error:
+                raise ArtifactError(f"{path} is damaged: {error}; {_AGAIN}") from None
+            if section:
+                sections[path.parent.name] = section
+        return sections
+
+    @cached_property
+    def needs(self) -> Needs:
+        """From the manifest; without one from the transformer's configuration, by which the loaders go."""
+        if self.manifest:
+            return Needs(
+                ranks=self.manifest.ranks,
+                target=self.manifest.target,
+                lnc=self.manifest.lnc,
+                compiler=self.manifest.versions.get(_COMPILER),
+                emulated=self.manifest.emulated,
+            )
+        section = self.sections["transformer"]
+        compiler = section.get("compiler_version")
+        return Needs(
+            ranks=section.get("tensor_parallel_size", 1),
+            target=section.get("target") or section.get("instance_type"),
+            lnc=section.get("lnc"),
+            compiler=compiler,
+            emulated=compiler.endswith(f"+{_EMULATED}") if compiler else None,
+        )
+
+    @property
+    def shards(self) -> list[str]:
+        """Files of rank weights that are there, by path."""
+        return sorted(self._relative("*/weights/*.safetensors"))
+
+    @property
+    def programs(self) -> list[str]:
+        """Compiled programs that are there, by path."""
+        return sorted(self._relative("*/*.neuron"))
+
+    def _relative(self, pattern: str) -> list[str]:
+        return [path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern)]
+
+    def records(self, verify: str) -> dict[str, FileRecord]:
+        """What the manifest lists, if files are to be verified to this extent or beyond."""
+        if self.manifest is None or VERIFY.index(self.verify) < VERIFY.index(verify):
+            return {}
+        return self.manifest.files
+
+
+Check = Callable[[Artifact], str | None]
+
+
+def check_artifact(folder: Path, sdk: NeuronSdk, *, verify: str = "sizes") -> Manifest | None:
+    """Refuse a folder that is not whole, or that this machine cannot run.
+
+    A folder without a manifest, which the stock exporter makes, is checked as far as its configuration and the headers
+    of its files tell.
+
+    Args:
+        verify: "sizes" holds size, header and a sample of every file against the manifest, in milliseconds; "full"
+            reads every byte; "none" looks only which files are there, for a folder that was edited on purpose.
+
+    Returns:
+        its manifest, if it has one.
+
+    Raises:
+        ArtifactError: it is not whole, was changed, is of another export or for another machine; names the file or the
+            value, and what to do.
+        DeviceError: this machine has no NeuronCore, or a variable that its runtime cannot take.
+    """
+    if verify not in VERIFY:
+        raise ArtifactError(f"verify={verify!r}: choose {', '.join(VERIFY)}")
+    artifact = Artifact(folder, sdk, verify, Manifest.read(folder))
+    try:
+        problem = _first_problem(artifact, (*_FOLDER_CHECKS, *_MACHINE_CHECKS, *_FILE_CHECKS))
+    except DeviceError as error:
+        raise DeviceError(f"{folder}: {error}") from None
+    if problem:
+        raise ArtifactError(f"{folder}: {problem}")
+    return artifact.manifest
+
+
+def machine_problem(folder: Path, sdk: NeuronSdk) -> str | None:
+    """Why this machine cannot run the programs of a whole folder, and what to do; None if it can."""
+    artifact = Artifact(folder, sdk, "none", Manifest.read(folder))
+    try:
+        return _first_problem(artifact, _MACHINE_CHECKS)
+    except DeviceError as error:
+        return str(error)
+
+
+def _first_problem(artifact: Artifact, checks: tuple[Check, ...]) -> str | None:
+    return next((problem for check in checks if (problem := check(artifact))), None)
+
+
+def _is_an_export(artifact: Artifact) -> str | None:
+    if not (artifact.folder / INDEX).is_file():
+        return f"it holds no {INDEX}, so it is no whole pipeline; give the output folder of an export, or {_AGAIN}"
+    if artifact.manifest is None and not artifact.sections:
+        return (
+            "nothing in it is compiled; compile it with `optimum-cli export neuron` or"
+            " from_pretrained(..., export=True)"
+        )
+    return None
+
+
+def _components(artifact: Artifact) -> str | None:
+    if artifact.manifest:
+        wanted = dict.fromkeys(PurePosixPath(name).parts[0] for name in artifact.manifest.files if "/" in name)
+        missing = [name for name in wanted if not (artifact.folder / name).is_dir()]
+    else:
+        missing = [name for name in _REQUIRED if name not in artifact.sections]
+    return f"{missing[0]}/ is missing, or nothing in it is compiled; {_AGAIN}" if missing else None
+
+
+def _target(artifact: Artifact) -> str | None:
+    wanted, machine = artifact.needs.target, artifact.machine
+    if wanted is None:
+        return None
+    try:
+        # inf2, trn1 and trn1n share an instruction set.
+        fits = get_instance(wanted).platform_target == machine.instance.platform_target
+    except ValueError:
+        fits = False
+    if fits:
+        return None
+    return (
+        f"it is compiled for {wanted}, and this machine is {machine.name}; load it on {wanted}, or export it again"
+        f" with --instance_type {machine.instance.family}"
+    )
+
+
+def _lnc(artifact: Artifact) -> str | None:
+    wanted, machine = artifact.needs.lnc, artifact.machine
+    if wanted in (None, machine.lnc):
+        return None
+    return (
+        f"it is compiled for logical core config (LNC) {wanted}, and this process has {machine.lnc}; set"
+        f" {LNC_VARIABLES[0]}={wanted} before the first load, or export it again"
+    )
+
+
+def _cores(artifact: Artifact) -> str | None:
+    ranks, machine = artifact.needs.ranks, artifact.machine
+    if ranks <= machine.cores:
+        return None
+    return (
+        f"it needs {ranks} cores, and {machine.cores} are visible ({machine.cores_from}); make more visible before the"
+        f" first load, or export it again with --tensor_parallel_size {max(machine.cores, 1)} or less"
+    )
+
+
+def _emulator(artifact: Artifact) -> str | None:
+    needs, emulated_here = artifact.needs, artifact.sdk.emulated
+    if needs.emulated and not emulated_here:
+        return "the emulator made it, and its programs run on no NeuronCore; export it again with the Neuron SDK"
+    if emulated_here and needs.emulated is False:
+        return (
+            "it is compiled for NeuronCores, and the emulator cannot run such programs; load it on"
+            f" {needs.target or 'an instance'} with the Neuron SDK, or export it again here"
+        )
+    return None
+
+
+def _compiler(artifact: Artifact) -> str | None:
+    try:
+        here = version(_COMPILER)
+        newer = Version(artifact.needs.compiler or "0").release > Version(here).release
+    except (PackageNotFoundError, InvalidVersion):
+        return None
+    if not newer:
+        return None
+    return (
+        f"it is compiled with {_COMPILER} {artifact.needs.compiler}, and {here} is installed; update the Neuron SDK,"
+        " or export it again with the installed one"
+    )
+
+
+def _files(artifact: Artifact) -> str | None:
+    if artifact.manifest:
+        wanted = list(artifact.manifest.files)
+    else:
+        programs = {PurePosixPath(name).parts[0] for name in artifact.programs}
+        wanted = [f"{name}/model.neuron" for name in artifact.sections if name not in programs] + _own_shards(artifact)
+    missing = [name for name in wanted if not (artifact.folder / name).is_file()]
+    return f"{_name_first(missing)} missing; {_AGAIN}" if missing else None
+
+
+def _strangers(artifact: Artifact) -> str | None:
+    """Programs and weights of another export: a loader would take them for its own."""
+    if artifact.manifest:
+        foreign = [name for name in (*artifact.programs, *artifact.shards) if name not in artifact.manifest.files]
+    else:
+        foreign = [name for name in artifact.shards if name not in _own_shards(artifact)]
+    if not foreign:
+        return None
+    return (
+        f"{_name_first(foreign)} no part of this export, which has {artifact.needs.ranks} rank(s); remove what is of"
+        " another export, or export again into a new folder"
+    )
+
+
+def _own_shards(artifact: Artifact) -> list[str]:
+    """Shards of a folder without a manifest: the loaders read one a rank in every component that has any."""
+    components = [name for name in artifact.sections if (artifact.folder / name / "weights").is_dir()]
+    ranks = range(artifact.needs.ranks)
+    return [shard_file(Path(name, "weights"), rank).as_posix() for name in components for rank in ranks]
+
+
+def _sizes(artifact: Artifact) -> str | None:
+    for name, record in artifact.records("sizes").items():
+        path = artifact.folder / name
+        size = path.stat().st_size
+        if size < record.size and not _is_whole(path):
+            return f"{name} is truncated: {size} of {record.size} bytes; {_AGAIN}"
+        if size != record.size:
+            return f"{name} has {size} bytes, expected {record.size}: {_origin(artifact, name)}"
+    return None
+
+
+def _headers(artifact: Artifact) -> str | None:
+    """Without a manifest the files themselves tell how long they should be."""
+    if artifact.manifest or artifact.verify == "none":
+        return None
+    cut = [name for name in (*artifact.programs, *artifact.shards) if not _is_whole(artifact.folder / name)]
+    return f"{_name_first(cut)} truncated or damaged; {_AGAIN}" if cut else None
+
+
+def _samples(artifact: Artifact) -> str | None:
+    for name, record in artifact.records("sizes").items():
+        if sample_digest(artifact.folder / name) != record.sample:
+            return f"{name} has another content than was exported: {_origin(artifact, name)}"
+    return None
+
+
+def _digests(artifact: Artifact) -> str | None:
+    if artifact.verify == "full" and artifact.manifest is None:
+        return f"it has no {MANIFEST_FILE} to verify it against; leave out verify='full', or export it again"
+    records = artifact.records("full")
+    total = sum(record.size for record in records.values())
+    with tqdm(desc="verifying", total=total, unit="B", unit_scale=True, leave=False, disable=not records) as progress:
+        for name, record in records.items():
+            if full_digest(artifact.folder / name, progress.update) != record.sha256:
+                return f"{name} is damaged: its SHA-256 is not the manifest's; {_AGAIN}"
+    return None
+
+
+def _origin(artifact: Artifact, name: str) -> str:
+    """Where the content of a file that is not its own may come from, and what to do."""
+    path = artifact.folder / name
+    size, sample = path.stat().st_size, sample_digest(path)
+    for other, record in artifact.manifest.files.items():
+        if (record.size, record.sample) == (size, sample):
+            rank = _SHARD_NAME.fullmatch(PurePosixPath(other).name)
+            held = f"the weights of rank {rank[1]}, {other}" if rank else other
+            return f"it is a copy of {held}; {_AGAIN}"
+    if path.suffix in (".neuron", ".safetensors"):
+        return f"it is of another export, or damaged; {_AGAIN}"
+    return f"it was changed, or is of another export; {_AGAIN}, or load with verify='none' to keep the change"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of weights or a program ends where its own header says; other files cannot tell."""
+    if path.suffix == ".neuron":
+        return zipfile.is_zipfile(path)  # TorchScript archives are; their directory is at the end
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="numpy"):
+                return True
+        except (SafetensorError, OSError):
+            return False
+    return True
+
+
+def _name_first(names: list[str]) -> str:
+    """The first of some names and the number of others, with the verb."""
+    if len(names) == 1:
+        return f"{names[0]} is"
+    return f"{names[0]} and {len(names) - 1} more are"
+
+
+_FOLDER_CHECKS: tuple[Check, ...] = (_is_an_export, _components)
+_MACHINE_CHECKS: tuple[Check, ...] = (_target, _lnc, _cores, _emulator, _compiler)
+_FILE_CHECKS: tuple[Check, ...] = (_files, _strangers, _sizes, _headers, _samples, _digests)

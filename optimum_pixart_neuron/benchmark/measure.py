@@ -1,0 +1,199 @@
+"""The benchmark, top to bottom: open, load, warm up, measure, report."""
+
+import time
+from argparse import Namespace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from tqdm import tqdm
+
+from ..artifact.checks import check_artifact
+from ..artifact.hub import pull
+from ..artifact.manifest import installed_versions
+from ..errors import ArtifactError, DeviceError, InvalidExportOption, PixArtNeuronError, one_line
+from ..plan import PlanRow
+from ..plan.prices import own_price
+from ..sdk import ensure_sdk
+from .environment import MachineRecord, MemoryRecord
+from .observe import observed
+from .report import (
+    EMULATOR_NOTE,
+    BenchmarkReport,
+    CompiledRecord,
+    CostRecord,
+    PlanRecord,
+    RequestOptions,
+    Sample,
+    Summary,
+)
+from .spans import Recorder, Span
+from .subject import Subject
+
+GUIDANCE_SCALE = 4.5  # diffusers 0.35 `PixArtSigmaPipeline.__call__`
+
+
+def benchmark(args: Namespace) -> BenchmarkReport:
+    """Measure one folder of artifacts; the first line that it prints says so if the emulator runs it.
+
+    Args:
+        args: what `commands.benchmark_arguments.parse` returns.
+
+    Raises:
+        ArtifactError: the folder is no whole export, or not for this machine; said before anything is loaded.
+        InvalidExportOption: a price on the emulator, or a batch that the stock class or exporter cannot run.
+        DeviceError: there is no NeuronCore, or a program failed while it ran.
+    """
+    subject = Subject.open(_folder(args.output))
+    # The emulator can be any instance; with the SDK, `check_artifact` says whether this is the right one.
+    sdk = ensure_sdk(subject.known_instance)
+    if sdk.emulated and args.price_per_hour is not None:
+        raise InvalidExportOption(f"--price_per_hour {args.price_per_hour:g}: the emulator's times have no cost")
+    check_artifact(subject.folder, sdk)
+    plan, plan_missing = _plan(subject, args)
+    request = _request(args, subject, plan)
+    if sdk.emulated:
+        print(EMULATOR_NOTE, flush=True)
+    begin = time.perf_counter()
+    pipeline = _load(subject.folder, stock=args.stock)
+    load = time.perf_counter() - begin
+    samples = _measure(pipeline, request, requests=ceil(args.images / request.images))
+    summary = Summary.of(samples, request.images)
+    return BenchmarkReport(
+        emulated=sdk.emulated,
+        note=EMULATOR_NOTE if sdk.emulated else None,
+        compiled=_compiled(subject, pipeline),
+        machine=MachineRecord.here(sdk.instance),
+        versions=installed_versions(),
+        options=request,
+        load=load,
+        memory=MemoryRecord.here(emulated=sdk.emulated),
+        summary=summary,
+        plan=PlanRecord.of(plan) if plan else None,
+        plan_missing=plan_missing,
+        cost=CostRecord.of(plan, summary.images_per_second) if plan and not sdk.emulated else None,
+        samples=samples,
+    )
+
+
+def _folder(output: str) -> Path:
+    """The folder of artifacts, downloaded if it is on the Hub.
+
+    Raises:
+        ArtifactError: there is none.
+        HubError: it cannot be downloaded.
+    """
+    folder = Path(output)
+    if folder.is_dir():
+        return folder
+    try:
+        validate_repo_id(output)
+    except HFValidationError:
+        raise ArtifactError(f"{output}: there is no such folder, and it is no repository id (user/name)") from None
+    return pull(output)
+
+
+def _plan(subject: Subject, args: Namespace) -> tuple[PlanRow | None, str | None]:
+    """The plan's row, or why there is none."""
+    price = None if args.price_per_hour is None else own_price(args.price_per_hour)
+    try:
+        return subject.predict(args.num_inference_steps, price), None
+    except (PixArtNeuronError, ValueError, KeyError) as error:  # folders that other exporters made hold what they like
+        return None, one_line(error)
+
+
+def _request(args: Namespace, subject: Subject, plan: PlanRow | None) -> RequestOptions:
+    """What every request asks for; by default it keeps every copy of the transformer busy.
+
+    Raises:
+        InvalidExportOption: neither the stock class nor the stock exporter's programs take another batch.
+    """
+    compiled = {"batch_size": subject.prompts, "num_images_per_prompt": subject.images_per_prompt}
+    any_batch = subject.takes_any_batch and not args.stock
+    copies = plan.deployment.batches if plan and any_batch else 1
+    chosen = {
+        "batch_size": args.batch_size or subject.prompts * copies,
+        "num_images_per_prompt": args.num_images_per_prompt or subject.images_per_prompt,
+    }
+    for flag, value in compiled.items():
+        if chosen[flag] != value and not any_batch:
+            way = "the stock class" if args.stock else "an export of the stock exporter"
+            raise InvalidExportOption(
+                f"--{flag} {chosen[flag]}: {way} runs the compiled {value} only; change --{flag}"
+            )
+    scale = args.guidance_scale
+    if scale is None:
+        scale = 1.0 if subject.no_guidance else GUIDANCE_SCALE
+    return RequestOptions(
+        **chosen,
+        **{
+            name: getattr(args, name)
+            for name in ("prompt", "negative_prompt", "num_inference_steps", "seed", "warmup")
+        },
+        guidance_scale=scale,
+    )
+
+
+def _load(folder: Path, *, stock: bool) -> Any:
+    if stock:
+        from optimum.neuron import NeuronPixArtSigmaPipeline
+    else:
+        from ..pipeline import NeuronPixArtSigmaPipeline
+    try:
+        pipeline = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+    except RuntimeError as error:
+        raise DeviceError(f"{folder} cannot be loaded: {one_line(error)}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _measure(pipeline: Any, request: RequestOptions, *, requests: int) -> list[Sample]:
+    """Run the warm-up and then `requests` requests, each with noise of its own."""
+    recorder, samples = Recorder(), []
+    with observed(pipeline, recorder), tqdm(total=request.warmup + requests, unit="request", leave=False) as progress:
+        for number in range(request.warmup + requests):
+            progress.set_description("measuring" if number >= request.warmup else "warming up")
+            recorder.clear()
+            span = _run(pipeline, request, seed=request.seed + number)
+            if number >= request.warmup:
+                samples.append(Sample.of(span, recorder))
+            progress.update()
+    return samples
+
+
+def _run(pipeline: Any, request: RequestOptions, *, seed: int) -> Span:
+    generator = torch.Generator().manual_seed(seed)
+    begin = time.perf_counter()
+    try:
+        pipeline(
+            [request.prompt] * request.batch_size,
+            negative_prompt=[request.negative_prompt] * request.batch_size,
+            num_images_per_prompt=request.num_images_per_prompt,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            generator=generator,
+        )
+    except PixArtNeuronError:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise DeviceError(f"the pipeline failed: {one_line(error)}") from error
+    return Span(begin, time.perf_counter())
+
+
+def _compiled(subject: Subject, pipeline: Any) -> CompiledRecord:
+    loaded = type(pipeline)
+    height, width = subject.size
+    return CompiledRecord(
+        folder=str(subject.folder),
+        pipeline_class=f"{loaded.__module__}.{loaded.__qualname__}",
+        has_manifest=subject.manifest is not None,
+        instance=subject.instance,
+        parallel_mode=subject.mode,
+        ranks=subject.ranks,
+        height=height,
+        width=width,
+        batch_size=subject.prompts,
+        num_images_per_prompt=subject.images_per_prompt,
+    )

@@ -1,0 +1,65 @@
+"""Put clocks around the compiled programs of a loaded pipeline and around the parts of its work on the host."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from ..batching import BatchedProgram
+from ..tiling import TiledDecoder
+from .spans import Recorder
+
+COMPONENTS = ("text_encoder", "transformer", "vae_decoder")
+"""Compiled programs of text-to-image, in the order they run."""
+
+HOST_PARTS = {
+    "prompt": (("pipeline", "encode_prompt"),),
+    "scheduler": (("scheduler", "set_timesteps"), ("scheduler", "scale_model_input"), ("scheduler", "step")),
+    "picture": (("image_processor", "postprocess"),),
+}
+"""Parts of the host's work -> the methods that do it: tokens, masks, embeddings; the solver; from the decoded tensor
+to images. What is left is diffusers' denoising loop with its guidance, and what lies between it and the programs."""
+
+
+@contextmanager
+def observed(pipeline: Any, recorder: Recorder) -> Iterator[None]:
+    """Within it, every call of a compiled program and every part of the host's work leaves a span in `recorder`.
+
+    The clocks are on the programs themselves: casts, chunks, padding and tiles around them count as the host's.
+    """
+    with ExitStack() as stack:
+        for name in COMPONENTS:
+            owner, attribute = _place_of_program(getattr(pipeline, name))
+            program = getattr(owner, attribute)
+            if isinstance(program, tuple):
+                clocked = tuple(recorder.timed(name, copy) for copy in program)
+            else:
+                clocked = recorder.timed(name, program)
+            stack.enter_context(_replaced(owner, attribute, clocked))
+        for name, methods in HOST_PARTS.items():
+            for owner_name, method in methods:
+                owner = pipeline if owner_name == "pipeline" else getattr(pipeline, owner_name)
+                stack.enter_context(_replaced(owner, method, recorder.timed(name, getattr(owner, method))))
+        yield
+
+
+def _place_of_program(part: Any) -> tuple[Any, str]:
+    """Where a component keeps what runs on the device: a program, or a tuple of copies of it."""
+    owner, attribute = part, "model"
+    if isinstance(part.model, TiledDecoder):
+        owner, attribute = part.model, "decode"
+    program = getattr(owner, attribute)
+    return (program, "copies") if isinstance(program, BatchedProgram) else (owner, attribute)
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)

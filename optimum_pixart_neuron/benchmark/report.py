@@ -1,0 +1,253 @@
+"""What a benchmark found: the content of `--json`, from which the table is made."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ..plan import PlanRow
+from .environment import MachineRecord, MemoryRecord
+from .observe import COMPONENTS, HOST_PARTS
+from .spans import Recorder, Span, covered, outside
+from .statistics import Percentiles
+
+SCHEMA_VERSION = 1
+EMULATOR_NOTE = "EMULATOR: these are times of the CPU emulator; they say nothing of Neuron hardware."
+REST = "rest"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RequestOptions(_Record):
+    """One request, by the names of the pipeline's call and of the command's flags."""
+
+    prompt: str
+    negative_prompt: str
+    batch_size: int
+    num_images_per_prompt: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    warmup: int
+
+    @property
+    def images(self) -> int:
+        return self.batch_size * self.num_images_per_prompt
+
+
+class CompiledRecord(_Record):
+    """What is measured.
+
+    Attributes:
+        folder: of the artifacts.
+        pipeline_class: that loaded them.
+        has_manifest: whether this package made them.
+        instance, parallel_mode, ranks: they are compiled for; the mode is absent on one rank.
+        height, width: pixels.
+        batch_size, num_images_per_prompt: of a compiled batch.
+    """
+
+    folder: str
+    pipeline_class: str
+    has_manifest: bool
+    instance: str
+    parallel_mode: str | None
+    ranks: int
+    height: int
+    width: int
+    batch_size: int
+    num_images_per_prompt: int
+
+
+class Sample(_Record):
+    """One request, in seconds.
+
+    Attributes:
+        end_to_end: from the prompt to the images.
+        components: wall time in which a compiled component ran, on any core.
+        calls: each call of its program, in the order they ended; copies of a program may overlap.
+        host: wall time in which no compiled program ran, by what the host did, see `observe.HOST_PARTS`.
+    """
+
+    end_to_end: float
+    components: dict[str, float]
+    calls: dict[str, list[float]]
+    host: dict[str, float]
+
+    @classmethod
+    def of(cls, request: Span, recorder: Recorder) -> "Sample":
+        """From the spans of one request."""
+        programs = [span for name in COMPONENTS for span in recorder.spans[name]]
+        host = {name: outside(recorder.spans[name], programs) for name in HOST_PARTS}
+        host[REST] = outside([request], programs) - sum(host.values())
+        return cls(
+            end_to_end=request.end - request.begin,
+            components={name: covered(recorder.spans[name]) for name in COMPONENTS},
+            calls={name: [span.end - span.begin for span in recorder.spans[name]] for name in COMPONENTS},
+            host=host,
+        )
+
+    @property
+    def host_seconds(self) -> float:
+        """Outside compiled graphs."""
+        return sum(self.host.values())
+
+
+class Summary(_Record):
+    """Figures of all requests.
+
+    Attributes:
+        end_to_end: of a request.
+        components: of a request.
+        calls: of one call of a component's program; of the transformer one denoising step.
+        host_outside_graphs: of a request.
+        host: the same by what the host did.
+        host_share: of the whole measured time.
+        images_per_second: of this pipeline, requests back to back.
+    """
+
+    end_to_end: Percentiles
+    components: dict[str, Percentiles]
+    calls: dict[str, Percentiles]
+    host_outside_graphs: Percentiles
+    host: dict[str, Percentiles]
+    host_share: float
+    images_per_second: float
+
+    @classmethod
+    def of(cls, samples: list[Sample], images: int) -> "Summary":
+        """Of at least one request of `images` images each."""
+        total = sum(sample.end_to_end for sample in samples)
+        return cls(
+            end_to_end=Percentiles.of([sample.end_to_end for sample in samples]),
+            components={name: Percentiles.of([s.components[name] for s in samples]) for name in COMPONENTS},
+            calls={
+                name: Percentiles.of([call for sample in samples for call in sample.calls[name]])
+                for name in COMPONENTS
+            },
+            host_outside_graphs=Percentiles.of([sample.host_seconds for sample in samples]),
+            host={name: Percentiles.of([s.host[name] for s in samples]) for name in (*HOST_PARTS, REST)},
+            host_share=sum(sample.host_seconds for sample in samples) / total,
+            images_per_second=len(samples) * images / total,
+        )
+
+
+class PlannedComponent(_Record):
+    """Seconds of all runs of a component, for `PlanRecord.images` images."""
+
+    lower_bound: float
+    expected: float
+
+
+class PlanRecord(_Record):
+    """What `pixart-plan` says of the instance that the artifacts are compiled for; never of the emulator.
+
+    Attributes:
+        instance: the hardware.
+        images: that one pipeline makes at once; the seconds are theirs.
+        lower_bound: seconds end to end at the hardware's peaks.
+        expected: the same at the stated efficiency.
+        efficiency: lower bound over expected.
+        components: by folder.
+        images_per_second: expected of one pipeline.
+        pipelines: that the instance holds side by side.
+    """
+
+    instance: str
+    images: int
+    lower_bound: float
+    expected: float
+    efficiency: float
+    components: dict[str, PlannedComponent]
+    images_per_second: float
+    pipelines: int
+
+    @classmethod
+    def of(cls, row: PlanRow) -> "PlanRecord":
+        """The figures of a plan's row."""
+        return cls(
+            instance=row.deployment.instance.name,
+            images=row.images,
+            lower_bound=row.lower_bound_s,
+            expected=row.expected_s,
+            efficiency=row.efficiency,
+            components={
+                part.component: PlannedComponent(
+                    lower_bound=part.lower_bound_s, expected=part.lower_bound_s / row.efficiency
+                )
+                for part in row.components
+            },
+            images_per_second=row.images / row.expected_s,
+            pipelines=row.deployment.replicas,
+        )
+
+
+class CostRecord(_Record):
+    """US dollars for 1000 images on an instance full of such pipelines, none slowing another; never on the emulator.
+
+    Attributes:
+        per_1000_images: as measured.
+        expected_per_1000_images: as planned.
+        price_per_hour: of the instance.
+        price_source: kind of price, region, where and when it was read.
+    """
+
+    per_1000_images: float
+    expected_per_1000_images: float
+    price_per_hour: float
+    price_source: str
+
+    @classmethod
+    def of(cls, row: PlanRow, images_per_second: float) -> "CostRecord | None":
+        """From the measured images per second of one pipeline; None without a price."""
+        if row.price is None:
+            return None
+        per_second = row.price.per_hour / 3600
+        when = f", {row.price.date}" if row.price.date else ""
+        return cls(
+            per_1000_images=1000 * per_second / (images_per_second * row.deployment.replicas),
+            expected_per_1000_images=row.cost_per_1000,
+            price_per_hour=row.price.per_hour,
+            price_source=f"{row.price.source}{when}",
+        )
+
+
+class BenchmarkReport(_Record):
+    """A whole benchmark. Times are in seconds, sizes in bytes; what is not known is absent from the JSON.
+
+    Attributes:
+        schema_version: of this content.
+        emulated: whether the emulator ran it; its times say nothing of Neuron, and there is no cost.
+        note: said first.
+        compiled: what was measured.
+        machine: where.
+        versions: of compiler and packages, by distribution name.
+        options: of every request.
+        load: seconds of `from_pretrained`.
+        memory: peaks on the host.
+        summary: figures of all samples.
+        plan: prediction for the hardware.
+        plan_missing: why there is none.
+        cost: from measurement and price; on hardware only.
+        samples: every measured request.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    emulated: bool
+    note: str | None
+    compiled: CompiledRecord
+    machine: MachineRecord
+    versions: dict[str, str]
+    options: RequestOptions
+    load: float
+    memory: MemoryRecord
+    summary: Summary
+    plan: PlanRecord | None
+    plan_missing: str | None
+    cost: CostRecord | None
+    samples: list[Sample]
+
+    def to_json(self) -> bytes:
+        """The content of `--json`."""
+        return f"{self.model_dump_json(indent=2, exclude_none=True)}\n".encode()

@@ -1,0 +1,104 @@
+"""The report as a person reads it."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from .observe import COMPONENTS
+from .report import BenchmarkReport
+from .statistics import FEWEST_FOR_P99, Percentiles
+
+GIB = 1024**3
+_WIDTH = 120  # columns, where the output is no terminal
+
+
+def print_report(report: BenchmarkReport) -> None:
+    """Print everything but the first line, which was said before the measurement."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
+    _print_facts(report, console)
+    console.print(_table(report))
+    for note in _notes(report):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_facts(report: BenchmarkReport, console: Console) -> None:
+    compiled, options, memory, summary = report.compiled, report.options, report.memory, report.summary
+    mode = f"{compiled.parallel_mode}, " if compiled.parallel_mode else ""
+    ranks = "" if memory.largest_rank is None else f", emulated rank {_gib(memory.largest_rank)}"
+    facts = {
+        "folder": compiled.folder,
+        "class": compiled.pipeline_class,
+        "compiled": (
+            f"{compiled.width} x {compiled.height} px for {compiled.instance}: {mode}{compiled.ranks} rank(s), batch"
+            f" {compiled.batch_size} x {compiled.num_images_per_prompt}"
+        ),
+        "request": (
+            f"{options.batch_size} prompt(s) x {options.num_images_per_prompt} image(s),"
+            f" {options.num_inference_steps} steps, guidance {options.guidance_scale:g}"
+        ),
+        "measured": f"{len(report.samples)} request(s) after {options.warmup} of warm-up",
+        "load": f"{report.load:.2f} s",
+        "host memory": f"{_gib(memory.main)} at most{ranks}",
+        "throughput": f"{summary.images_per_second:.4g} images/s",
+        "host": f"{summary.host_share:.2%} of the time is outside compiled graphs",
+    }
+    if report.cost:
+        facts["cost"] = (
+            f"${report.cost.per_1000_images:.3g} for 1000 images, expected"
+            f" ${report.cost.expected_per_1000_images:.3g}, on an instance full of such pipelines"
+            f" (${report.cost.price_per_hour:g} an hour: {report.cost.price_source})"
+        )
+    for name, value in facts.items():
+        console.print(f"  {name:<11} {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(report: BenchmarkReport) -> Table:
+    summary, plan = report.summary, report.plan
+    table = Table()
+    table.add_column("", no_wrap=True)
+    for column in ("samples", "p50", "p90", "p99", *(("plan: bound", "expected") if plan else ())):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def add(name: str, measured: Percentiles, *planned: float) -> None:
+        figures = (measured.p50, measured.p90, measured.p99, *planned)
+        table.add_row(name, str(measured.samples), *map(_time, figures))
+
+    add("end to end", summary.end_to_end, *((plan.lower_bound, plan.expected) if plan else ()))
+    for name in COMPONENTS:
+        planned = plan.components[name] if plan else None
+        add(name, summary.components[name], *((planned.lower_bound, planned.expected) if planned else ()))
+        if name == "transformer":
+            add("  one call", summary.calls[name])
+    add("host outside graphs", summary.host_outside_graphs)
+    for name, measured in summary.host.items():
+        add(f"  {name}", measured)
+    return table
+
+
+def _notes(report: BenchmarkReport) -> list[str]:
+    notes, plan, options = [], report.plan, report.options
+    if len(report.samples) < FEWEST_FOR_P99:
+        notes.append(
+            f"p99 of {len(report.samples)} request(s) is next to the slowest of them; for more ask for"
+            f" --images {FEWEST_FOR_P99 * options.images}"
+        )
+    if plan:
+        notes.append(
+            f"plan: seconds on {plan.instance} for {plan.images} image(s) at once, bound at the hardware's peaks,"
+            f" expected at {plan.efficiency:.0%} of them; a prediction"
+            + (" for the hardware, not for this machine" if report.emulated else "")
+        )
+        if not report.emulated and report.cost is None:
+            notes.append(f"no cost: the price of {plan.instance} is not known; give it with --price_per_hour")
+    else:
+        notes.append(f"no plan: {report.plan_missing}")
+    return notes
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.2f} GiB"

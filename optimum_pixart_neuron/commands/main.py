@@ -1,0 +1,40 @@
+"""The frame of a command's process: how it is ended, and one line for each error of the user's."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+
+from ..errors import PixArtNeuronError
+
+
+def run_main(prog: str, work: Callable[[], None]) -> int:
+    """Do `work` and return the exit status.
+
+    Args:
+        prog: The command as the user typed it, for messages.
+        work: Raises `PixArtNeuronError` for what the user can mend.
+
+    Raises:
+        SystemExit: As `work` raises it.
+    """
+    exit_on_termination()
+    try:
+        work()
+    except PixArtNeuronError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def exit_on_termination() -> None:
+    """Have SIGTERM raise SystemExit, so that `finally` blocks stop the workers and remove unfinished output."""
+    signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)

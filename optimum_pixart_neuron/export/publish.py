@@ -1,0 +1,48 @@
+"""An export that goes on to the Hugging Face Hub: asked about before it begins, pushed at its end."""
+
+from ..artifact.hub import check_push, push
+from ..errors import HubError
+from ..sdk import NeuronSdk
+from .options import ExportOptions
+
+
+def check_publication(options: ExportOptions, sdk: NeuronSdk) -> None:
+    """Refuse, before anything is compiled, what could not be pushed; nothing to do where no push is asked for.
+
+    Raises:
+        HubError: no token that may write there, or artifacts of the emulator that are not allowed.
+    """
+    if options.push_to_hub:
+        check_push(
+            options.push_to_hub,
+            private=options.private or None,
+            token=options.token,
+            emulated=sdk.emulated,
+            allow_emulated=options.allow_emulated,
+        )
+
+
+def publish(options: ExportOptions) -> None:
+    """Push the finished export, if that is asked for.
+
+    Raises:
+        HubError: it cannot be pushed; says that it is kept, and how to push it later.
+    """
+    if not options.push_to_hub:
+        return
+    print(f"pushing to {options.push_to_hub}", flush=True)
+    try:
+        address = push(
+            options.output,
+            options.push_to_hub,
+            private=options.private or None,
+            token=options.token,
+            allow_emulated=options.allow_emulated,
+        )
+    except HubError as error:
+        more = ", private=True" * options.private + ", allow_emulated=True" * options.allow_emulated
+        raise HubError(
+            f"{error}; the export is whole, in {options.output}: push it later with"
+            f' NeuronPixArtSigmaPipeline.push_to_hub("{options.output}", "{options.push_to_hub}"{more})'
+        ) from None
+    print(f"pushed to {address}")

@@ -1,0 +1,148 @@
+"""What the manifest says of an export: of each component, and of the whole."""
+
+import hashlib
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from torch.fx import GraphModule
+
+from ..artifact.files import FileRecord
+from ..artifact.manifest import (
+    ComponentRecord,
+    Manifest,
+    SourceRecord,
+    TensorRecord,
+    ValidationRecord,
+    installed_versions,
+)
+from ..checkpoint import PixArtCheckpoint
+from .compile import CompileJob
+from .options import ExportOptions
+from .program import TracedProgram
+from .settings import ExportSettings
+
+# What an export was asked for and no reader of the artifacts needs: where things lay, and secrets.
+_NOT_RECORDED = {
+    *("model", "output", "force", "token", "cache_dir", "local_files_only", "compiler_workdir"),
+    *("push_to_hub", "private", "allow_emulated"),
+}
+_COMPUTING_CODE = ("modeling", "parallel")
+
+
+def component_record(
+    job: CompileJob, program: TracedProgram, source: SourceRecord, *, mode: str | None, emulated: bool
+) -> ComponentRecord:
+    """The record of a component that is or could be compiled by `job`.
+
+    Args:
+        program: of the component, traced.
+        source: of its weights.
+        mode: how the component uses the cores.
+        emulated: whether the emulator stands in for the SDK.
+    """
+    component = job.component
+    examples = zip(component.PROGRAM_INPUTS, component.example_inputs())
+    (output,) = [node for node in program.graph.graph_module.graph.nodes if node.op == "output"]
+    results = [(name, node.meta["val"]) for name, node in zip(component.outputs, output.args[0], strict=True)]
+    return ComponentRecord(
+        ranks=component.ranks,
+        mode=mode,
+        inputs=tuple(_tensor(spec.name, tensor) for spec, tensor in examples),
+        outputs=tuple(_tensor(name, tensor) for name, tensor in results),
+        source=source,
+        inputs_digest=_inputs_digest(job, program, source, emulated),
+    )
+
+
+def _tensor(name: str, tensor: Any) -> TensorRecord:
+    return TensorRecord(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+
+
+def _inputs_digest(job: CompileJob, program: TracedProgram, source: SourceRecord, emulated: bool) -> str:
+    """SHA-256 of everything that decides what a compilation writes; the same on every machine.
+
+    The traced program stands for most of it: shapes, dtypes, the configuration of the checkpoint, the plan as applied.
+    """
+    component, compiler = job.component, job.compiler
+    weights = component.weights()
+    parts = {
+        "program": _program_digest(program.graph.graph_module),
+        "collectives": [repr(collective) for collective in program.collectives],
+        "program_weights": program.graph.weight_names,
+        "inputs": [repr(spec) for spec in component.PROGRAM_INPUTS],
+        "config": component.source_config,
+        "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
+        "weight_files": {name: [file.size, file.sha256] for name, file in source.files.items()},
+        "split": repr(component.split),
+        "kernel": repr(getattr(component, "kernel", None)),
+        "compiler_arguments": compiler.arguments(component.COMPONENT, component.ranks),
+        "environment": compiler.environment(component.ranks),
+        "lnc": compiler.lnc,
+        "inline": job.inline,
+        "dynamic_batch": component.dynamic_batch,
+        "on_device": job.on_device,
+        "emulated": emulated,
+        "versions": installed_versions(),
+        "code": _code_digest(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _program_digest(graph_module: GraphModule) -> str:
+    digest = hashlib.sha256(graph_module.code.encode())
+    for node in graph_module.graph.nodes:
+        if node.op == "get_attr":  # a baked constant
+            constant = getattr(graph_module, node.target)
+            digest.update(f"{node.target} {constant.dtype} {tuple(constant.shape)}".encode())
+            digest.update(repr(constant.flatten().tolist()).encode())
+    return digest.hexdigest()
+
+
+def _code_digest() -> str:
+    """Of the modules that compute weights; a version number does not change with every edit of an editable install."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for path in sorted(path for folder in _COMPUTING_CODE for path in (package / folder).rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def describe_export(
+    options: ExportOptions,
+    checkpoint: PixArtCheckpoint,
+    settings: ExportSettings,
+    *,
+    emulated: bool,
+    components: dict[str, ComponentRecord],
+    copied: dict[str, SourceRecord],
+    validation: tuple[ValidationRecord, ...],
+    files: dict[str, FileRecord],
+) -> Manifest:
+    """The manifest of a finished export."""
+    sources = checkpoint.sources.values()
+    return Manifest(
+        model=checkpoint.source,
+        revision=next((source.revision for source in sources if source.model == checkpoint.source), None),
+        instance=settings.instance.name,
+        target=settings.compiler.target,
+        lnc=settings.compiler.lnc,
+        ranks=settings.ranks,
+        parallel_mode=settings.parallel_mode,
+        emulated=emulated,
+        options=_recorded(options),
+        versions=installed_versions(),
+        components=components,
+        copied=copied,
+        validation=validation,
+        files=dict(sorted(files.items())),
+    )
+
+
+def _recorded(options: ExportOptions) -> dict[str, Any]:
+    return {
+        field.name: str(value) if isinstance(value := getattr(options, field.name), Path) else value
+        for field in fields(options)
+        if field.name not in _NOT_RECORDED
+    }

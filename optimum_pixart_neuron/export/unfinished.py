@@ -1,0 +1,286 @@
+"""An export that is being written: it becomes the output folder at once, and outlives an interruption.
+
+Beside the output NAME lies `.NAME.partial`, for as long as the export is unfinished:
+
+    lock                  held by the process that writes
+    artifacts/            becomes NAME; gets its model_index.json last, so that nothing takes it for an export
+    pipeline.json         until then its model_index.json
+    finished/*.json       one record for each component that is complete in `artifacts`
+    checkpoint_files.json fingerprints of the checkpoint's files
+    work-*/               the compiler's intermediate files, of one run
+    replaced/             for a moment: the former NAME
+"""
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..artifact.files import FileRecord, flush, records_of, write_whole
+from ..artifact.manifest import ComponentRecord, Manifest, listed_files
+from ..errors import InvalidExportOption, OutputFull, PixArtNeuronError
+from ..layout import INDEX
+from .output import check_output, copy_users_files
+from .sources import SourceFiles
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# torch and neuronx-cc say only that a write failed. Less than this is free after one that found no room.
+_NO_ROOM_BYTES = 1 << 20
+
+
+class FinishedComponent(BaseModel):
+    """A component that is complete on the disk.
+
+    Attributes:
+        record: for the manifest.
+        files: that the compilation wrote, by path in the export.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    record: ComponentRecord
+    files: dict[str, FileRecord]
+
+
+class UnfinishedExport:
+    """The folder beside an output, held by this process; made by `unfinished_export`.
+
+    Args:
+        output: what it is for, with links resolved.
+        force: whether it may take the place of a former export.
+
+    Attributes:
+        artifacts: what becomes the output.
+        index: the pipeline's model_index.json before it is among them.
+        sources: fingerprints of the checkpoint's files.
+    """
+
+    def __init__(self, output: Path, *, force: bool = False) -> None:
+        self._output = output
+        self._force = force
+        self._holder = output.parent / f".{output.name}.partial"
+        self.artifacts = self._holder / "artifacts"
+        self.index = self._holder / "pipeline.json"
+        self._records = self._holder / "finished"
+        self._replaced = self._holder / "replaced"
+        self.sources = SourceFiles(self._holder / "checkpoint_files.json")
+
+    def make(self) -> None:
+        """Make its folders."""
+        self.artifacts.mkdir(exist_ok=True)
+        self._records.mkdir(exist_ok=True)
+
+    def kept(self, name: str, record: ComponentRecord) -> FinishedComponent | None:
+        """A component that an interrupted export has finished from the same inputs; any other is removed."""
+        finished = self._read(name)
+        if (
+            finished
+            and finished.record.inputs_digest == record.inputs_digest
+            and all(file.resembles(self.artifacts / path) for path, file in finished.files.items())
+        ):
+            # The same content may have come from another place.
+            return finished.model_copy(update={"record": record})
+        self._remove(name)
+        return None
+
+    def finish(self, name: str, record: ComponentRecord) -> FinishedComponent:
+        """Record the component whose files are all in `artifacts/name`; its intermediate ones are removed."""
+        for workdir in self._holder.glob("work-*"):
+            _remove(workdir)
+        flush(self.artifacts / name)
+        names = [file for file in listed_files(self.artifacts) if file.startswith(f"{name}/")]
+        finished = FinishedComponent(
+            record=record, files=records_of(self.artifacts, names, title=f"    reading {name} back")
+        )
+        write_whole(self._records / f"{name}.json", finished.model_dump_json().encode())
+        return finished
+
+    def new_workdir(self) -> Path:
+        """A folder for the compiler's intermediate files, removed when the component is finished.
+
+        Its name is new in every run: a compiler that outlived a killed export may still write to the old one.
+        """
+        return Path(tempfile.mkdtemp(prefix="work-", dir=self._holder))
+
+    def seal(self, manifest: Manifest) -> None:
+        """Make the folder whole: the manifest, then the pipeline's index."""
+        if self._output.is_dir():
+            copy_users_files(self._output, self.artifacts)
+        manifest.write(self.artifacts)
+        flush(self.artifacts)
+        flush(self.index)
+        self.index.rename(self.artifacts / INDEX)
+        flush(self.artifacts, below=False)
+
+    def put_in_place(self) -> None:
+        """Rename the sealed folder to the output, in place of an empty folder or of a former export.
+
+        A folder that is not empty cannot be replaced by one rename; `restore` undoes the first of the two.
+
+        Raises:
+            InvalidExportOption: something else has taken the output meanwhile.
+        """
+        check_output(self._output, force=self._force)
+        if self._output.is_dir() and any(self._output.iterdir()):
+            self._output.rename(self._replaced)
+        self.artifacts.rename(self._output)
+        flush(self._output.parent, below=False)
+
+    def put_aside(self, label: str) -> Path:
+        """Rename the sealed folder to a sibling of the output, `NAME.label`, numbered if there is one; returns it."""
+        aside, number = self._output.with_name(f"{self._output.name}.{label}"), 1
+        while aside.exists():
+            number += 1
+            aside = self._output.with_name(f"{self._output.name}.{label}-{number}")
+        self.artifacts.rename(aside)
+        flush(aside.parent, below=False)
+        return aside
+
+    def restore(self) -> None:
+        """Put a former export back whose successor did not take its place."""
+        if self._replaced.is_dir() and not self._output.exists():
+            self._replaced.rename(self._output)
+
+    def clean(self, wanted: Collection[str]) -> list[str]:
+        """Remove everything but the finished ones of the `wanted` components; returns their names."""
+        finished = {path.stem for path in self._records.glob("*.json")} if self._records.is_dir() else set()
+        names = sorted(name for name in finished & set(wanted) if (self.artifacts / name).is_dir())
+        keep = {self._holder / "lock", self._holder / "checkpoint_files.json", self.artifacts, self._records}
+        keep |= {self.artifacts / name for name in names} | {self._records / f"{name}.json" for name in names}
+        for folder in (self._holder, self.artifacts, self._records):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path not in keep:
+                    _remove(path)
+        return names
+
+    def remove(self) -> None:
+        """Remove this export and all that it has finished. The lock goes last, while it is held."""
+        for path in self._holder.iterdir():
+            if path.name != "lock":
+                _remove(path)
+        (self._holder / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # a compiler outlived its export, or the next export has come already
+            self._holder.rmdir()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock; the system releases it when the process ends, however it ends.
+
+        The lock file is removed while the lock is held, so whoever waited for it finds it without a name, and
+        `filelock` (from 3.30 on) then opens the name anew.
+
+        Raises:
+            InvalidExportOption: another process holds it.
+        """
+        lock = FileLock(self._holder / "lock", blocking=False)
+        while not lock.is_locked:
+            self._holder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise InvalidExportOption(
+                    f"{self._output}: another export is writing it; wait for that one or give another output folder"
+                ) from None
+            except FileNotFoundError:  # another export ended and took the folder with it
+                continue
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def exists(self) -> bool:
+        return self._holder.is_dir()
+
+    def __str__(self) -> str:
+        return str(self._holder)
+
+    def _read(self, name: str) -> FinishedComponent | None:
+        try:
+            return FinishedComponent.model_validate_json((self._records / f"{name}.json").read_bytes())
+        except (FileNotFoundError, ValidationError):  # another version of this package may have written it
+            return None
+
+    def _remove(self, name: str) -> None:
+        """The record first: what has none is not finished."""
+        (self._records / f"{name}.json").unlink(missing_ok=True)
+        _remove(self.artifacts / name)
+
+
+def tidy(output: Path) -> None:
+    """Clear up after an export to `output` that was killed in its last moment; components it finished stay.
+
+    Raises:
+        InvalidExportOption: an export to `output` is going on.
+    """
+    unfinished = UnfinishedExport(output.resolve())
+    if not unfinished.exists:
+        return
+    with unfinished.locked():
+        unfinished.restore()
+        if not unfinished.artifacts.is_dir():
+            unfinished.remove()
+
+
+@contextmanager
+def unfinished_export(output: Path, components: Collection[str], *, force: bool) -> Iterator[UnfinishedExport]:
+    """Hold `.NAME.partial` of an output for the block, at whose end it is removed.
+
+    If the block raises, what it has finished of `components` stays for the next run, and stderr says where.
+
+    Args:
+        force: whether to forget what an interrupted export has finished.
+
+    Raises:
+        InvalidExportOption: another export is writing to `output`, or `output` was taken meanwhile.
+        OutputFull: the disk has no room for what the block wrote.
+    """
+    unfinished = UnfinishedExport(output.resolve(), force=force)  # a link stays one, and "." has no name of its own
+    with unfinished.locked():
+        try:
+            unfinished.restore()
+            check_output(output, force=force)
+            unfinished.clean(() if force else components)
+            unfinished.make()
+            yield unfinished
+        except BaseException as error:
+            reason = _no_room(error, output.resolve().parent)
+            unfinished.restore()
+            kept = unfinished.clean(components)
+            if kept:
+                again = "the same command without --force" if force else "the same command"
+                over = "" if force else ", --force starts over"
+                print(f"kept {', '.join(kept)} in {unfinished}: {again} goes on from there{over}", file=sys.stderr)
+            else:
+                unfinished.remove()
+            if reason:
+                raise OutputFull(f"{output.parent} has no room for the export: {reason}") from error
+            raise
+        unfinished.remove()
+
+
+def _no_room(error: BaseException, folder: Path) -> str | None:
+    """The reason if a write found no room on the disk of `folder`, else None."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            return os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    unexplained = isinstance(error, Exception) and not isinstance(error, PixArtNeuronError)
+    if unexplained and shutil.disk_usage(folder).free < _NO_ROOM_BYTES:
+        return os.strerror(errno.ENOSPC)
+    return None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

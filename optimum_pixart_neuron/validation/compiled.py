@@ -1,0 +1,138 @@
+"""The compiled components of a folder: what they were compiled for, and running them."""
+
+import gc
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import PixArtCheckpoint
+from ..errors import ArtifactError, CheckpointError, DeviceError
+from ..export.output import MODEL_FILE
+from .originals import ORIGINALS
+
+# Keys of a `config.json` that say nothing of the model, or that the export writes anew.
+_NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
+# Inputs of an original that its program makes itself: the text encoder's mask, from the padding token.
+_DERIVED = {("text_encoder", "attention_mask")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledComponent:
+    """One compiled component.
+
+    Attributes:
+        name: its folder in the export.
+        folder: with the program and its `config.json`.
+        config: that file's content.
+    """
+
+    name: str
+    folder: Path
+    config: dict
+
+    @property
+    def neuron(self) -> dict:
+        """What the component was compiled for."""
+        return self.config["neuron"]
+
+    @property
+    def batch(self) -> int:
+        """Rows that one run takes."""
+        return self.neuron["static_batch_size"] * (2 if self.neuron["parallel"]["guided"] else 1)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents or images that it takes."""
+        return tuple(self.neuron[f"static_{axis}"] for axis in ("num_channels", "height", "width"))
+
+    @property
+    def precision(self) -> str:
+        """Of the matrix products: "float32" or "bfloat16"; any cast by the compiler counts as the latter."""
+        return "bfloat16" if self.neuron.get("auto_cast") else self.neuron["torch_dtype"]
+
+    def check_original(self, checkpoint: PixArtCheckpoint) -> None:
+        """Refuse a checkpoint of another geometry.
+
+        Raises:
+            CheckpointError: names the component, the first key of `config.json` that differs, and both values.
+        """
+        original = checkpoint.config(ORIGINALS[self.name].source)
+        for key, value in original.items():
+            if key.startswith("_") or key in _NOT_COMPARED or self.config.get(key) == value:
+                continue
+            raise CheckpointError(
+                f"{self.name} was compiled with {key} {self.config.get(key)}, {checkpoint.source} has {value}; "
+                "--model must name the checkpoint that was exported"
+            )
+
+    def run(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Load the program onto its cores, run it on all rows, and release it.
+
+        Args:
+            inputs: of the original, (rows, ...) in call order; rows is a multiple of `batch`.
+
+        Returns:
+            the output (rows, ...) float32.
+
+        Raises:
+            DeviceError: it cannot be loaded here, or fails while it runs.
+        """
+        from ..loading import load_program  # imports the host's loader, which asks for the SDK
+
+        try:
+            program = load_program(self.folder / MODEL_FILE, cores=1)[0]
+            taken = [tensor for name, tensor in inputs.items() if (self.name, name) not in _DERIVED]
+            chunks = zip(*(tensor.split(self.batch) for tensor in taken))
+            with torch.no_grad():
+                return torch.cat([_first_output(program(*chunk)) for chunk in chunks]).float()
+        except RuntimeError as error:
+            raise DeviceError(f"{self.name} cannot be run: {_one_line(error)}") from error
+        finally:
+            program = None
+            gc.collect()  # the cores and their memory belong to the program until it is collected
+
+
+def open_compiled(folder: Path) -> list[CompiledComponent]:
+    """All compiled components of an export.
+
+    Raises:
+        ArtifactError: the folder is none, lacks a component, or another exporter wrote it.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder; give the output of optimum-cli export neuron")
+    found = []
+    for name in ORIGINALS:
+        program, config = folder / name / MODEL_FILE, folder / name / "config.json"
+        if name == "vae_encoder" and not program.exists():
+            continue
+        for path in (program, config):
+            if not path.is_file():
+                raise ArtifactError(f"{path} is missing; {folder} is not a whole compiled PixArt-Sigma")
+        try:
+            content = json.loads(config.read_text(encoding="utf-8"))
+            found.append(CompiledComponent(name=name, folder=folder / name, config=content))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{config} cannot be read: {error}; export or download it again") from None
+        if "parallel" not in content.get("neuron", {}):
+            raise ArtifactError(f"{config} was not written by this package; its programs cannot be validated")
+    return found
+
+
+def cores_needed(components: list[CompiledComponent]) -> int:
+    """Cores that the components are spread over, one after the other."""
+    return max(component.neuron["parallel"]["ranks"] for component in components)
+
+
+def _first_output(output: object) -> Tensor:
+    if isinstance(output, dict):
+        return next(iter(output.values()))
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def _one_line(error: Exception) -> str:
+    """The last line of an error that says something; TorchScript puts its own trace in front."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,60 @@
+"""The checkpoint that a folder was exported from, found again."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..addresses import local_folder
+from ..artifact.manifest import Manifest
+from ..checkpoint import PixArtCheckpoint
+from ..errors import CheckpointError
+from ..export.fetch import fetch_weights, open_checkpoint
+from ..export.options import ExportOptions
+from .originals import ORIGINALS
+
+
+def original_of(folder: Path, manifest: Manifest | None, model: str | None, given: dict[str, Any]) -> PixArtCheckpoint:
+    """Open the checkpoint and have its weights on this machine.
+
+    Args:
+        folder: of the export.
+        manifest: of that folder; None where it has none.
+        model: `--model`; None for what the manifest names, at the revision that it names.
+        given: the other flags that name a checkpoint, by option; what is not given is as it was at the export.
+
+    Raises:
+        CheckpointError: neither manifest nor `model`, the checkpoint is not there any more, or its weights are not
+            the ones that were exported.
+    """
+    if manifest is None and model is None:
+        raise CheckpointError(f"{folder} does not say what it was exported from; name the checkpoint with --model")
+    known = {field.name for field in fields(ExportOptions)}
+    chosen = {name: value for name, value in given.items() if value and name in known}
+    recorded = {name: manifest.options[name] for name in given if name in manifest.options} if manifest else {}
+    if model is None:
+        here = local_folder(manifest.model)
+        if manifest.revision is None and not (here and here.is_dir()):
+            raise CheckpointError(
+                f"{manifest.model}, from which {folder} was exported, is not there; name it by --model"
+            )
+        recorded["revision"] = manifest.revision
+    else:
+        recorded.pop("revision", None)
+    options = ExportOptions(model=model or manifest.model, output=folder, **{**recorded, **chosen})
+    checkpoint = open_checkpoint(options)
+    fetch_weights(options, checkpoint)
+    if model is None and not chosen:
+        _check_unchanged(manifest, checkpoint)
+    return checkpoint
+
+
+def _check_unchanged(manifest: Manifest, checkpoint: PixArtCheckpoint) -> None:
+    """A checkpoint that was trained on since would look like a failed export."""
+    for name, component in manifest.components.items():
+        source = checkpoint.sources[ORIGINALS[name].source]
+        for file, record in component.source.files.items():
+            path = source.folder / Path(file).relative_to(Path(file).parts[0])
+            if not record.resembles(path):
+                raise CheckpointError(
+                    f"{path} is not the file that was exported; --model {checkpoint.source} compares with it all the same"
+                )

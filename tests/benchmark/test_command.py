@@ -1,0 +1,147 @@
+"""The command: what it measures on folders of both exporters, and what it refuses before it loads anything."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from optimum_pixart_neuron.benchmark.measure import benchmark
+from optimum_pixart_neuron.benchmark.report import EMULATOR_NOTE
+from optimum_pixart_neuron.commands.benchmark_arguments import PROG, parse
+from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption
+
+from ..e2e.conftest import fresh_runtime
+
+MODULE = [sys.executable, "-m", "optimum_pixart_neuron.benchmark"]
+FEW = ["--num_inference_steps", "2", "--images", "2", "--warmup", "1"]
+
+
+def measured(*argv):
+    fresh_runtime()
+    return benchmark(parse([str(word) for word in argv]))
+
+
+@pytest.mark.ranks
+def test_an_export_of_ours(folder, capsys):
+    report = measured(folder, *FEW)
+    assert capsys.readouterr().out == f"{EMULATOR_NOTE}\n"
+    assert report.emulated and report.cost is None
+    assert report.compiled.pipeline_class == "optimum_pixart_neuron.pipeline.NeuronPixArtSigmaPipeline"
+    assert (report.compiled.parallel_mode, report.compiled.ranks, report.compiled.has_manifest) == ("context", 2, True)
+    assert (report.compiled.height, report.compiled.width) == (256, 256)
+    assert len(report.samples) == 2, "the warm-up is not measured"
+    for sample in report.samples:
+        assert {name: len(calls) for name, calls in sample.calls.items()} == {
+            "text_encoder": 2,
+            "transformer": 2,
+            "vae_decoder": 1,
+        }
+        assert sum(sample.components.values()) + sample.host_seconds == pytest.approx(sample.end_to_end)
+        assert all(seconds >= 0 for seconds in sample.host.values())
+        assert sample.host["scheduler"] > 0 and sample.host["picture"] > 0
+    assert 0 < report.summary.host_share < 1
+    assert report.load > 0 and report.memory.main > 2**27 and report.memory.largest_rank > 2**26
+    assert report.plan.images == 1 and 0 < report.plan.lower_bound < report.plan.expected
+    assert report.plan.images_per_second == pytest.approx(1 / report.plan.expected)
+    assert report.versions["optimum-neuron"] and report.machine.cpus >= 1
+
+
+@pytest.mark.ranks
+def test_images_are_rounded_up_to_whole_requests(folder):
+    report = measured(folder, "--images", 3, "--batch_size", 2, "--warmup", 0, "--num_inference_steps", 1)
+    assert len(report.samples) == 2 and report.options.images == 2
+    assert len(report.samples[0].calls["transformer"]) == 2, "two chunks of the compiled batch"
+    assert report.summary.images_per_second == pytest.approx(4 / sum(sample.end_to_end for sample in report.samples))
+
+
+@pytest.mark.ranks
+def test_an_export_of_the_stock_exporter_in_our_class(stock_folder):
+    report = measured(stock_folder, *FEW)
+    assert report.compiled.pipeline_class == "optimum_pixart_neuron.pipeline.NeuronPixArtSigmaPipeline"
+    assert (report.compiled.parallel_mode, report.compiled.ranks, report.compiled.has_manifest) == (None, 1, False)
+    assert report.compiled.instance == "trn1.32xlarge", "it records the family"
+    assert [len(sample.calls["transformer"]) for sample in report.samples] == [2, 2]
+    assert report.plan.expected > report.plan.lower_bound > 0
+
+
+@pytest.mark.ranks
+def test_an_export_of_the_stock_exporter_in_the_stock_class(stock_folder, tmp_path):
+    """As typed, in a process of its own."""
+    result = tmp_path / "result.json"
+    argv = [*MODULE, str(stock_folder), *FEW, "--stock", "--json", str(result)]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == EMULATOR_NOTE
+    assert "outside compiled graphs" in done.stdout and "$" not in done.stdout
+    content = json.loads(result.read_text())
+    assert content["schema_version"] == 1 and content["emulated"] is True and "cost" not in content
+    assert content["compiled"]["pipeline_class"] == "optimum.neuron.modeling_diffusion.NeuronPixArtSigmaPipeline"
+    assert len(content["samples"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: OUT"),
+        (["out", "--images", "0"], "argument --images: 0 is below 1"),
+        (["out", "--images", "many"], "argument --images: 'many' is no whole number"),
+        (["out", "--warmup", "-1"], "argument --warmup: -1 is below 0"),
+        (["out", "--num_inference_steps", "0"], "argument --num_inference_steps: 0 is below 1"),
+        (["out", "--batch_size", "0"], "argument --batch_size: 0 is below 1"),
+        (["out", "--price_per_hour", "nan"], "argument --price_per_hour: nan is not above 0"),
+        (["out", "--price_per_hour", "free"], "argument --price_per_hour: 'free' is no number"),
+        (["out", "--json", "nowhere/result.json"], "argument --json: nowhere is not a folder; create it first"),
+        (["out", "--json", "."], "argument --json: . is a folder; name a file in it"),
+        (["out", "--steps", "3"], "unrecognized arguments: --steps 3"),
+    ],
+)
+def test_flags_that_cannot_be_read(argv, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        parse(argv)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"{PROG}: error: {message}\n"
+
+
+def test_a_folder_that_is_no_export_in_one_line(tmp_path):
+    done = subprocess.run(
+        [*MODULE, str(tmp_path), "--json", str(tmp_path / "result.json")], capture_output=True, text=True
+    )
+    assert done.returncode == ArtifactError.exit_status
+    line = next(line for line in done.stderr.splitlines() if line.startswith(PROG))
+    assert line.startswith(f"{PROG}: error: {tmp_path}: it holds no model_index.json")
+    assert done.stdout == "" and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [("no such/folder at/all",), ("../not here",)])
+def test_neither_a_folder_nor_a_repository(argv):
+    with pytest.raises(ArtifactError, match="there is no such folder, and it is no repository id"):
+        measured(*argv)
+
+
+def test_the_emulator_has_no_cost(folder):
+    with pytest.raises(InvalidExportOption, match="--price_per_hour 12.5: the emulator's times have no cost"):
+        measured(folder, "--price_per_hour", "12.5")
+
+
+@pytest.mark.parametrize("flag", ["--batch_size", "--num_images_per_prompt"])
+def test_stock_programs_and_the_stock_class_run_the_compiled_batch_only(folder, stock_folder, flag):
+    with pytest.raises(InvalidExportOption, match=f"{flag} 2: the stock class runs the compiled 1 only"):
+        measured(folder, "--stock", flag, 2)
+    with pytest.raises(InvalidExportOption, match=f"{flag} 2: an export of the stock exporter runs the compiled 1"):
+        measured(stock_folder, flag, 2)
+
+
+@pytest.mark.ranks
+def test_a_program_that_fails_is_one_line(folder, monkeypatch):
+    from optimum_pixart_neuron.emulator.spmd_ops import LoadedRanks
+    from optimum_pixart_neuron.errors import DeviceError
+
+    def fail(*_):
+        raise RuntimeError("rank 1 of 2 died (killed by SIGKILL)")
+
+    monkeypatch.setattr(LoadedRanks, "run", fail)
+    with pytest.raises(DeviceError) as caught:
+        measured(folder, *FEW)
+    assert str(caught.value) == "the pipeline failed: rank 1 of 2 died (killed by SIGKILL)"

@@ -1,0 +1,446 @@
+"""The unfinished export beside an output: who may hold it, what outlives an interruption, what takes its place.
+
+Components are folders of one small file here; `tests/e2e/test_resume.py` has real ones.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from optimum_pixart_neuron.artifact.files import FileRecord, full_digest, records_of, write_whole
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, ComponentRecord, Manifest, SourceRecord
+from optimum_pixart_neuron.checkpoint import ComponentSource
+from optimum_pixart_neuron.errors import CheckpointError, InvalidExportOption, OutputFull
+from optimum_pixart_neuron.export import sources, unfinished
+from optimum_pixart_neuron.export.output import check_output
+from optimum_pixart_neuron.export.sources import SourceFiles
+from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
+
+NAMES = ("first", "second")
+
+
+def record(digest: str = "same") -> ComponentRecord:
+    source = SourceRecord(model="some/model", revision=None, files={})
+    return ComponentRecord(ranks=1, inputs=(), outputs=(), source=source, inputs_digest=digest)
+
+
+def write(export: UnfinishedExport, name: str, digest: str = "same") -> None:
+    """What compiling one component comes to."""
+    (export.artifacts / name).mkdir()
+    (export.artifacts / name / "model.neuron").write_text(f"{name} {digest}")
+    export.finish(name, record(digest))
+
+
+def manifest(files: dict[str, FileRecord]) -> Manifest:
+    return Manifest(
+        model="some/model",
+        revision=None,
+        instance="trn1.32xlarge",
+        target="trn1",
+        lnc=1,
+        ranks=1,
+        parallel_mode=None,
+        emulated=True,
+        options={},
+        versions={},
+        components={},
+        files=files,
+    )
+
+
+def seal(export: UnfinishedExport) -> None:
+    names = [f"{name}/model.neuron" for name in NAMES]
+    export.index.write_text("{}")
+    files = {"model_index.json": FileRecord.of(export.index), **records_of(export.artifacts, names, title="")}
+    export.seal(manifest(files))
+
+
+def make(output: Path, *, force: bool = False, digest: str = "same") -> list[str]:
+    """A whole export; returns the components that were not kept."""
+    written = []
+    with unfinished_export(output, NAMES, force=force) as export:
+        for name in NAMES:
+            if not export.kept(name, record(digest)):
+                write(export, name, digest)
+                written.append(name)
+        seal(export)
+        export.put_in_place()
+    return written
+
+
+def interrupt(output: Path, error: BaseException, *, force: bool = False) -> None:
+    """An export that finishes the first component and fails in the second."""
+    with unfinished_export(output, NAMES, force=force) as export:
+        write(export, "first")
+        (export.artifacts / "second").mkdir()
+        (export.artifacts / "second" / "half").write_text("half")
+        (export.new_workdir() / "graph").write_text("intermediate")
+        raise error
+
+
+def below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+WHOLE = {"model_index.json", MANIFEST_FILE, "first/model.neuron", "second/model.neuron"}
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    (tmp_path / "exports").mkdir()
+    return tmp_path / "exports" / "my pixart"
+
+
+def holder(output: Path) -> Path:
+    return output.with_name(f".{output.name}.partial")
+
+
+def test_a_whole_export_leaves_nothing_beside_it(output):
+    assert make(output) == ["first", "second"]
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert below(output) == WHOLE
+
+
+@pytest.mark.parametrize("error", [RuntimeError("compiler"), KeyboardInterrupt(), SystemExit(143)], ids=repr)
+def test_an_interruption_keeps_what_is_finished_and_only_that(output, error, capsys):
+    with pytest.raises(type(error)):
+        interrupt(output, error)
+    assert below(output.parent) == {
+        f".{output.name}.partial/{name}" for name in ("lock", "artifacts/first/model.neuron", "finished/first.json")
+    }
+    line = f"kept first in {holder(output)}: the same command goes on from there, --force starts over\n"
+    assert capsys.readouterr().err == line
+    assert make(output) == ["second"]
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert below(output) == WHOLE
+
+
+def test_nothing_finished_leaves_nothing(output, capsys):
+    with pytest.raises(RuntimeError), unfinished_export(output, NAMES, force=False) as export:
+        (export.artifacts / "first").mkdir()
+        raise RuntimeError("compiler")
+    assert list(output.parent.iterdir()) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_other_inputs_are_compiled_again(output):
+    with pytest.raises(RuntimeError):
+        interrupt(output, RuntimeError())
+    assert make(output, digest="other") == ["first", "second"]
+    assert (output / "first" / "model.neuron").read_text() == "first other"
+
+
+def test_a_component_that_is_no_longer_wanted_does_not_stay(output):
+    with pytest.raises(RuntimeError):
+        interrupt(output, RuntimeError())
+    with unfinished_export(output, ["second"], force=False) as export:
+        assert below(export.artifacts) == set()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_text("other content"),
+        lambda file: file.write_text(file.read_text()[:-1]),
+        lambda file: file.unlink(),
+        lambda file: (file.parents[2] / "finished" / "first.json").write_text("{}"),
+    ],
+    ids=["changed", "truncated", "removed", "record"],
+)
+def test_a_finished_component_that_was_damaged_since_is_compiled_again(output, damage):
+    with pytest.raises(RuntimeError):
+        interrupt(output, RuntimeError())
+    damage(holder(output) / "artifacts" / "first" / "model.neuron")
+    assert make(output) == ["first", "second"]
+    assert below(output) == WHOLE
+
+
+def test_force_forgets_what_was_finished(output, capsys):
+    for force, hint in ((False, "the same command goes"), (True, "the same command without --force goes")):
+        with pytest.raises(RuntimeError):
+            interrupt(output, RuntimeError(), force=force)
+        assert hint in capsys.readouterr().err
+    assert make(output, force=True) == ["first", "second"]
+
+
+def test_force_replaces_an_export_and_what_the_user_edits_stays(output):
+    make(output)
+    (output / "README.md").write_text("mine")
+    with pytest.raises(InvalidExportOption, match="is not empty; --force replaces the export that it holds"):
+        make(output)
+    with pytest.raises(RuntimeError):
+        interrupt(output, RuntimeError(), force=True)
+    assert below(output) == WHOLE | {"README.md"}, "the former export stays until the new one is whole"
+    make(output, force=True, digest="new")
+    assert (output / "first" / "model.neuron").read_text() == "first new"
+    assert below(output) == WHOLE | {"README.md"} and (output / "README.md").read_text() == "mine"
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_force_never_loses_a_file_of_the_user(output):
+    make(output)
+    (output / "picture.png").write_text("mine")
+    with pytest.raises(InvalidExportOption, match="--force would lose picture.png, which no export wrote"):
+        make(output, force=True)
+    (output / MANIFEST_FILE).write_text("{")
+    with pytest.raises(InvalidExportOption, match="is damaged"):
+        make(output, force=True)
+    (output / MANIFEST_FILE).unlink()
+    with pytest.raises(InvalidExportOption, match="--force replaces only exports of this package"):
+        make(output, force=True)
+    assert below(output) == WHOLE - {MANIFEST_FILE} | {"picture.png"}
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_an_output_that_is_taken_meanwhile_is_not_replaced(output):
+    with pytest.raises(InvalidExportOption, match="is not empty"), unfinished_export(output, NAMES, force=True) as new:
+        for name in NAMES:
+            write(new, name)
+        seal(new)
+        output.mkdir()
+        (output / "precious").write_text("data")
+        new.put_in_place()
+    assert below(output) == {"precious"}
+    (output / "precious").unlink()
+    assert make(output) == []
+
+
+def test_a_kill_between_the_two_renames_of_a_replacement(output, monkeypatch):
+    make(output)
+    with pytest.raises(RuntimeError), unfinished_export(output, NAMES, force=True) as new:
+        for name in NAMES:
+            write(new, name, "new")
+        seal(new)
+        monkeypatch.setattr(Path, "rename", rename_only("my pixart"))
+        monkeypatch.setattr(UnfinishedExport, "restore", lambda self: None)
+        monkeypatch.setattr(UnfinishedExport, "clean", lambda self, wanted: ["as", "killed"])
+        new.put_in_place()
+    monkeypatch.undo()
+    assert not output.exists()
+    tidy(output)
+    assert (output / "first" / "model.neuron").read_text() == "first same"
+    make(output, force=True, digest="new")
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def rename_only(name: str):
+    """`Path.rename` that dies for paths of other names."""
+    original = Path.rename
+
+    def rename(path, target):
+        if path.name != name:
+            raise RuntimeError("killed")
+        return original(path, target)
+
+    return rename
+
+
+def test_a_kill_after_the_last_rename(output):
+    make(output)
+    (holder(output) / "finished").mkdir(parents=True)
+    (holder(output) / "finished" / "first.json").write_text("{}")
+    (holder(output) / "lock").touch()
+    tidy(output)
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_put_aside_finds_a_free_name(output):
+    (output.parent / "my pixart.failed").mkdir()
+    with unfinished_export(output, NAMES, force=False) as export:
+        for name in NAMES:
+            write(export, name)
+        seal(export)
+        aside = export.put_aside("failed")
+    assert sorted(path.name for path in output.parent.iterdir()) == ["my pixart.failed", "my pixart.failed-2"]
+    assert below(aside) == WHOLE
+
+
+def test_a_link_stays_one_and_the_working_folder_is_an_output(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (tmp_path / "link", Path(".")):
+        make(path)
+    assert (tmp_path / "link").is_symlink()
+    assert below(tmp_path / "empty") == below(tmp_path / "here") == WHOLE
+
+
+def test_a_mount_point_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
+    with pytest.raises(InvalidExportOption, match="is a mount point, which cannot be renamed; give a folder inside"):
+        check_output(tmp_path)
+
+
+# Locks
+
+HOLDS = """
+import os, signal, sys
+from pathlib import Path
+from optimum_pixart_neuron.export.unfinished import unfinished_export
+
+with unfinished_export(Path(sys.argv[1]), ["first"], force=False) as export:
+    (export.artifacts / "first").mkdir()
+    (export.new_workdir() / "graph").write_text("intermediate")
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(output):
+    """Another process that is in the middle of an export to `output`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "holding\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_two_exports_to_one_output_are_kept_apart(output, other, tmp_path):
+    (tmp_path / "link").symlink_to(output)
+    for path in (output, tmp_path / "link"):
+        for start in (lambda: tidy(path), lambda: make(path), lambda: make(path, force=True)):  # noqa: B023
+            with pytest.raises(InvalidExportOption, match="another export is writing it"):
+                start()
+    assert below(holder(output)) >= {"lock"} and (holder(output) / "artifacts" / "first").is_dir()
+    make(output.with_name("another"))
+    other.communicate("")
+    assert other.returncode == 0
+    make(output)
+
+
+def test_a_killed_export_holds_nothing(output, other):
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert holder(output).is_dir() and not output.exists()
+    assert make(output) == ["first", "second"]
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_one_process_cannot_export_twice_to_one_output_at_once(output):
+    with unfinished_export(output, NAMES, force=False):
+        with pytest.raises(InvalidExportOption, match="another export is writing it"):
+            make(output)
+        assert holder(output).is_dir()
+
+
+def test_the_lock_is_gone_with_its_name(output):
+    """Who waited for a lock that was removed must not take the removed one for the lock."""
+    first, second = UnfinishedExport(output), UnfinishedExport(output)
+    with first.locked():
+        held = (holder(output) / "lock").stat().st_ino
+        first.remove()
+        assert not holder(output).exists()
+        with second.locked():
+            assert (holder(output) / "lock").stat().st_ino != held
+            with pytest.raises(InvalidExportOption), UnfinishedExport(output).locked():
+                pass
+
+
+# A full disk
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_line_and_keeps_what_is_finished(output, number, capsys):
+    with pytest.raises(OutputFull) as refusal:
+        interrupt(output, OSError(number, os.strerror(number)))
+    assert str(refusal.value) == f"{output.parent} has no room for the export: {os.strerror(number)}"
+    assert refusal.value.exit_status == 1
+    assert "kept first in" in capsys.readouterr().err
+    assert make(output) == ["second"]
+
+
+def test_a_full_disk_under_a_library_that_does_not_say_so(output, monkeypatch):
+    """torch.jit.save: "PytorchStreamWriter failed writing file"; neuronx-cc: a status."""
+    with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
+        interrupt(output, RuntimeError("PytorchStreamWriter failed writing file"))
+    monkeypatch.setattr(unfinished.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    with pytest.raises(OutputFull, match="No space left on device"):
+        interrupt(output, RuntimeError("PytorchStreamWriter failed writing file"), force=True)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(output, KeyboardInterrupt(), force=True)
+
+
+def test_an_error_of_another_kind_stays_what_it_is(output):
+    with pytest.raises(OSError, match="Permission denied") as error:
+        interrupt(output, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+    assert not isinstance(error.value, OutputFull)
+
+
+# Fingerprints of the checkpoint
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """Names of the files that are read whole."""
+    names = []
+
+    def read(folder, wanted, *, title):
+        names.extend(wanted)
+        return records_of(folder, wanted, title=title)
+
+    monkeypatch.setattr(sources, "records_of", read)
+    return names
+
+
+def test_a_checkpoint_is_read_whole_once(tmp_path, reads):
+    (tmp_path / "vae").mkdir()
+    file = tmp_path / "vae" / "weights.safetensors"
+    file.write_bytes(b"weights")
+    source = ComponentSource(model="m", revision="abc", folder=tmp_path / "vae")
+    for _ in range(2):
+        found = SourceFiles(tmp_path / "memory").record(source, [file])
+    assert reads == ["weights.safetensors"]
+    assert (found.model, found.revision) == ("m", "abc")
+    assert found.files == {"weights.safetensors": FileRecord.of(file)}
+    times = file.stat()
+    file.write_bytes(b"WEIGHTS")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = SourceFiles(tmp_path / "memory").record(source, [file])
+    assert changed.files["weights.safetensors"].sha256 == full_digest(file)
+    (tmp_path / "memory").write_text("damaged")
+    assert SourceFiles(tmp_path / "memory").record(source, [file]) == changed
+
+
+def test_a_file_of_the_download_cache_is_known_by_its_name(tmp_path, reads):
+    blob, snapshot = tmp_path / "blobs" / ("ab" * 32), tmp_path / "snapshots" / "vae"
+    blob.parent.mkdir()
+    snapshot.mkdir(parents=True)
+    blob.write_bytes(b"weights")
+    (snapshot / "weights.safetensors").symlink_to(blob)
+    small = blob.with_name("cd" * 20)  # a git blob's name, not of its content alone
+    small.write_bytes(b"{}")
+    (snapshot / "config.json").symlink_to(small)
+    source = ComponentSource(model="m", revision="abc", folder=snapshot)
+    files = SourceFiles(tmp_path / "memory").record(source, snapshot.iterdir()).files
+    assert files["weights.safetensors"].sha256 == "ab" * 32 and files["weights.safetensors"].size == 7
+    assert files["config.json"].sha256 == full_digest(small)
+    assert reads == ["config.json"]
+
+
+def test_a_checkpoint_written_during_the_export_is_refused(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"weights")
+    files = SourceFiles(tmp_path / "memory")
+    files.record(ComponentSource(model="m", revision=None, folder=tmp_path), [file])
+    files.check_unchanged([file])
+    file.write_bytes(b"others!")
+    with pytest.raises(CheckpointError, match="weights.safetensors was changed during the export"):
+        files.check_unchanged([file])
+
+
+def test_a_small_file_is_replaced_whole(tmp_path, monkeypatch):
+    write_whole(tmp_path / "file", b"before")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError):
+        write_whole(tmp_path / "file", b"after")
+    assert (tmp_path / "file").read_bytes() == b"before"

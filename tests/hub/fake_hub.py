@@ -1,0 +1,580 @@
+"""A Hugging Face Hub on 127.0.0.1, in memory, with faults on demand.
+
+It speaks what huggingface_hub 0.36 asks of the Hub for models: repositories, revisions, trees, git-LFS transfers and
+commits. Clients find it through `HF_ENDPOINT`. Xet is never offered, so clients with and without hf_xet act alike.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+_SOCKET_TIMEOUT_S = 30.0
+_LFS_SIZE = 10 * 1024 * 1024  # bytes; above it the Hub stores every file as LFS
+_LFS_SUFFIXES = (".safetensors", ".bin", ".model", ".neuron")
+_PIECE = 64 * 1024  # bytes sent at once
+
+
+@dataclass
+class Fault:
+    """Something that goes wrong with the next requests that it fits.
+
+    Attributes:
+        kind: "status" answers with `status`; "cut" closes the connection after `at` bytes of the body, the request's
+            in a PUT or POST; "stall" is silent for `seconds` at that byte; "flip" changes the byte there; "lost" does
+            what is asked and closes the connection without an answer.
+        path: pattern of the request's path, as in fnmatch.
+        method: of the request, such as "GET"; "*" fits all.
+        at: bytes.
+        status: HTTP status.
+        headers: sent with `status`.
+        seconds: of silence.
+        times: requests that it hits before it is over.
+    """
+
+    kind: Literal["status", "cut", "stall", "flip", "lost"]
+    path: str
+    method: str = "*"
+    at: int = 0
+    status: int = 500
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    times: int = 1
+
+
+@dataclass
+class Request:
+    """One request that the Hub has answered, or begun to.
+
+    Attributes:
+        method: such as "GET".
+        path: without the query, unquoted.
+        status: of the answer; None while there is none, and where the connection was cut before it.
+        range: the `Range` header; None without one.
+        received: bytes of the request's body.
+        sent: bytes of the answer's body.
+    """
+
+    method: str
+    path: str
+    status: int | None = None
+    range: str | None = None
+    received: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True)
+class User:
+    """Who a token belongs to.
+
+    Attributes:
+        name: namespace of the user's own repositories.
+        role: of the token, "read" or "write".
+        organizations: namespaces that the user may write to besides.
+    """
+
+    name: str
+    role: str = "write"
+    organizations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of one commit."""
+
+    content: bytes
+    lfs: bool
+
+    @property
+    def oid(self) -> str:
+        """SHA-256 of an LFS file, git's blob hash of another."""
+        if self.lfs:
+            return hashlib.sha256(self.content).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A state of a repository; `files` by path."""
+
+    oid: str
+    title: str
+    files: dict[str, StoredFile]
+
+
+@dataclass
+class Repository:
+    """A model repository: commits by their id, branches and tags by name."""
+
+    id: str
+    private: bool = False
+    gated: bool = False
+    commits: dict[str, Commit] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
+
+    def commit(self, files: dict[str, StoredFile], title: str, branch: str = "main") -> Commit:
+        """Put a new state on top of a branch."""
+        text = repr((self.id, title, len(self.commits), sorted((name, file.oid) for name, file in files.items())))
+        made = Commit(oid=hashlib.sha1(text.encode()).hexdigest(), title=title, files=files)
+        self.commits[made.oid] = made
+        self.refs[branch] = made.oid
+        return made
+
+    def at(self, revision: str) -> Commit | None:
+        """The commit that a branch, a tag or its own id names."""
+        return self.commits.get(self.refs.get(revision, revision))
+
+
+class Refusal(Exception):
+    """An answer that is no success; `more` goes into its JSON."""
+
+    def __init__(
+        self, status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None, **more: object
+    ):
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": message, **more}
+        self.headers = dict(headers or {}, **{"X-Error-Message": message})
+        if code:
+            self.headers["X-Error-Code"] = code
+
+
+class FakeHub:
+    """The server; a context manager.
+
+    Attributes:
+        users: by token.
+        repositories: by id.
+        objects: content of the LFS objects that were uploaded, by SHA-256.
+        faults: what is to go wrong, in order of precedence.
+        requests: what was asked, in order.
+        part_size: bytes of a part of a multi-part upload; None: each file in one piece.
+    """
+
+    def __init__(self, part_size: int | None = None):
+        self.users = {"hf_writer": User("user", organizations=("team",)), "hf_reader": User("user", role="read")}
+        self.repositories: dict[str, Repository] = {}
+        self.objects: dict[str, bytes] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.part_size = part_size
+        self.lock = threading.RLock()
+        self._stopped = False
+        self._parts: dict[tuple[str, int], bytes] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> "FakeHub":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Answer no more, also not on connections that are open. Idempotent."""
+        self._stopped = True
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=10)
+
+    @property
+    def url(self) -> str:
+        """What `HF_ENDPOINT` is set to."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def environment(self, home: Path, token: str | None = "hf_writer") -> dict[str, str]:
+        """Variables for a client process that keeps its cache in `home` and knows no other Hub."""
+        chosen = {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "5",
+            "HF_HUB_ETAG_TIMEOUT": "5",
+            "NO_PROXY": "127.0.0.1",
+        }
+        return chosen if token is None else {**chosen, "HF_TOKEN": token}
+
+    def create(self, id: str, files: dict[str, bytes] | None = None, **properties: Any) -> Repository:
+        """Make a repository from the inside, with a first commit of `files` on main."""
+        repository = Repository(id=id, **properties)
+        repository.commit(self.stored({".gitattributes": b"", **(files or {})}), "initial commit")
+        self.repositories[id] = repository
+        return repository
+
+    def stored(self, files: dict[str, bytes]) -> dict[str, StoredFile]:
+        """How the Hub keeps files."""
+        return {name: StoredFile(content, lfs=self._is_lfs(name, content)) for name, content in files.items()}
+
+    def files(self, id: str, revision: str = "main") -> dict[str, bytes]:
+        """Content of every file at a revision, without `.gitattributes`."""
+        stored = self.repositories[id].at(revision).files
+        return {name: file.content for name, file in stored.items() if name != ".gitattributes"}
+
+    def downloads(self) -> list[str]:
+        """Paths in the repository of the files that were sent, whole or in part, sorted."""
+        sent = [request for request in self.requests if request.method == "GET" and request.sent]
+        return sorted({request.path.split("/", 5)[5] for request in sent if "/resolve/" in request.path})
+
+    def take_fault(self, method: str, path: str) -> Fault | None:
+        """The fault that hits a request; it is used up by that."""
+        with self.lock:
+            for fault in self.faults:
+                if fault.times > 0 and fnmatchcase(path, fault.path) and fnmatchcase(method, fault.method):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    @staticmethod
+    def _is_lfs(path: str, sample: bytes, size: int = 0) -> bool:
+        return path.endswith(_LFS_SUFFIXES) or b"\0" in sample[:512] or max(size, len(sample)) > _LFS_SIZE
+
+    # Answers. Each takes the handler and the parts of the path, and returns what is sent as JSON.
+
+    def whoami(self, asked: "_Handler") -> dict:
+        user = self._user(asked)
+        if user is None:
+            raise Refusal(401, "Invalid username or password.")
+        organizations = [{"name": name, "roleInOrg": "write"} for name in user.organizations]
+        return {
+            "type": "user",
+            "name": user.name,
+            "orgs": organizations,
+            "auth": {"type": "access_token", "accessToken": {"displayName": "token", "role": user.role}},
+        }
+
+    def create_repository(self, asked: "_Handler") -> dict:
+        wanted = json.loads(asked.body)
+        user = self._user(asked)
+        if user is None:
+            raise Refusal(401, "Invalid username or password.")
+        id = f"{wanted.get('organization') or user.name}/{wanted['name']}"
+        self._check_writer(user, id)
+        if id in self.repositories:
+            raise Refusal(409, "You already created this model repo", url=f"{self.url}/{id}")
+        self.create(id, private=wanted.get("private", False))
+        return {"url": f"{self.url}/{id}", "name": id}
+
+    def validate_card(self, asked: "_Handler") -> dict:
+        content = json.loads(asked.body)["content"]
+        try:
+            found = re.match(r"---\n(.*?)\n---", content, re.DOTALL)
+            metadata = yaml.safe_load(found[1]) if found else {}
+            if not isinstance(metadata, dict):
+                raise ValueError("metadata is no mapping")
+        except (ValueError, yaml.YAMLError) as error:
+            raise Refusal(400, f"Invalid metadata: {error}".splitlines()[0]) from None
+        return {"errors": [], "warnings": []}
+
+    def model_info(self, asked: "_Handler", id: str, revision: str = "main") -> dict:
+        repository, commit = self._find(asked, id, revision)
+        card = commit.files.get("README.md")
+        found = re.match(rb"---\n(.*?)\n---", card.content, re.DOTALL) if card else None
+        return {
+            "_id": id,
+            "id": id,
+            "modelId": id,
+            "private": repository.private,
+            "gated": "manual" if repository.gated else False,
+            "sha": commit.oid,
+            "tags": [],
+            "downloads": 0,
+            "siblings": [{"rfilename": name} for name in sorted(commit.files)],
+            "cardData": yaml.safe_load(found[1]) if found else None,
+        }
+
+    def tree(self, asked: "_Handler", id: str, revision: str) -> list[dict]:
+        _, commit = self._find(asked, id, revision)
+        return [self._describe(name, file) for name, file in sorted(commit.files.items())]
+
+    def paths_info(self, asked: "_Handler", id: str, revision: str) -> list[dict]:
+        _, commit = self._find(asked, id, revision)
+        names = parse_qs(asked.body.decode()).get("paths", [])
+        return [self._describe(name, commit.files[name]) for name in names if name in commit.files]
+
+    def references(self, asked: "_Handler", id: str) -> dict:
+        repository, _ = self._find(asked, id)
+        refs = repository.refs.items()
+        branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": oid} for name, oid in refs]
+        return {"branches": branches, "tags": [], "converts": []}
+
+    def create_branch(self, asked: "_Handler", id: str, branch: str) -> dict:
+        repository, _ = self._find(asked, id, writing=True)
+        if branch in repository.refs:
+            raise Refusal(409, "Reference already exists")
+        start = json.loads(asked.body or b"{}").get("startingPoint", "main")
+        repository.refs[branch] = repository.at(start).oid
+        return {}
+
+    def preupload(self, asked: "_Handler", id: str, revision: str) -> dict:
+        _, commit = self._find(asked, id, revision, writing=True)
+        answers = []
+        for wanted in json.loads(asked.body)["files"]:
+            path = wanted["path"]
+            lfs = self._is_lfs(path, base64.b64decode(wanted["sample"]), wanted["size"])
+            answer = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
+            if path in commit.files:
+                answer["oid"] = commit.files[path].oid
+            answers.append(answer)
+        return {"files": answers, "commitOid": commit.oid}
+
+    def lfs_batch(self, asked: "_Handler", id: str) -> dict:
+        self._find(asked, id, writing=True)
+        return {"transfer": "multipart" if self.part_size else "basic", "objects": [
+            self._lfs_action(wanted["oid"], wanted["size"]) for wanted in json.loads(asked.body)["objects"]
+        ]}  # fmt: skip
+
+    def _lfs_action(self, oid: str, size: int) -> dict:
+        answer: dict[str, Any] = {"oid": oid, "size": size}
+        if oid in self.objects:
+            return answer  # what is there already is not asked for again
+        upload: dict[str, Any] = {"href": f"{self.url}/lfs/{oid}", "header": {}}
+        if self.part_size:
+            upload["header"]["chunk_size"] = str(self.part_size)
+            for number in range(1, -(-size // self.part_size) + 1):
+                upload["header"][str(number)] = f"{self.url}/lfs/{oid}/{number}"
+        verify = {"href": f"{self.url}/lfs/{oid}/verify", "header": {}}
+        return {**answer, "actions": {"upload": upload, "verify": verify}}
+
+    def lfs_put(self, asked: "_Handler", oid: str) -> dict:
+        if hashlib.sha256(asked.body).hexdigest() != oid:
+            raise Refusal(400, "content and oid differ")
+        self.objects[oid] = asked.body
+        return {}
+
+    def lfs_put_part(self, asked: "_Handler", oid: str, number: str) -> dict:
+        self._parts[oid, int(number)] = asked.body
+        asked.answer_headers["ETag"] = f'"{hashlib.md5(asked.body).hexdigest()}"'
+        return {}
+
+    def lfs_complete(self, asked: "_Handler", oid: str) -> dict:
+        numbers = [part["partNumber"] for part in json.loads(asked.body)["parts"]]
+        content = b"".join(self._parts.pop((oid, number)) for number in numbers)
+        if hashlib.sha256(content).hexdigest() != oid:
+            raise Refusal(400, "content and oid differ")
+        self.objects[oid] = content
+        return {}
+
+    def lfs_verify(self, asked: "_Handler", oid: str) -> dict:
+        if len(self.objects.get(oid, b"")) != json.loads(asked.body)["size"]:
+            raise Refusal(404, "object is not there")
+        return {}
+
+    def commit(self, asked: "_Handler", id: str, revision: str) -> dict:
+        repository, head = self._find(asked, id, revision, writing=True)
+        if revision in repository.commits:
+            raise Refusal(400, "a commit needs a branch")
+        files = dict(head.files)
+        header, *operations = [json.loads(line) for line in asked.body.splitlines()]
+        parent = header["value"].get("parentCommit")
+        if parent not in (None, head.oid):
+            raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+        for operation in operations:
+            value, path = operation["value"], operation["value"]["path"]
+            if operation["key"] == "file":
+                files[path] = StoredFile(base64.b64decode(value["content"]), lfs=False)
+            elif operation["key"] == "lfsFile":
+                if value["oid"] not in self.objects:
+                    raise Refusal(400, f"LFS object of {path} is not there")
+                files[path] = StoredFile(self.objects[value["oid"]], lfs=True)
+            elif operation["key"] == "deletedFile":
+                if files.pop(path, None) is None:
+                    raise Refusal(404, "A file with this name doesn't exist", "EntryNotFound")
+            else:
+                raise Refusal(400, f"unknown operation {operation['key']}")
+        made = repository.commit(files, header["value"]["summary"], revision)
+        return {"success": True, "commitOid": made.oid, "commitUrl": f"{self.url}/{id}/commit/{made.oid}"}
+
+    def resolve(self, asked: "_Handler", id: str, revision: str, path: str) -> bytes:
+        _, commit = self._find(asked, id, revision)
+        about = {"X-Repo-Commit": commit.oid, "Accept-Ranges": "bytes"}
+        if path not in commit.files:
+            raise Refusal(404, "Entry not found", "EntryNotFound", about)
+        file = commit.files[path]
+        asked.answer_headers.update(about, ETag=f'"{file.oid}"')
+        if file.lfs:
+            asked.answer_headers.update({"X-Linked-Etag": f'"{file.oid}"', "X-Linked-Size": str(len(file.content))})
+        return file.content
+
+    def _describe(self, path: str, file: StoredFile) -> dict:
+        about: dict[str, Any] = {"type": "file", "path": path, "size": len(file.content), "oid": file.oid}
+        if file.lfs:
+            about["lfs"] = {"oid": file.oid, "size": len(file.content), "pointerSize": 134}
+        return about
+
+    def _user(self, asked: "_Handler") -> User | None:
+        token = (asked.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if token and token not in self.users:
+            raise Refusal(401, "Invalid credentials in Authorization header")
+        return self.users.get(token)
+
+    def _find(
+        self, asked: "_Handler", id: str, revision: str = "main", writing: bool = False
+    ) -> tuple[Repository, Commit]:
+        user, repository = self._user(asked), self.repositories.get(id)
+        namespaces = () if user is None else (user.name, *user.organizations)
+        own = id.split("/")[0] in namespaces
+        if repository is None or (repository.private and not own):
+            raise Refusal(401 if user is None else 404, "Repository not found", "RepoNotFound")
+        if repository.gated and not own:
+            message = f"Access to model {id} is restricted. You must accept its licence."
+            raise Refusal(401 if user is None else 403, message, "GatedRepo")
+        if writing:
+            self._check_writer(user, id)
+        commit = repository.at(revision)
+        if commit is None:
+            raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return repository, commit
+
+    @staticmethod
+    def _check_writer(user: User | None, id: str) -> None:
+        if user is None:
+            raise Refusal(401, "Invalid username or password.")
+        if user.role != "write" or id.split("/")[0] not in (user.name, *user.organizations):
+            raise Refusal(403, f"You don't have the rights to write to {id}")
+
+
+def _route(method: str, pattern: str, answer: Callable) -> tuple[str, re.Pattern, Callable]:
+    model = pattern.replace("{id}", "(?P<id>[^/]+/[^/]+)").replace("{revision}", "(?P<revision>[^/]+)")
+    return method, re.compile(model), answer
+
+
+_ROUTES = [
+    _route("GET", "/api/whoami-v2", FakeHub.whoami),
+    _route("POST", "/api/repos/create", FakeHub.create_repository),
+    _route("POST", "/api/validate-yaml", FakeHub.validate_card),
+    _route("GET", "/api/models/{id}", FakeHub.model_info),
+    _route("GET", "/api/models/{id}/revision/{revision}", FakeHub.model_info),
+    _route("GET", "/api/models/{id}/tree/{revision}", FakeHub.tree),
+    _route("POST", "/api/models/{id}/paths-info/{revision}", FakeHub.paths_info),
+    _route("GET", "/api/models/{id}/refs", FakeHub.references),
+    _route("POST", "/api/models/{id}/branch/(?P<branch>[^/]+)", FakeHub.create_branch),
+    _route("POST", "/api/models/{id}/preupload/{revision}", FakeHub.preupload),
+    _route("POST", "/api/models/{id}/commit/{revision}", FakeHub.commit),
+    _route("POST", r"/{id}\.git/info/lfs/objects/batch", FakeHub.lfs_batch),
+    _route("PUT", "/lfs/(?P<oid>[0-9a-f]{64})", FakeHub.lfs_put),
+    _route("POST", "/lfs/(?P<oid>[0-9a-f]{64})", FakeHub.lfs_complete),
+    _route("POST", "/lfs/(?P<oid>[0-9a-f]{64})/verify", FakeHub.lfs_verify),
+    _route("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})/(?P<number>\d+)", FakeHub.lfs_put_part),
+    _route("GET", "/{id}/resolve/{revision}/(?P<path>.+)", FakeHub.resolve),
+]
+
+
+class _Cut(Exception):
+    """The connection ends here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection; reads a request, lets the hub answer it, and does what a fault asks for on the way."""
+
+    hub: FakeHub
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = _SOCKET_TIMEOUT_S
+
+    def do_GET(self) -> None:
+        self._handle()
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence: `FakeHub.requests` is the log."""
+
+    def _handle(self) -> None:
+        path = urlsplit(self.path).path
+        self.record = Request(self.command, unquote(path), range=self.headers.get("Range"))
+        self.answer_headers: dict[str, str] = {}
+        with self.hub.lock:
+            self.hub.requests.append(self.record)
+        self.fault = self.hub.take_fault(self.command, unquote(path))
+        try:
+            if self.hub._stopped:
+                raise _Cut
+            self.body = self._read_body()
+            if self.fault and self.fault.kind == "status":
+                raise Refusal(self.fault.status, "the fault that was asked for", headers=self.fault.headers)
+            self._send(200, self._answer(path))
+        except Refusal as refusal:
+            self.answer_headers.update(refusal.headers)
+            self._send(refusal.status, refusal.body)
+        except (_Cut, ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    def _answer(self, path: str) -> object:
+        method = "GET" if self.command == "HEAD" else self.command
+        for known, pattern, answer in _ROUTES:
+            found = pattern.fullmatch(path) if known == method else None
+            if found:
+                with self.hub.lock:
+                    return answer(self.hub, self, **{name: unquote(part) for name, part in found.groupdict().items()})
+        raise Refusal(404, f"{method} {path} is unknown")
+
+    def _read_body(self) -> bytes:
+        expected = int(self.headers.get("Content-Length") or 0)
+        pieces = []
+        for piece in self._faulty(self._pieces_of_body(expected), of_request=True):
+            pieces.append(piece)
+            self.record.received += len(piece)
+        return b"".join(pieces)
+
+    def _pieces_of_body(self, expected: int) -> Iterable[bytes]:
+        while expected > 0:
+            piece = self.rfile.read(min(_PIECE, expected))
+            if not piece:
+                raise _Cut
+            expected -= len(piece)
+            yield piece
+
+    def _send(self, status: int, answer: object) -> None:
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        start = 0
+        if isinstance(answer, bytes) and self.record.range:
+            start = int(re.fullmatch(r"bytes=(\d+)-", self.record.range)[1])
+            status = 206 if start < len(content) else 416
+            self.answer_headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            content = content[start:]
+        pieces = [content[begin : begin + _PIECE] for begin in range(0, len(content), _PIECE)]
+        kind = "octet-stream" if isinstance(answer, bytes) else "json"
+        self.answer_headers.setdefault("Content-Type", f"application/{kind}")
+        if self.fault and self.fault.kind == "lost":
+            raise _Cut
+        self.record.status = status
+        self.send_response(status)
+        for name, value in {**self.answer_headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            for piece in self._faulty(pieces, of_request=False):
+                self.wfile.write(piece)
+                self.record.sent += len(piece)
+
+    def _faulty(self, pieces: Iterable[bytes], of_request: bool) -> Iterable[bytes]:
+        """The same pieces up to where the fault strikes, and what it makes of the rest."""
+        fault, done = self.fault, 0
+        if fault is None or fault.kind in ("status", "lost") or of_request != (self.command in ("PUT", "POST")):
+            yield from pieces
+            return
+        for piece in pieces:
+            where, done = fault.at - done, done + len(piece)
+            if not 0 <= where < len(piece):
+                yield piece
+            elif fault.kind == "cut":
+                yield piece[:where]
+                raise _Cut
+            elif fault.kind == "stall":
+                yield piece[:where]
+                threading.Event().wait(fault.seconds)
+                yield piece[where:]
+            else:
+                yield piece[:where] + bytes([piece[where] ^ 1]) + piece[where + 1 :]

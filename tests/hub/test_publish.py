@@ -1,0 +1,58 @@
+"""`--push_to_hub`: asked about before anything is compiled, and what remains of a push that fails."""
+
+import pytest
+
+from optimum_pixart_neuron.errors import HubError
+from optimum_pixart_neuron.export.options import ExportOptions
+from optimum_pixart_neuron.export.publish import publish
+from optimum_pixart_neuron.sdk import NeuronSdk
+
+from .exports import make_export
+from .fake_hub import Fault
+
+REPO = "user/pixart-sigma-neuron"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "token", "message"),
+    [
+        (False, "hf_writer", "the emulator's artifacts run on no Neuron device and are not pushed;"),
+        (True, None, "there is no token; log in with `hf auth login` or set HF_TOKEN"),
+        (True, "hf_reader", "the token may only read; give one that may write"),
+    ],
+    ids=["emulated", "no token", "token that reads"],
+)
+def test_what_cannot_be_pushed_is_not_compiled(hub, tmp_path, monkeypatch, allowed, token, message):
+    """The model does not even exist; through the export itself, which a refusal ends in its first lines."""
+    from optimum_pixart_neuron.export import exporter
+
+    monkeypatch.setattr(exporter, "ensure_sdk", lambda: NeuronSdk(emulated=True, instance="trn1.32xlarge"))
+    monkeypatch.delenv("HF_TOKEN")
+    options = ExportOptions(
+        model="no/such", output=tmp_path / "out", push_to_hub=REPO, token=token, allow_emulated=allowed
+    )
+    with pytest.raises(HubError) as error:
+        exporter.export(options)
+    assert str(error.value).startswith(f"{REPO}: {message}")
+    assert not (tmp_path / "out").exists() and hub.repositories == {}
+
+
+def test_nothing_happens_without_the_flag(hub, export):
+    publish(ExportOptions(model="m", output=export))
+    assert hub.requests == []
+
+
+def test_a_push_that_fails_leaves_the_export_and_says_how_to_go_on(hub, export, capsys):
+    make_export(export, emulated=True)
+    hub.faults.append(Fault("status", "/api/repos/create", status=403, times=1000))
+    options = ExportOptions(model="m", output=export, push_to_hub=REPO, private=True, allow_emulated=True)
+    with pytest.raises(HubError) as error:
+        publish(options)
+    assert str(error.value) == (
+        f"{REPO}: the token may not do this: the fault that was asked for; the export is whole, in {export}: push it"
+        f' later with NeuronPixArtSigmaPipeline.push_to_hub("{export}", "{REPO}", private=True, allow_emulated=True)'
+    )
+    hub.faults.clear()
+    publish(options)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"pushed to {hub.url}/{REPO}/commit/")
+    assert hub.repositories[REPO].private

@@ -1,0 +1,268 @@
+"""Compiled folders on the emulator: from the exporter's call, and from the command."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from optimum_pixart_neuron.artifact.manifest import Manifest, ValidationRecord
+from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceError, PixArtNeuronError
+from optimum_pixart_neuron.sdk import NeuronSdk
+from optimum_pixart_neuron.validation import __main__ as command
+
+from ..e2e.conftest import fresh_runtime, load_ours, pipeline_arguments
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+COMPONENTS = ["text_encoder", "transformer", "vae_decoder"]
+
+
+@pytest.fixture(scope="module")
+def bfloat16_folder(exported) -> Path:
+    """Context mode: every rank has the same weights but one."""
+    return exported(tensor_parallel_size=4, batch_size=2, with_vae_encoder=True)
+
+
+@pytest.fixture(scope="module")
+def float32_folder(exported) -> Path:
+    """Tensor mode on another number of ranks, with tiles."""
+    return exported(tensor_parallel_size=2, parallel_mode="tensor", torch_dtype="float32", vae_tile_size=128)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A folder of one's own to damage; without its manifest, which would refuse it first."""
+
+    def copy(folder: Path) -> Path:
+        target = tmp_path / "damaged"
+        shutil.copytree(folder, target)
+        (target / "neuron_manifest.json").unlink()
+        return target
+
+    return copy
+
+
+def validate(folder: Path, checkpoint, atol: float | None = None) -> dict[str, ValidationRecord]:
+    from optimum_pixart_neuron.validation.validate import validate_here
+
+    fresh_runtime()
+    return {record.component: record for record in validate_here(folder, checkpoint, atol=atol)}
+
+
+def missed(records: dict[str, ValidationRecord]) -> list[str]:
+    return [name for name, record in records.items() if not record.passed]
+
+
+def test_bfloat16_with_distinct_rows_in_every_run(bfloat16_folder, checkpoint, capsys):
+    records = validate(bfloat16_folder, checkpoint)
+    assert list(records) == [*COMPONENTS, "vae_encoder"]
+    assert missed(records) == []
+    assert all(0.999 < record.cosine < 1 and 40 < record.psnr < 70 for record in records.values())
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"validation on the emulator of trn1.32xlarge against {checkpoint.source}\n")
+    assert all(word in shown for word in ("max error", "cosine", "PSNR", "limit", "verdict", "55.", "dB"))
+
+
+def test_float32_and_a_checkpoint_of_other_weights(float32_folder, checkpoint, other_checkpoint):
+    records = validate(float32_folder, checkpoint)
+    assert missed(records) == []
+    assert max(record.max_error for record in records.values()) < 2e-5
+    assert missed(validate(float32_folder, other_checkpoint)) == COMPONENTS
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "transformer"])
+def test_shards_in_each_others_place(bfloat16_folder, copied, checkpoint, component):
+    weights = copied(bfloat16_folder) / component / "weights"
+    first, second = (weights / f"tp{rank}_sharded_checkpoint.safetensors" for rank in (0, 3))
+    first.rename(weights / "aside")
+    second.rename(first)
+    (weights / "aside").rename(second)
+    assert missed(validate(weights.parents[1], checkpoint)) == [component]
+
+
+def test_a_damaged_weight_of_one_rank(float32_folder, copied, checkpoint):
+    file = copied(float32_folder) / "text_encoder" / "weights" / "tp1_sharded_checkpoint.safetensors"
+    weights = load_file(file)
+    weights["encoder.block.1.layer.1.DenseReluDense.wi_0.weight"].mul_(1.01)
+    save_file(weights, file)
+    assert missed(validate(file.parents[2], checkpoint)) == ["text_encoder"]
+
+
+def test_the_exporters_call_leaves_this_process_as_it_was(float32_folder, checkpoint, capfd):
+    from optimum_pixart_neuron.validation.validate import validate_artifacts
+
+    fresh_runtime()
+    before = dict(os.environ)
+    records = validate_artifacts(float32_folder, checkpoint, atol=1e-7)
+    assert dict(os.environ) == before
+    assert [record.component for record in records] == COMPONENTS
+    assert {record.limit for record in records} == {"max error 1e-07, as given"}
+    assert not any(record.passed for record in records)
+    assert capfd.readouterr().out.count("MISS") == 3
+    arguments = {**pipeline_arguments(1), "num_inference_steps": 1}
+    assert load_ours(float32_folder)("a red fox", **arguments).images.shape == (1, 256, 256, 3)
+
+
+def test_an_error_of_the_process_is_raised_here(float32_folder, copied, checkpoint, capfd):
+    from optimum_pixart_neuron.validation.validate import validate_artifacts
+
+    folder = copied(float32_folder)
+    (folder / "transformer" / "model.neuron").unlink()
+    with pytest.raises(ArtifactError, match="transformer/model.neuron is missing"):
+        validate_artifacts(folder, checkpoint, atol=None)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (137, PixArtNeuronError, "the validation ended with status 137 before its verdict; --disable-validation"),
+        (130, KeyboardInterrupt, ""),
+        (143, SystemExit, "143"),
+    ],
+)
+def test_a_process_that_ends_early(float32_folder, checkpoint, monkeypatch, status, error, message):
+    from optimum_pixart_neuron.validation import validate as module
+
+    monkeypatch.setattr(module, "run_module", lambda *_: status)
+    with pytest.raises(error, match=message):
+        module.validate_artifacts(float32_folder, checkpoint, atol=None)
+
+
+def test_hardware_that_cannot_run_it_is_said_and_nothing_is_compared(float32_folder, checkpoint, monkeypatch, capsys):
+    from optimum_pixart_neuron.validation import validate as module
+
+    monkeypatch.setattr(module, "ensure_sdk", lambda: NeuronSdk(emulated=False, instance="trn2.48xlarge"))
+    assert module.validate_artifacts(float32_folder, checkpoint, atol=None) == ()
+    assert capsys.readouterr().out.startswith("validation is left out: it is compiled for trn1")
+
+
+def test_a_program_that_cannot_be_loaded_is_an_error_of_one_line(float32_folder, checkpoint, monkeypatch):
+    monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "0")
+    with pytest.raises(DeviceError, match="text_encoder cannot be run: .*cores 0 to 1 are needed, 1 are visible"):
+        validate(float32_folder, checkpoint)
+
+
+def run(*argv: object) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", "optimum_pixart_neuron.validation", *map(str, argv)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command(float32_folder, tiny_checkpoint, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in float32_folder.rglob("*")}
+    done = run(float32_folder, "--json", tmp_path / "result.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"validation on the emulator of trn1.32xlarge against {tiny_checkpoint}\n")
+    records = [ValidationRecord.model_validate(entry) for entry in json.loads((tmp_path / "result.json").read_text())]
+    assert [record.component for record in records] == COMPONENTS
+    assert all(record.passed for record in records)
+    assert {path: path.stat().st_mtime_ns for path in float32_folder.rglob("*")} == before
+
+
+def test_the_command_on_other_weights_ends_with_status_3(float32_folder, other_checkpoint):
+    done = run(float32_folder, "--model", other_checkpoint.source)
+    assert done.returncode == 3
+    lines = done.stderr.splitlines()
+    assert lines[-1] == (
+        "optimum-cli neuron pixart-validate: error: text_encoder, transformer, vae_decoder of "
+        f"{float32_folder} do not compute what {other_checkpoint.source} does"
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run the command in this process, where it has to end with status 2 and one line; returns the line."""
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def refuse(*argv: object) -> str:
+        capsys.readouterr()
+        assert command.main([str(word) for word in argv]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line.removeprefix("optimum-cli neuron pixart-validate: error: ")
+
+    yield refuse
+    signal.signal(signal.SIGTERM, previous)
+
+
+def test_what_is_no_compiled_folder(refused, tiny_checkpoint, tmp_path, float32_folder, copied):
+    assert refused(tmp_path / "none").startswith(f"{tmp_path / 'none'} is not a folder")
+    assert refused(tiny_checkpoint).startswith(f"{tiny_checkpoint}/text_encoder/model.neuron is missing")
+    damaged = copied(float32_folder)
+    config = damaged / "transformer" / "config.json"
+    sound = json.loads(config.read_text())
+    config.write_text(json.dumps({**sound, "neuron": {}}))
+    assert refused(damaged) == f"{config} was not written by this package; its programs cannot be validated"
+    config.write_text("{")
+    assert refused(damaged).startswith(f"{config} cannot be read: ")
+
+
+def test_a_checkpoint_that_cannot_be_found(refused, float32_folder, copied, tmp_path):
+    without_manifest = copied(float32_folder)
+    assert refused(without_manifest).endswith(
+        "does not say what it was exported from; name the checkpoint with --model"
+    )
+    manifest = Manifest.read(float32_folder)
+    manifest.model_copy(update={"model": str(tmp_path / "moved")}).write(without_manifest)
+    assert refused(without_manifest) == (
+        f"{tmp_path / 'moved'}, from which {without_manifest} was exported, is not there; name it by --model"
+    )
+
+
+def test_a_checkpoint_that_was_changed_since(refused, float32_folder, tiny_checkpoint, copied, tmp_path):
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny_checkpoint, trained)
+    folder = copied(float32_folder)
+    Manifest.read(float32_folder).model_copy(update={"model": str(trained)}).write(folder)
+    file = trained / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({name: weight + torch.rand_like(weight) for name, weight in load_file(file).items()}, file)
+    assert (
+        refused(folder) == f"{file} is not the file that was exported; --model {trained} compares with it all the same"
+    )
+
+
+def test_a_checkpoint_of_another_geometry(float32_folder, tmp_path):
+    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+
+    from .conftest import opened
+
+    deeper = opened(build_tiny_checkpoint(tmp_path / "deeper", layers=3))
+    with pytest.raises(CheckpointError, match="transformer was compiled with num_layers 2, .*deeper has 3; --model"):
+        validate(float32_folder, deeper)
+
+
+def test_flags_that_cannot_be(refused, float32_folder, tmp_path):
+    assert refused(float32_folder, "--atol", -1) == "--atol -1: must be at least 0."
+    assert refused(float32_folder, "--atol", "nan") == "--atol nan: must be at least 0."
+    missing = tmp_path / "none" / "result.json"
+    assert refused(float32_folder, "--json", missing) == f"--json {missing}: there is no folder {missing.parent}."
+    assert refused(float32_folder, "--json", tmp_path) == f"--json {tmp_path}: is a folder; give a file."
+
+
+@pytest.mark.parametrize("argv", [[], ["a", "b"], ["a", "--atol", "little"], ["a", "--no_such_flag"]], ids=str)
+def test_unreadable_arguments_give_one_line_and_status_2(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.main(argv)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("optimum-cli neuron pixart-validate: error: ")
+
+
+def test_help_without_torch():
+    code = (
+        "import sys\n"
+        "from optimum_pixart_neuron.validation.__main__ import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
+        "assert not {'torch', 'transformers', 'diffusers', 'optimum.neuron'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(flag in done.stdout for flag in ("--atol", "--json", "--model", "--revision", "--local_files_only"))

@@ -1,0 +1,214 @@
+"""Verdicts: our modules pass in both precisions, and each thing that can go wrong in a compiled component misses.
+
+The modules are the ones that are compiled, run on one core without compilation; what is broken is broken in them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel
+
+from optimum_pixart_neuron.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.modeling.text_encoder import PixArtTextEncoder, relative_position_bias
+from optimum_pixart_neuron.modeling.transformer import PixArtTransformer, position_table
+from optimum_pixart_neuron.modeling.vae import PixArtVaeDecoder
+from optimum_pixart_neuron.validation import inputs
+from optimum_pixart_neuron.validation.compare import Difference, judge, near_one
+from optimum_pixart_neuron.validation.originals import ORIGINALS
+
+LENGTH = 64
+CELLS = (4, 16, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One component: its inputs, the original's outputs, and how far the original in bfloat16 is from them."""
+
+    name: str
+    given: dict[str, Tensor]
+    expected: Tensor
+    counted: Tensor | None
+    yardstick: Difference
+
+    def verdict(self, result: Tensor, precision: str) -> bool:
+        found = Difference.between(result.float(), self.expected, self.counted)
+        return judge(self.name, found, precision, self.yardstick, None).passed
+
+
+@pytest.fixture(scope="module")
+def cases(checkpoint) -> dict[str, Case]:
+    text = inputs.text_inputs(checkpoint.sources["tokenizer"].folder, 2, LENGTH)
+    embeddings = ORIGINALS["text_encoder"].run(checkpoint, text)
+    given = {
+        "text_encoder": text,
+        "transformer": inputs.transformer_inputs(text, embeddings, 2, CELLS),
+        "vae_decoder": inputs.decoder_inputs(1, CELLS, 0.13025),
+    }
+    cases = {}
+    for name, tensors in given.items():
+        expected = embeddings if name == "text_encoder" else ORIGINALS[name].run(checkpoint, tensors)
+        counted = text["attention_mask"] if name == "text_encoder" else None
+        rounded = ORIGINALS[name].run(checkpoint, tensors, torch.bfloat16)
+        yardstick = Difference.between(rounded, expected, counted)
+        cases[name] = Case(name=name, given=tensors, expected=expected, counted=counted, yardstick=yardstick)
+    return cases
+
+
+def build(name: str, checkpoint: PixArtCheckpoint, dtype: torch.dtype) -> nn.Module:
+    """Our module of one component with the checkpoint's weights."""
+    source = ORIGINALS[name].source
+    config, stored = checkpoint.config(source), checkpoint.weights(source)
+    weights = {key: stored.read(key) for key in stored.files}
+    if name == "text_encoder":
+        config = T5Config.from_dict(config)
+        model = PixArtTextEncoder(config, LENGTH, dtype)
+        buckets = weights.pop("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+        weights["position_bias.value"] = relative_position_bias(buckets, config, LENGTH)
+        weights["encoder.embed_tokens.weight"] = weights["shared.weight"]
+    elif name == "transformer":
+        model = PixArtTransformer.build(config, latent_height=CELLS[1], latent_width=CELLS[2], dtype=dtype)
+        weights["pos_embed.pos_embed"] = position_table(config, *CELLS[1:])
+    else:
+        model = PixArtVaeDecoder(config, dtype)
+        weights = {key: weights[key] for key in model.state_dict()}
+    model.load_state_dict(weights)
+    return model
+
+
+def run(model: nn.Module, given: dict[str, Tensor]) -> Tensor:
+    if isinstance(model, PixArtTextEncoder):
+        return model(given["input_ids"])["last_hidden_state"]
+    output = model(*given.values())
+    return output["sample"] if isinstance(output, dict) else output[0]
+
+
+def without_text_mask(model: PixArtTextEncoder, given: dict[str, Tensor]) -> Tensor:
+    ids = given["input_ids"]
+    return T5EncoderModel.forward(model, input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+
+
+def heads_of_the_next_rank(model: PixArtTextEncoder, given: dict[str, Tensor]) -> Tensor:
+    """The position bias of a shard in another rank's place, of two."""
+    model.position_bias.value.data = model.position_bias.value.roll(4, dims=0)
+    return run(model, given)
+
+
+def halves_swapped(model: nn.Module, given: dict[str, Tensor], key: str) -> Tensor:
+    """Two shards of one weight in each other's place."""
+    weight = model.get_parameter(key)
+    weight.data = torch.cat(weight.chunk(2)[::-1])
+    return run(model, given)
+
+
+def changed(model: nn.Module, given: dict[str, Tensor], **change: Callable[[Tensor], Tensor]) -> Tensor:
+    """With other inputs than the original got."""
+    return run(model, {name: change.get(name, lambda tensor: tensor)(tensor) for name, tensor in given.items()})
+
+
+def attention_scaled(model: PixArtTransformer, given: dict[str, Tensor], factor: float) -> Tensor:
+    for block in model.transformer_blocks:
+        block.attn1.to_q.weight.data *= factor
+        block.attn1.to_q.bias.data *= factor
+    return run(model, given)
+
+
+BREAKAGES = {
+    ("text_encoder", "no mask"): without_text_mask,
+    ("text_encoder", "bias of another rank"): heads_of_the_next_rank,
+    ("text_encoder", "swapped shards"): partial(halves_swapped, key="encoder.block.1.layer.0.SelfAttention.v.weight"),
+    ("transformer", "bfloat16 timestep"): partial(changed, timestep=lambda t: t.bfloat16().float()),
+    ("transformer", "one timestep for all"): partial(changed, timestep=lambda t: t[:1].expand_as(t)),
+    ("transformer", "no mask"): partial(changed, encoder_attention_mask=torch.ones_like),
+    ("transformer", "guidance pair swapped"): partial(
+        changed, encoder_hidden_states=lambda text: text.view(-1, 2, *text.shape[1:]).flip(1).view(text.shape)
+    ),
+    ("transformer", "swapped shards"): partial(halves_swapped, key="transformer_blocks.1.attn1.to_v.weight"),
+    ("vae_decoder", "swapped shards"): partial(halves_swapped, key="decoder.mid_block.resnets.0.conv1.weight"),
+}
+# Twice the rounding of bfloat16 or less: only float32 can tell.
+SUBTLE = {
+    ("transformer", "scale of attention"): partial(attention_scaled, factor=1.01),
+    ("vae_decoder", "scaled latents"): partial(changed, latent_sample=lambda latents: 1.01 * latents),
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["text_encoder", "transformer", "vae_decoder"])
+@torch.no_grad()
+def test_our_modules_pass_and_other_weights_do_not(cases, checkpoint, other_checkpoint, name, precision):
+    dtype = getattr(torch, precision)
+    assert cases[name].verdict(run(build(name, checkpoint, dtype), cases[name].given), precision)
+    assert not cases[name].verdict(run(build(name, other_checkpoint, dtype), cases[name].given), precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("name", "what"), BREAKAGES, ids=lambda part: part.replace(" ", "-"))
+@torch.no_grad()
+def test_what_is_broken_misses(cases, checkpoint, name, what, precision):
+    model = build(name, checkpoint, getattr(torch, precision))
+    assert not cases[name].verdict(BREAKAGES[name, what](model, cases[name].given), precision)
+
+
+@pytest.mark.parametrize(("name", "what"), SUBTLE, ids=lambda part: part.replace(" ", "-"))
+@torch.no_grad()
+def test_in_float32_little_is_enough(cases, checkpoint, name, what):
+    model = build(name, checkpoint, torch.float32)
+    assert not cases[name].verdict(SUBTLE[name, what](model, cases[name].given), "float32")
+
+
+def test_one_bad_row_is_a_miss(cases):
+    """Its numbers are not averaged away by good rows."""
+    case = cases["vae_decoder"]
+    result = case.expected.clone()
+    result[1, :, :8, :8] = 0
+    assert case.verdict(case.expected, "float32")
+    assert not case.verdict(result, "bfloat16")
+
+
+def test_padding_does_not_count_but_every_token_does(cases):
+    case = cases["text_encoder"]
+    padding = case.expected + 100 * (1 - case.counted[..., None])
+    assert case.verdict(padding, "float32")
+    first = case.expected.clone()
+    first[0, 0] = 0  # the only token of the empty prompt
+    assert not case.verdict(first, "bfloat16")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_a_miss(cases, value):
+    case = cases["transformer"]
+    result = case.expected.clone()
+    result[2, 3, 4, 5] = value
+    assert not case.verdict(result, "bfloat16")
+    found = Difference.between(result, case.expected)
+    assert not judge(case.name, found, "bfloat16", None, 1e30).passed
+
+
+def test_atol_takes_the_place_of_every_limit():
+    found = Difference(error=0.5, distance=0.3, psnr=10.0)
+    yardstick = Difference(error=0.1, distance=1e-4, psnr=50.0)
+    assert not judge("transformer", found, "bfloat16", yardstick, None).passed
+    record = judge("transformer", found, "bfloat16", None, 0.5)
+    assert record.passed and record.limit == "max error 0.5, as given"
+    assert not judge("transformer", found, "bfloat16", None, 0.49).passed
+
+
+def test_a_checkpoint_that_bfloat16_spoils_is_a_miss_in_it():
+    """Else the yardstick would let anything pass."""
+    spoilt = Difference(error=4.0, distance=0.4, psnr=20.0)
+    assert not judge("text_encoder", spoilt, "bfloat16", spoilt, None).passed
+
+
+def test_numbers_of_a_known_difference():
+    original = torch.tensor([[3.0, 4.0], [0.0, 8.0]])
+    found = Difference.between(torch.tensor([[3.0, 4.0], [8.0, 8.0]]), original)
+    assert found.error == 8
+    assert found.distance == pytest.approx(1 - math.sqrt(0.5))
+    assert found.psnr == pytest.approx(10 * math.log10(64 / 32))
+    assert Difference.between(original, original) == Difference(error=0, distance=0, psnr=math.inf)
+    assert [near_one(cosine) for cosine in (1.0, 1 - 2e-7, 0.99, -0.5)] == ["1", "1 - 2e-07", "0.9900", "-0.5000"]

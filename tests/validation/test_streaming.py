@@ -1,0 +1,147 @@
+"""Streamed originals are the whole models bit for bit, and hold a bounded part of the weights."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, PixArtTransformer2DModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import T5Config, T5EncoderModel
+from transformers.integrations.accelerate import init_empty_weights
+
+from optimum_pixart_neuron.errors import CheckpointError
+from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+from optimum_pixart_neuron.validation import inputs
+from optimum_pixart_neuron.validation.originals import ORIGINALS
+from optimum_pixart_neuron.validation.streaming import stream_weights
+
+from .conftest import opened
+
+WHOLE = {
+    "text_encoder": T5EncoderModel,
+    "transformer": PixArtTransformer2DModel,
+    "vae_decoder": AutoencoderKL,
+    "vae_encoder": AutoencoderKL,
+}
+
+
+@pytest.fixture(scope="module")
+def in_small_files(tmp_path_factory):
+    """A checkpoint in half precision, over several files."""
+    folder = tmp_path_factory.mktemp("stored") / "checkpoint"
+    return opened(build_tiny_checkpoint(folder, dtype=torch.float16, max_shard_size="100KB"))
+
+
+@pytest.fixture(scope="module")
+def given() -> dict[str, dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(2, 300, (3, 24), generator=generator)
+    mask = (torch.arange(24) < torch.tensor([[1], [9], [24]])).long()
+    text = {"input_ids": ids * mask, "attention_mask": mask}
+    embeddings = torch.randn(3, 24, 64, generator=generator)
+    return {
+        "text_encoder": text,
+        "transformer": inputs.transformer_inputs(text, embeddings, 2, (4, 16, 24)),
+        "vae_decoder": inputs.decoder_inputs(1, (4, 8, 12), 0.13025),
+        "vae_encoder": inputs.encoder_inputs(1, (3, 64, 96)),
+    }
+
+
+@pytest.mark.parametrize(("stored", "dtype"), [("checkpoint", torch.float32), ("in_small_files", torch.bfloat16)])
+@pytest.mark.parametrize("name", WHOLE)
+@torch.no_grad()
+def test_a_streamed_original_is_the_whole_one(request, stored, given, name, dtype):
+    original, stored = ORIGINALS[name], request.getfixturevalue(stored)
+    whole = WHOLE[name].from_pretrained(stored.sources[original.source].folder, torch_dtype=torch.float32).to(dtype)
+    tensors = {
+        key: tensor.to(dtype) if tensor.is_floating_point() and key != "timestep" else tensor
+        for key, tensor in given[name].items()
+    }
+    rows = [dict(zip(tensors, row)) for row in zip(*(tensor.split(original.rows) for tensor in tensors.values()))]
+    expected = torch.cat([original.call(whole.eval(), **row) for row in rows]).float()
+    assert torch.equal(original.run(stored, given[name], dtype), expected)
+
+
+def streamed_t5(tmp_path, tiny_checkpoint, change) -> nn.Module:
+    """The tiny text encoder with a changed weight file."""
+    weights = load_file(tiny_checkpoint / "text_encoder" / "model.safetensors")
+    change(weights)
+    file = tmp_path / "model.safetensors"
+    save_file(weights, file)
+    with init_empty_weights():
+        model = T5EncoderModel(T5Config.from_pretrained(tiny_checkpoint / "text_encoder"))
+    return stream_weights(model, dict.fromkeys(weights, file))
+
+
+@torch.no_grad()
+def test_a_tied_weight_is_found_under_its_other_name(tmp_path, tiny_checkpoint, given):
+    def rename(weights):
+        weights["encoder.embed_tokens.weight"] = weights.pop("shared.weight")
+
+    whole = T5EncoderModel.from_pretrained(tiny_checkpoint / "text_encoder")
+    model = streamed_t5(tmp_path, tiny_checkpoint, rename)
+    assert torch.equal(model(**given["text_encoder"])[0], whole(**given["text_encoder"])[0])
+
+
+def test_a_missing_weight_is_named(tmp_path, tiny_checkpoint):
+    name = "encoder.block.1.layer.1.DenseReluDense.wo.weight"
+    with pytest.raises(CheckpointError, match=f"has no weight {name}"):
+        streamed_t5(tmp_path, tiny_checkpoint, lambda weights: weights.pop(name))
+
+
+@torch.no_grad()
+def test_a_weight_of_another_shape_is_named_and_nothing_stays_in_memory(tmp_path, tiny_checkpoint, given):
+    name = "encoder.block.1.layer.1.DenseReluDense.wo.weight"
+    model = streamed_t5(tmp_path, tiny_checkpoint, lambda weights: weights.update({name: torch.zeros(3, 4)}))
+    with pytest.raises(CheckpointError, match=f"{name} has shape \\(3, 4\\), config.json asks for \\(64, 128\\)"):
+        model(**given["text_encoder"])
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import torch
+from transformers import T5Config, T5EncoderModel
+from transformers.integrations.accelerate import init_empty_weights
+from safetensors import safe_open
+from optimum_pixart_neuron.validation.streaming import stream_weights
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+
+for folder in sys.argv[1:]:
+    with init_empty_weights():
+        model = T5EncoderModel(T5Config.from_pretrained(folder))
+    file = Path(folder) / "model.safetensors"
+    with safe_open(file, "pt") as opened:
+        model = stream_weights(model, dict.fromkeys(opened.keys(), file))
+    ids = torch.ones(1, 16, dtype=torch.int64)
+    with torch.no_grad():
+        model(input_ids=ids[:, :1])
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak()
+        model(input_ids=ids)
+    print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_layers(tmp_path):
+    """Weights of 24 layers are 250 MB in float32, of 4 layers 42 MB; what one call needs is 2 MB, and 2 MB of rest."""
+    for layers in (4, 24):
+        config = T5Config(d_model=512, d_kv=64, num_heads=8, d_ff=1024, num_layers=layers, vocab_size=1000)
+        config.feed_forward_proj, config.is_gated_act, config.dense_act_fn = "gated-gelu", True, "gelu_new"
+        config.save_pretrained(tmp_path / str(layers))
+        with torch.device("meta"):
+            names = {name: tensor.shape for name, tensor in T5EncoderModel(config).state_dict().items()}
+        names.pop("encoder.embed_tokens.weight")
+        save_file(
+            {name: torch.zeros(shape) for name, shape in names.items()}, tmp_path / str(layers) / "model.safetensors"
+        )
+    argv = [sys.executable, "-c", MEMORY, tmp_path / "4", tmp_path / "24"]
+    run = subprocess.run(argv, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    few, many = map(float, run.stdout.split())
+    assert many < few + 8 and many < 30, run.stdout
