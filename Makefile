@@ -1,7 +1,7 @@
 # Everything runs in .venv. A second run is instant; a change of setup.cfg or of TORCH installs again.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test style style_check clean
+.PHONY: help venv demo notebooks test style style_check clean
 
 PYTHON ?= python3
 # Installed before the rest, so that pip takes this build and not the newest one with its accelerator libraries.
@@ -32,11 +32,14 @@ $(INSTALLED): setup.cfg pyproject.toml $(TORCH_STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	@touch $@
 
-demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimum-neuron, write a picture.
+demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimum-neuron, draw beside diffusers.
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest tests
+
+notebooks: $(INSTALLED)  ## Make the notebooks of examples/ from their scripts.
+	$(BIN)/jupytext --to ipynb --set-kernel python3 examples/*_optimized.py
 
 style: $(INSTALLED)  ## Format the code and mend what the linter can.
 	$(BIN)/ruff check --fix $(wildcard $(SOURCES))

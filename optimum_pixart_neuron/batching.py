@@ -61,9 +61,6 @@ class BatchedProgram:
         copies: the loaded program, once for each core that may run it; returns a tensor, or a dict or tuple of
             tensors, with the batch first.
         inputs: in call order; all have the same batch.
-
-    Raises, when called:
-        ProgramInputError: a tensor does not fit, or they have different numbers of rows.
     """
 
     def __init__(self, copies: Sequence[Callable[..., Any]], inputs: Iterable[ProgramInput]) -> None:
@@ -72,6 +69,11 @@ class BatchedProgram:
         self.rows = self.inputs[0].shape[0]
 
     def __call__(self, *tensors: Tensor) -> Any:
+        """Run the inputs in call order.
+
+        Raises:
+            ProgramInputError: a tensor does not fit, or they have different numbers of rows.
+        """
         first, *others = zip(self.inputs, tensors, strict=True)
         fitted = [first[0].fit(first[1])]
         fitted += [spec.fit(tensor, rows=fitted[0].shape[0]) for spec, tensor in others]

@@ -28,7 +28,7 @@ class ShardingPlanError(PixArtNeuronError):
 
 
 class DeviceError(PixArtNeuronError):
-    """What was asked for needs a NeuronCore, and the machine has none."""
+    """What was asked for needs a NeuronCore, and this machine has none to offer."""
 
 
 class ProgramInputError(PixArtNeuronError, ValueError):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,9 @@ class _Snapshot:
 
     def bring(self, records: dict[str, FileRecord], force: bool) -> None:
         """Have all these files here and as recorded."""
+        outside = [name for name in records if not self._is_inside(name)]
+        if outside:  # it is somebody else's manifest, and files that differ from it are removed
+            raise HubError(f"{self.named}: {MANIFEST_FILE} lists {_some(outside)}, outside its own folder")
         wanted = [name for name, record in records.items() if force or not record.resembles(self.folder / name)]
         if wanted and self.access["local_files_only"]:
             raise HubError(
@@ -144,6 +148,9 @@ class _Snapshot:
         for name in different:
             self._drop(name)
         return different
+
+    def _is_inside(self, name: str) -> bool:
+        return Path(normpath(self.folder)) in Path(normpath(self.folder / name)).parents
 
     def _drop(self, name: str) -> None:
         """Remove a file from the cache: the link of this commit, and the content that it leads to."""

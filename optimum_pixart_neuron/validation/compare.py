@@ -6,7 +6,8 @@ checkpoints of 2 to 28 blocks, every parallel mode, 1 to 8 ranks on the emulator
 
     compiled in bfloat16           0.9 to 1.3 the largest, 1.0 to 1.1 RMS
     compiled in float32            0.0006 at most
-    broken, in either precision    6 at least the largest, 9 RMS: a wrong mask, shard, row, or timestep (`tests/validation`)
+    a wrong mask, shard, row or timestep, in either precision (`tests/validation`)
+                                   6 at least the largest, 9 RMS
 """
 
 from dataclasses import dataclass

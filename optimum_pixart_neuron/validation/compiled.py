@@ -17,6 +17,7 @@ from .originals import ORIGINALS
 _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
 # Inputs of an original that its program makes itself: the text encoder's mask, from the padding token.
 _DERIVED = {("text_encoder", "attention_mask")}
+_RAISED = "RuntimeError: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,7 @@ def _first_output(output: object) -> Tensor:
 
 
 def _one_line(error: Exception) -> str:
-    """The last line of an error that says something; TorchScript puts its own trace in front."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """What was raised inside the program; TorchScript puts two traces in front of it, and Python's behind it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    raised = [line for line in lines if line.startswith(_RAISED)]
+    return (raised or lines)[-1 if raised else 0].replace(_RAISED, "")

@@ -51,10 +51,12 @@ def original_of(folder: Path, manifest: Manifest | None, model: str | None, give
 def _check_unchanged(manifest: Manifest, checkpoint: PixArtCheckpoint) -> None:
     """A checkpoint that was trained on since would look like a failed export."""
     for name, component in manifest.components.items():
-        source = checkpoint.sources[ORIGINALS[name].source]
-        for file, record in component.source.files.items():
-            path = source.folder / Path(file).relative_to(Path(file).parts[0])
-            if not record.resembles(path):
-                raise CheckpointError(
-                    f"{path} is not the file that was exported; --model {checkpoint.source} compares with it all the same"
-                )
+        folder = checkpoint.sources[ORIGINALS[name].source].folder
+        changed = [
+            folder / file for file, record in component.source.files.items() if not record.resembles(folder / file)
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{changed[0]} is not the file that was exported; to compare with it all the same, give"
+                f" --model {checkpoint.source}"
+            )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from optimum_pixart_neuron.artifact.hub import pull
-from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 from optimum_pixart_neuron.errors import ArtifactError, HubError
 
 from .exports import make_export, stock_files
@@ -76,8 +76,11 @@ def test_revisions(hub, repository, export):
     assert hub.downloads() == []
 
 
-def test_another_cache(repository, tmp_path):
+def test_another_cache(repository, tmp_path, monkeypatch):
     assert pull(REPO, cache_dir=tmp_path / "elsewhere").is_relative_to(tmp_path / "elsewhere")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert pull(REPO, cache_dir="../relative").resolve().is_relative_to(tmp_path / "relative")
 
 
 class TestWithoutNetwork:
@@ -151,6 +154,20 @@ class TestRefusals:
     def test_a_private_repository_opens_to_its_owner(self, hub, export):
         hub.create("user/private", content(export), private=True)
         assert content(pull("user/private")) == content(export)
+
+    @pytest.mark.parametrize("path", ["../../../../precious", "{tmp_path}/precious", "."])
+    def test_a_manifest_that_reaches_outside(self, hub, export, tmp_path, path):
+        """Its files would be removed from this machine, because they are not what it lists."""
+        path = path.format(tmp_path=tmp_path)
+        (tmp_path / "precious").write_text("data")
+        manifest = Manifest.read(export)
+        hostile = manifest.model_copy(update={"files": {**manifest.files, path: manifest.files[SHARD]}})
+        hostile.write(export)
+        hub.create(REPO, content(export))
+        with pytest.raises(HubError) as error:
+            pull(REPO, cache_dir=tmp_path / "cache")
+        assert one_line(error) == f"{REPO}: {MANIFEST_FILE} lists {path}, outside its own folder"
+        assert (tmp_path / "precious").read_text() == "data"
 
     def test_a_manifest_of_a_newer_version(self, hub):
         hub.create(REPO, {MANIFEST_FILE: b'{"schema_version": 99}'})
