@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.benchmark.measure import benchmark
+from optimum_pixart_neuron.benchmark.measure import _request, _run, benchmark
 from optimum_pixart_neuron.benchmark.report import EMULATOR_NOTE
 from optimum_pixart_neuron.commands.benchmark_arguments import PROG, parse
-from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption
+from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 
 from ..e2e.conftest import fresh_runtime
 
@@ -133,15 +134,40 @@ def test_stock_programs_and_the_stock_class_run_the_compiled_batch_only(folder, 
         measured(stock_folder, flag, 2)
 
 
-@pytest.mark.ranks
-def test_a_program_that_fails_is_one_line(folder, monkeypatch):
-    from optimum_pixart_neuron.emulator.spmd_ops import LoadedRanks
-    from optimum_pixart_neuron.errors import DeviceError
+TORCHSCRIPT_ERROR = """The following operation failed in the TorchScript interpreter.
+Traceback of TorchScript (most recent call last):
+        return torch.ops.neuron.execute(self.handle, inputs)
+               ~~~~~~~~~~~~~~~~~~~~~~~~ <--- HERE
+RuntimeError: RuntimeError: rank 1 of 2 died (killed by SIGKILL)
 
-    def fail(*_):
-        raise RuntimeError("rank 1 of 2 died (killed by SIGKILL)")
+At:
+  modeling_diffusion.py(1385): forward
+"""
 
-    monkeypatch.setattr(LoadedRanks, "run", fail)
+
+@pytest.mark.parametrize("message", ["rank 1 of 2 died (killed by SIGKILL)", TORCHSCRIPT_ERROR])
+def test_a_program_that_fails_is_one_line(message):
+    def pipeline(*_, **__):
+        raise RuntimeError(message)
+
     with pytest.raises(DeviceError) as caught:
-        measured(folder, *FEW)
+        _run(pipeline, _request(parse(["out"]), COMPILED, None), seed=0)
     assert str(caught.value) == "the pipeline failed: rank 1 of 2 died (killed by SIGKILL)"
+
+
+COMPILED = SimpleNamespace(prompts=2, images_per_prompt=3, takes_any_batch=True, no_guidance=False)
+FOUR_COPIES = SimpleNamespace(deployment=SimpleNamespace(batches=4))
+
+
+def test_a_request_keeps_every_copy_busy_unless_told_otherwise():
+    assert _request(parse(["out"]), COMPILED, FOUR_COPIES).images == 4 * 2 * 3
+    assert _request(parse(["out", "--stock"]), COMPILED, FOUR_COPIES).images == 2 * 3
+    assert _request(parse(["out", "--batch_size", "5"]), COMPILED, FOUR_COPIES).images == 5 * 3
+    assert _request(parse(["out"]), COMPILED, None).images == 2 * 3
+
+
+def test_guidance_is_that_of_the_export_unless_told_otherwise():
+    without = SimpleNamespace(**{**vars(COMPILED), "no_guidance": True})
+    assert _request(parse(["out"]), COMPILED, None).guidance_scale == 4.5
+    assert _request(parse(["out"]), without, None).guidance_scale == 1
+    assert _request(parse(["out", "--guidance_scale", "2"]), without, None).guidance_scale == 2

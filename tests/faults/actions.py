@@ -1,0 +1,142 @@
+"""What the runs of these tests do, each in a child of the warm process: what a user's command does, and checks."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from .inflict import Unharmed, watch_changes
+
+CHECKPOINT_SIZES = {
+    **{"heads": 2, "head_dim": 4, "layers": 1, "caption_dim": 8},
+    **{"text_heads": 2, "text_ff": 8, "text_layers": 1},
+}
+EXPORT_OPTIONS = {"tensor_parallel_size": 2, "sequence_length": 16, "disable_validation": True}
+REPO = "user/pixart-sigma-neuron"
+
+
+@dataclass(frozen=True)
+class HubClient:
+    """Where a run finds the Hub, and keeps its cache."""
+
+    url: str
+    home: Path
+
+    def connect(self) -> None:
+        """Point huggingface_hub at this Hub and no other. It has read its variables long ago; nobody waits here."""
+        from huggingface_hub import constants, file_download
+        from huggingface_hub.utils import _http, reset_sessions
+
+        from optimum_pixart_neuron import hub_errors
+
+        template = self.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for module, name, value in (
+            (constants, "ENDPOINT", self.url),
+            (constants, "HUGGINGFACE_CO_URL_TEMPLATE", template),
+            (file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template),
+            (constants, "HF_HUB_CACHE", str(self.home / "hub")),
+            (constants, "HF_TOKEN_PATH", str(self.home / "token")),
+            (constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1),
+            (constants, "HF_HUB_ETAG_TIMEOUT", 1),
+            (constants, "DOWNLOAD_CHUNK_SIZE", 4096),
+            (constants, "HF_HUB_DISABLE_TELEMETRY", True),
+            (hub_errors, "_PAUSES_S", (0.0,) * 4),
+            (_http, "time", SimpleNamespace(sleep=lambda seconds: None)),
+            (file_download, "time", SimpleNamespace(sleep=lambda seconds: None)),
+        ):
+            setattr(module, name, value)
+        os.environ.update(HF_TOKEN="hf_writer", NO_PROXY="127.0.0.1")
+        reset_sessions()
+
+
+def warm_up() -> None:
+    """Import what any run needs and trace once, in the warm process, where no rank is ever started."""
+    import torch
+
+    torch.set_num_threads(1)  # a pool of threads would not survive the fork
+    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline  # noqa: F401
+    from optimum_pixart_neuron.artifact import hub  # noqa: F401
+    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+
+    folder = Path(tempfile.mkdtemp())
+    build_tiny_checkpoint(folder / "checkpoint", **CHECKPOINT_SIZES)
+    export({"model": str(folder / "checkpoint"), "output": folder / "out"})
+    shutil.rmtree(folder)
+
+
+def make_checkpoint(folder: Path) -> None:
+    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+
+    build_tiny_checkpoint(folder, **CHECKPOINT_SIZES)
+
+
+def export(options: dict[str, Any], fault: Any = Unharmed()) -> None:
+    from optimum_pixart_neuron.export.exporter import export
+    from optimum_pixart_neuron.export.options import ExportOptions
+
+    fault.arm()
+    export(ExportOptions(**{**EXPORT_OPTIONS, **options}))
+
+
+def export_noting_changes(options: dict[str, Any], folder: Path) -> list[str]:
+    """Export; returns the operations that change files below `folder`, in order."""
+    noted: list[str] = []
+    watch_changes(folder, noted.append)
+    export(options)
+    return noted[:]
+
+
+def push(client: HubClient, folder: Path) -> str:
+    from optimum_pixart_neuron.artifact.hub import push
+
+    client.connect()
+    return push(folder, REPO, allow_emulated=True)
+
+
+def pull(client: HubClient, options: dict[str, Any], fault: Any = Unharmed()) -> Path:
+    from optimum_pixart_neuron.artifact.hub import pull
+
+    client.connect()
+    fault.arm()
+    return pull(REPO, **options)
+
+
+def verdicts(folder: Path) -> dict[str, str | None]:
+    """What each extent of verification says of a folder, and what loading it says; None where it is accepted."""
+    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
+    from optimum_pixart_neuron.artifact.checks import check_artifact
+    from optimum_pixart_neuron.errors import ArtifactError
+    from optimum_pixart_neuron.sdk import ensure_sdk
+
+    found: dict[str, str | None] = {}
+    for verify in ("sizes", "full"):
+        try:
+            check_artifact(folder, ensure_sdk(), verify=verify)
+            found[verify] = None
+        except ArtifactError as error:
+            found[verify] = str(error)
+            try:
+                NeuronPixArtSigmaPipeline.from_pretrained(folder, verify=verify)
+                found[verify] = None
+            except ArtifactError as error_at_load:
+                assert str(error_at_load) == str(error)
+    return found
+
+
+def encode(folder: Path, loaded: Path, runs: int) -> str:
+    """Load the text encoder on its ranks and run it; makes the file `loaded` between; returns the output's digest."""
+    import hashlib
+
+    import torch
+
+    from optimum_pixart_neuron.loading import load_program
+
+    (program,) = load_program(folder / "text_encoder" / "model.neuron", 1)
+    loaded.touch()
+    ids = torch.arange(EXPORT_OPTIONS["sequence_length"]).reshape(1, -1) % 7
+    for _ in range(runs):
+        output = program(ids)["last_hidden_state"]
+    return hashlib.sha256(output.numpy().tobytes()).hexdigest()

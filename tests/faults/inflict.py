@@ -1,0 +1,98 @@
+"""Faults that a run inflicts on itself: each is armed in the forked child, before its work begins."""
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHANGING = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+@dataclass(frozen=True)
+class Unharmed:
+    """No fault."""
+
+    def arm(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class KilledAtOperation:
+    """Killed just before the operation of this number, from 0, that changes files below a folder."""
+
+    folder: Path
+    number: int
+
+    def arm(self) -> None:
+        done = 0
+
+        def count(_: str) -> None:
+            nonlocal done
+            if done == self.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done += 1
+
+        watch_changes(self.folder, count)
+
+
+@dataclass(frozen=True)
+class KilledAtMoment:
+    """Ended by the system, without a word of Python, after so many seconds of its own processor time."""
+
+    seconds: float
+
+    def arm(self) -> None:
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, self.seconds)
+
+
+@dataclass(frozen=True)
+class KilledWithinFile:
+    """Ended by the system within the write that makes a file longer than so many bytes; the file ends there."""
+
+    size: int
+
+    def arm(self) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
+
+
+@dataclass(frozen=True)
+class NoRoom:
+    """Writes that make a file longer than so many bytes fail with EFBIG, after a part, as on a full disk."""
+
+    size: int
+
+    def arm(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
+
+
+def watch_changes(folder: Path, before: Callable[[str], None]) -> None:
+    """Have each operation of this process on files below `folder` announced before it is done, also each fsync.
+
+    An audit hook cannot be removed; paths relative to an open folder, as `shutil.rmtree` has them, are announced too.
+    """
+    flush, prefix = os.fsync, os.fspath(folder)
+
+    def fsync(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(prefix):
+            before("fsync")
+        flush(descriptor)
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event not in _CHANGING and not (event == "open" and arguments[2] & _WRITING):
+            return
+        path = arguments[0]
+        if not isinstance(path, str | os.PathLike):
+            return
+        path = os.fspath(path)
+        if path.startswith(prefix) or not os.path.isabs(path):
+            before(f"{event} {path}")
+
+    os.fsync = fsync
+    sys.addaudithook(hook)

@@ -1,0 +1,48 @@
+"""Exports that are killed: at an operation on files, at a moment, and within the writing of a file."""
+
+import random
+import signal
+
+from . import actions
+from .inflict import KilledAtMoment, KilledAtOperation, KilledWithinFile
+from .stage import Stage, digests
+from .undisturbed import EDITED_CARD, Undisturbed
+
+_DEATHS = (-signal.SIGKILL, -signal.SIGPROF, -signal.SIGXFSZ)
+
+
+def kill_export(stage: Stage) -> str:
+    """Kill an export, every second one of which replaces a former export, and run the same command again."""
+    force = stage.fault.number % 2 == 1
+    undisturbed = stage.undisturbed
+    former = digests(stage.bring(undisturbed.former)) if force else None
+    fault = _choose(stage, undisturbed, stage.fault.random)
+    with stage.keeping():
+        outcome = stage.run(actions.export, {**stage.options, "force": force}, fault)
+        assert outcome.status in _DEATHS, f"{stage.fault}: {fault} did not strike: {outcome}"
+        untouched = force and stage.output.exists() and digests(stage.output) == former
+        found = "former" if untouched else stage.judge()
+        if force and found == "absent":
+            aside = stage.output.with_name(".out.partial") / "replaced"
+            assert digests(aside) == former, "the former export is kept until the new one is in its place"
+        assert found in ("former", "absent", "whole"), found
+        if found == "whole" and not force:
+            refused = stage.run(actions.export, stage.options)
+            assert "is not empty; --force replaces the export that it holds" in refused.message
+            stage.check_nothing_hidden()
+        else:
+            stage.check_recovers(force=force)
+        assert not force or (stage.output / "README.md").read_bytes() == EDITED_CARD
+    return f"killed, output {found}"
+
+
+def _choose(stage: Stage, undisturbed: Undisturbed, numbers: random.Random) -> object:
+    form = stage.fault.number // 2 % 3
+    if form == 0:
+        return KilledAtOperation(stage.output.parent, numbers.randrange(len(undisturbed.changes)))
+    if form == 1:
+        return KilledAtMoment(numbers.uniform(0.02, 0.9) * undisturbed.export_cpu_seconds)
+    # Evenly over the files by number, not by size: else most would end in the largest.
+    longest = max(record.size for record in undisturbed.manifest.files.values())
+    sizes = [record.size for record in undisturbed.manifest.files.values()]
+    return KilledWithinFile(min(numbers.randrange(1, numbers.choice(sizes)), longest - 1))

@@ -1,0 +1,59 @@
+"""Which faults are injected: kinds, how many of each and why, and the random numbers of each one."""
+
+import os
+import random
+from dataclasses import dataclass
+
+SEED_VARIABLE = "FAULT_SEED"
+SEED = int(os.environ.get(SEED_VARIABLE, "20250807"))
+TOTAL = 100
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the plan.
+
+    Attributes:
+        name: also the start of the ids of its faults.
+        count: how many are injected.
+        reason: why so many.
+    """
+
+    name: str
+    count: int
+    reason: str
+
+
+KINDS = (
+    Kind("kill-export", 18, "the longest work, hours at full size: killed at an operation, a moment or within a file"),
+    Kind("kill-upload", 8, "a push is hours too; each kind of its requests is hit"),
+    Kind("kill-download", 6, "the cache of a killed pull is the next one's start"),
+    Kind("cut-upload", 9, "connections break more often than processes; three ways, passing and lasting"),
+    Kind("cut-download", 10, "the same, and bytes that change on the way"),
+    Kind("busy-hub", 4, "the Hub refuses for a while, or for good"),
+    Kind("full-disk", 8, "six exports, half of them on a small tmpfs; two downloads"),
+    Kind("worker-killed", 6, "ranks and their launcher, while they start, run and validate; each costs two starts"),
+    Kind("truncated", 10, "a copy that broke"),
+    Kind("flipped", 10, "one bit, which only the digests can tell"),
+    Kind("removed", 7, "files that a clean-up or a partial copy lost"),
+    Kind("foreign", 4, "shards and programs of another rank, component or export: whole, and wrong"),
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. `number` counts from 0 within its kind; what is random about it follows from seed, kind and number."""
+
+    kind: str
+    number: int
+
+    @property
+    def random(self) -> random.Random:
+        """Starts anew each time, so that a fault is the same alone as among the others."""
+        return random.Random(f"{SEED} {self}")
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.number:02}"
+
+
+FAULTS = tuple(Fault(kind.name, number) for kind in KINDS for number in range(kind.count))
