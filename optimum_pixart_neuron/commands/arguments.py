@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 from ..errors import InvalidExportOption
 from ..hardware import get_instance
 from . import flags
+from .main import one_line_errors
 
 PROG = "optimum-cli export neuron"
 DESCRIPTION = (
@@ -25,8 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """
     parser.description = DESCRIPTION
     parser.usage = f"{PROG} -m MODEL [options] output"
-    # argparse prints the usage in front of each error; the parser comes from the host, so its class is not ours.
-    parser.error = _exit_with_one_line
+    one_line_errors(parser, PROG)
     groups = {
         "Required arguments": flags.REQUIRED,
         "Checkpoint": flags.SOURCE,
@@ -107,11 +106,6 @@ def check_choices(options: object) -> None:
             raise InvalidExportOption(f"{flag.names[0]} {value}: choose {' or '.join(choices)}.")
     if options.optlevel not in (None, 1, 2, 3):
         raise InvalidExportOption(f"-O {options.optlevel}: choose 1, 2 or 3.")
-
-
-def _exit_with_one_line(message: str) -> None:
-    print(f"{PROG}: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _instance_type(name: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from .main import one_line_errors
 
 PROG = "optimum-cli neuron pixart-benchmark"
 DESCRIPTION = "Measure a compiled PixArt-Sigma: latency, throughput and host time."
@@ -16,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the flags; those of the pipeline's call are named as diffusers names them."""
     parser.description = DESCRIPTION
     parser.usage = f"{PROG} OUT [options]"
-    parser.error = _exit_with_one_line
+    one_line_errors(parser, PROG)
     parser.add_argument("output", metavar="OUT", help="Folder, or id on the Hugging Face Hub, of a compiled pipeline.")
     parser.add_argument(
         "--images",
@@ -95,8 +96,3 @@ def _new_file(text: str) -> Path:
     if not path.parent.is_dir():
         raise ArgumentTypeError(f"{path.parent} is not a folder; create it first")
     return path
-
-
-def _exit_with_one_line(message: str) -> None:
-    print(f"{PROG}: error: {message}", file=sys.stderr)
-    raise SystemExit(2)

@@ -11,6 +11,7 @@ from ..errors import PixArtNeuronError
 from .arguments import PROG, add_arguments
 from .child import run_module
 from .detection import PIXART_SIGMA, pipeline_class
+from .main import fail
 
 MODULE = "optimum_pixart_neuron.export"
 
@@ -33,9 +34,10 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
         """
         found = _identify(self.args)
         if found != PIXART_SIGMA:
-            _exit(
+            fail(
+                PROG,
                 f"--model {self.args.model} is {_describe(found)}; only PixArt-Sigma ({PIXART_SIGMA}) can be exported "
-                "without the Neuron SDK."
+                "without the Neuron SDK.",
             )
         raise SystemExit(run_module(MODULE, PROG, _argv()))
 
@@ -69,7 +71,7 @@ def _identify(args: Namespace) -> str | None:
     try:
         return pipeline_class(args)
     except PixArtNeuronError as error:
-        _exit(str(error), error.exit_status)
+        fail(PROG, str(error), error.exit_status)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -81,8 +83,3 @@ def _describe(found: str | None) -> str:
 def _argv() -> list[str]:
     """What follows `optimum-cli export neuron`; the host's command counts the same three words."""
     return sys.argv[3:]
-
-
-def _exit(message: str, status: int = 2) -> None:
-    print(f"{PROG}: error: {message}", file=sys.stderr)
-    raise SystemExit(status)

@@ -1,10 +1,12 @@
-"""The frame of a command's process: how it is ended, and one line for each error of the user's."""
+"""The frame of every command: how its process is ended, and one line for each error of the user's."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
+from typing import NoReturn
 
 from ..errors import PixArtNeuronError
 
@@ -29,6 +31,24 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
         print(f"{prog}: interrupted.", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
+
+
+def one_line_errors(parser: ArgumentParser, prog: str) -> None:
+    """Have `parser` report an error in one line, without the usage that argparse prints in front of it.
+
+    The parser of a sub-command comes from the host, so its class is not ours.
+    """
+    parser.error = lambda message: fail(prog, message)
+
+
+def fail(prog: str, message: str, status: int = 2) -> NoReturn:
+    """End the process with one line on stderr.
+
+    Raises:
+        SystemExit: Always, with `status`.
+    """
+    print(f"{prog}: error: {message}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 def exit_on_termination() -> None:

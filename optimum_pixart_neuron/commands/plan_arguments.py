@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 from ..hardware import get_instance
 from . import flags
+from .main import one_line_errors
 
 PROG = "optimum-cli neuron pixart-plan"
 DESCRIPTION = "Memory, speed and cost of PixArt-Sigma on each instance, mode and number of cores; compiles nothing."
@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.description = f"{DESCRIPTION} Its times are predictions."
     parser.usage = f"{PROG} [options]"
     # argparse prints the usage in front of each error; the parser may come from the host, so its class is not ours.
-    parser.error = _exit_with_one_line
+    one_line_errors(parser, PROG)
     what = parser.add_argument_group("What is planned")
     what.add_argument("-m", "--model", help="Id on the Hugging Face Hub, or folder, of a checkpoint; default: XL/2.")
     by_name = {flag.dest: flag for flag in (*flags.HARDWARE, *flags.SHAPES, *flags.COMPILER)}
@@ -84,11 +84,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     output.add_argument(
         "--plot", type=Path, metavar="FILE", help="Draw latency and cost against cores (.png, .svg, .pdf)."
     )
-
-
-def _exit_with_one_line(message: str) -> None:
-    print(f"{PROG}: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _instance_type(name: str) -> str:

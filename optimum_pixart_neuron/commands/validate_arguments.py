@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InvalidExportOption
 from . import flags
+from .main import one_line_errors
 
 PROG = "optimum-cli neuron pixart-validate"
 DESCRIPTION = "Compare each component of a compiled PixArt-Sigma with its original in float32."
@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         " on the emulator where the artifacts are the emulator's. Writes nothing into the folder."
     )
     parser.usage = f"{PROG} [options] folder"
-    parser.error = _exit_with_one_line
+    one_line_errors(parser, PROG)
     parser.add_argument("folder", type=Path, help="Folder of the compiled pipeline.")
     parser.add_argument("--atol", type=float, help="Largest absolute difference allowed, in place of every limit.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write the result there, a record a component.")
@@ -57,8 +57,3 @@ def parse(argv: Sequence[str]) -> Namespace:
     if args.json and args.json.is_dir():
         raise InvalidExportOption(f"--json {args.json}: is a folder; give a file.")
     return args
-
-
-def _exit_with_one_line(message: str) -> None:
-    print(f"{PROG}: error: {message}", file=sys.stderr)
-    raise SystemExit(2)

@@ -1,0 +1,201 @@
+"""Ways to the Hub and back that break: a process that is killed, connections that are cut, a Hub that refuses."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..hub.fake_hub import FakeHub, Request
+from ..hub.fake_hub import Fault as HubFault
+from . import actions
+from .stage import Stage
+from .undisturbed import BOUND_S, EDITED_CARD, PICTURE, content, fill_with_former, fill_with_good
+from .warm import Outcome
+
+LASTING = 10_000
+_STALL_S = 0.5
+_LONG_STALL_S = 1.5
+"""More than a client waits for a piece of a download."""
+_REFUSALS = (429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A push or a pull.
+
+    Attributes:
+        hub: the one it goes to.
+        client: it goes by.
+        requests: that it makes when nothing disturbs it.
+        begin: function and arguments of its runs.
+        check_kept: that nothing half-made can be had, whatever became of it; and that what was there before still is.
+        check_done: that it is complete.
+    """
+
+    hub: FakeHub
+    client: actions.HubClient
+    requests: list[Request]
+    begin: tuple
+    check_kept: Callable[[], None]
+    check_done: Callable[[Outcome], None]
+
+
+@contextmanager
+def upload(stage: Stage) -> Iterator[Way]:
+    """A push of the good export over the former one."""
+    undisturbed = stage.undisturbed
+    folder = stage.bring(undisturbed.export)
+    with FakeHub() as hub:
+        fill_with_former(hub, undisturbed.former)
+        repository = hub.repositories[actions.REPO]
+        before = dict(repository.commits)
+        kept = {**content(undisturbed.former), "cat.png": PICTURE}
+        pushed = {**content(undisturbed.export), "README.md": EDITED_CARD, "cat.png": PICTURE}
+
+        def check_kept() -> None:
+            assert hub.files(actions.REPO) in (kept, pushed), "the branch has the former export or the new one"
+            assert {oid: repository.commits.get(oid) for oid in before} == before
+
+        def check_done(outcome: Outcome) -> None:
+            assert hub.files(actions.REPO) == pushed
+            assert len(repository.commits) == len(before) + 1, "one commit, however many tries"
+            assert outcome.result == f"{hub.url}/{actions.REPO}/commit/{repository.refs['main']}"
+            assert content(folder) == content(undisturbed.export)
+            stage.check_nothing_hidden()
+
+        client = actions.HubClient(hub.url, stage.folder / "home")
+        begin = (actions.push, client, folder)
+        with stage.keeping(folder):
+            yield Way(hub, client, undisturbed.pushing, begin, check_kept, check_done)
+
+
+@contextmanager
+def download(stage: Stage) -> Iterator[Way]:
+    """A pull of the good export into a cache that has the former one."""
+    undisturbed = stage.undisturbed
+    home = Path(shutil.copytree(undisturbed.cache, stage.folder / "home", symlinks=True))
+    (former,) = (home / "hub").glob("models--*/snapshots/*")
+    good = content(undisturbed.export)
+    with FakeHub() as hub:
+        fill_with_good(hub, undisturbed.former, undisturbed.export)
+        client = actions.HubClient(hub.url, home)
+
+        def check_kept() -> None:
+            offline = stage.run(actions.pull, client, {"local_files_only": True})
+            if offline.returned:
+                assert content(offline.result) in (good, content(former)), (
+                    "a pull without network trusts half a folder"
+                )
+            else:
+                assert offline.error == "HubError" and "\n" not in offline.message, offline
+            found = stage.succeed(actions.pull, client, {"local_files_only": True, "revision": former.name})
+            assert found.result == former
+
+        def check_done(outcome: Outcome) -> None:
+            assert content(outcome.result) == good
+            assert stage.succeed(actions.verdicts, outcome.result).result == {"sizes": None, "full": None}
+            assert not list(home.rglob("*.incomplete")), "parts of downloads are left"
+
+        with stage.keeping(former):
+            yield Way(hub, client, undisturbed.pulling, (actions.pull, client, {}), check_kept, check_done)
+
+
+def kill_upload(stage: Stage) -> str:
+    """Kill a push while the Hub receives or sends a random byte of a random request."""
+    with upload(stage) as way:
+        return _kill(stage, way)
+
+
+def kill_download(stage: Stage) -> str:
+    """Kill a pull in the same way."""
+    with download(stage) as way:
+        return _kill(stage, way)
+
+
+def _kill(stage: Stage, way: Way) -> str:
+    numbers = stage.fault.random
+    request = numbers.choice([request for request in way.requests if _length(request)])
+    fault = HubFault("stall", _pattern(request), request.method, at=numbers.randrange(_length(request)))
+    fault.seconds = _STALL_S
+    way.hub.faults.append(fault)
+    warm = stage.undisturbed.warm
+    process = warm.start(*way.begin, bound=BOUND_S)
+    deadline = time.monotonic() + BOUND_S
+    while fault.times and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(numbers.uniform(0, _STALL_S / 4))
+    os.kill(process, signal.SIGKILL)
+    outcome = stage.check_ended(warm.wait())
+    assert outcome.status == -signal.SIGKILL, f"{stage.fault}: {fault} did not strike: {outcome}"
+    time.sleep(_STALL_S)  # the Hub reads what it was sent before the kill
+    way.check_kept()
+    way.check_done(stage.succeed(*way.begin))
+    return f"killed in {request.method}"
+
+
+def cut_upload(stage: Stage) -> str:
+    """Cut connections of a push: within a body, after the answer was made, or by silence."""
+    with upload(stage) as way:
+        return _break(stage, way, ("cut", "lost", "stall")[stage.fault.number % 3])
+
+
+def cut_download(stage: Stage) -> str:
+    """Cut connections of a pull in the same ways, or change a byte of what is sent."""
+    with download(stage) as way:
+        return _break(stage, way, ("cut", "lost", "stall", "flip")[stage.fault.number % 4])
+
+
+def busy_hub(stage: Stage) -> str:
+    """Refuse a random request of a push or a pull with a passing status, a few times or always."""
+    with (upload, download)[stage.fault.number % 2](stage) as way:
+        return _break(stage, way, "status")
+
+
+def _break(stage: Stage, way: Way, kind: str) -> str:
+    numbers = stage.fault.random
+    fault = _choose(numbers, way.requests, kind)
+    fault.times = times = numbers.choice((1, 2, LASTING))
+    way.hub.faults.append(fault)
+    outcome = stage.run(*way.begin)
+    assert fault.times < times, f"{stage.fault}: {fault} did not strike"
+    if outcome.returned:
+        end = "withstood"
+        way.check_done(outcome)
+    else:
+        end = "refused"
+        assert times == LASTING, f"{stage.fault}: {fault} is over, and the run fails: {outcome.message}"
+        assert outcome.error == "HubError" and "\n" not in outcome.message, outcome
+        assert actions.REPO in outcome.message
+        way.hub.faults.clear()
+        way.check_kept()
+        way.check_done(stage.succeed(*way.begin))
+    return f"{kind} {end}"
+
+
+def _choose(numbers: random.Random, requests: list[Request], kind: str) -> HubFault:
+    if kind == "flip":
+        requests = [request for request in requests if request.method == "GET" and "/resolve/" in request.path]
+    if kind in ("cut", "stall", "flip"):
+        requests = [request for request in requests if _length(request)]
+    request = numbers.choice(requests)
+    at = numbers.randrange(_length(request)) if _length(request) else 0
+    fault = HubFault(kind, _pattern(request), request.method, at=at, status=numbers.choice(_REFUSALS))
+    fault.seconds = _LONG_STALL_S
+    return fault
+
+
+def _length(request: Request) -> int:
+    """Bytes of the body in which a fault strikes: of the request where something is sent, else of the answer."""
+    if request.method == "HEAD":
+        return 0
+    return request.received if request.method in ("PUT", "POST") else request.sent
+
+
+def _pattern(request: Request) -> str:
+    return re.sub(r"[\[*?]", lambda found: f"[{found[0]}]", request.path)
