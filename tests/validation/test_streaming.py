@@ -119,10 +119,9 @@ for folder in sys.argv[1:]:
     with safe_open(file, "pt") as opened:
         model = stream_weights(model, dict.fromkeys(opened.keys(), file))
     ids = torch.ones(1, 16, dtype=torch.int64)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
     with torch.no_grad():
-        model(input_ids=ids[:, :1])
-        Path("/proc/self/clear_refs").write_text("5")
-        before = peak()
         model(input_ids=ids)
     print(peak() - before)
 """
@@ -140,8 +139,8 @@ def test_memory_does_not_grow_with_the_number_of_layers(tmp_path):
         save_file(
             {name: torch.zeros(shape) for name, shape in names.items()}, tmp_path / str(layers) / "model.safetensors"
         )
-    argv = [sys.executable, "-c", MEMORY, tmp_path / "4", tmp_path / "24"]
+    argv = [sys.executable, "-c", MEMORY, *(tmp_path / name for name in ("4", "4", "24"))]
     run = subprocess.run(argv, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    few, many = map(float, run.stdout.split())
+    _, few, many = map(float, run.stdout.split())  # the first call of all loads libraries
     assert many < few + 8 and many < 30, run.stdout
