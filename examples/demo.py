@@ -76,7 +76,7 @@ def main() -> None:
     from contact_sheet import contact_sheet, psnr
 
     references = draw(PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32))
-    titles = ("diffusers, float32", f"export, {ranks} cores, bfloat16")
+    titles = ("diffusers, float32", f"{ranks} cores, bfloat16")
     sheet = contact_sheet(zip(CAPTIONS, references, pictures), titles, columns=3, width=150)
     sheet.save(OUTPUT / "demo.png", optimize=True)
 

@@ -89,6 +89,8 @@ def check(args: Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InvalidExportOption(f"--{name} {value}: must be at least 1.")
+    if args.atol is not None and not args.atol >= 0:
+        raise InvalidExportOption(f"--atol {args.atol:g}: must be at least 0.")
 
 
 def check_choices(options: object) -> None:

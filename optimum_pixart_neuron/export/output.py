@@ -53,6 +53,14 @@ def copy_users_files(replaced: Path, folder: Path) -> None:
 
 
 def copy_unchanged(checkpoint: PixArtCheckpoint, folder: Path) -> None:
-    """Copy what no compiler touches: tokenizer and scheduler."""
+    """Copy what no compiler touches: tokenizer and scheduler.
+
+    Raises:
+        OSError: one with its number, as on a full disk; `shutil.copytree` gathers them as text.
+    """
     for component in COPIED_COMPONENTS:
-        shutil.copytree(checkpoint.sources[component].folder, folder / component)
+        source = checkpoint.sources[component].folder
+        for path in (path for path in source.rglob("*") if path.is_file()):
+            copy = folder / component / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)

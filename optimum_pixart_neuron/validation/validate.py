@@ -135,5 +135,6 @@ class _Comparison:
         if component.name == "transformer":
             return inputs.transformer_inputs(self.text, self.embeddings, batch, shape)
         if component.name == "vae_decoder":
-            return inputs.decoder_inputs(batch, shape, component.config["scaling_factor"])
+            scaling = component.config.get("scaling_factor", 0.18215)  # the default of AutoencoderKL
+            return inputs.decoder_inputs(batch, shape, scaling)
         return inputs.encoder_inputs(batch, shape)

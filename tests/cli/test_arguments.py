@@ -118,6 +118,7 @@ def test_a_list_flag_without_values_is_refused_too(flag):
         (["--height", "0"], "--height 0: must be at least 1."),
         (["--width", "0"], "--width 0: must be at least 1."),
         (["--sequence_length", "0"], "--sequence_length 0: must be at least 1."),
+        (["--atol", "-1"], "--atol -1: must be at least 0."),
         (["--private"], "--private says how to push; add --push_to_hub REPO."),
         (["--allow_emulated"], "--allow_emulated says how to push; add --push_to_hub REPO."),
     ],

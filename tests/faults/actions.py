@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .inflict import Unharmed, watch_changes
+from .inflict import UNHARMED, watch_changes
 
 CHECKPOINT_SIZES = {
     **{"heads": 2, "head_dim": 4, "layers": 1, "caption_dim": 8},
@@ -20,10 +20,11 @@ REPO = "user/pixart-sigma-neuron"
 
 @dataclass(frozen=True)
 class HubClient:
-    """Where a run finds the Hub, and keeps its cache."""
+    """Where a run finds the Hub, keeps its cache, and how many seconds it waits for an answer."""
 
     url: str
     home: Path
+    patience: float = 30.0
 
     def connect(self) -> None:
         """Point huggingface_hub at this Hub and no other. It has read its variables long ago; nobody waits here."""
@@ -39,8 +40,8 @@ class HubClient:
             (file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template),
             (constants, "HF_HUB_CACHE", str(self.home / "hub")),
             (constants, "HF_TOKEN_PATH", str(self.home / "token")),
-            (constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1),
-            (constants, "HF_HUB_ETAG_TIMEOUT", 1),
+            (constants, "HF_HUB_DOWNLOAD_TIMEOUT", self.patience),
+            (constants, "HF_HUB_ETAG_TIMEOUT", self.patience),
             (constants, "DOWNLOAD_CHUNK_SIZE", 4096),
             (constants, "HF_HUB_DISABLE_TELEMETRY", True),
             (hub_errors, "_PAUSES_S", (0.0,) * 4),
@@ -73,7 +74,7 @@ def make_checkpoint(folder: Path) -> None:
     build_tiny_checkpoint(folder, **CHECKPOINT_SIZES)
 
 
-def export(options: dict[str, Any], fault: Any = Unharmed()) -> None:
+def export(options: dict[str, Any], fault: Any = UNHARMED) -> None:
     from optimum_pixart_neuron.export.exporter import export
     from optimum_pixart_neuron.export.options import ExportOptions
 
@@ -96,7 +97,7 @@ def push(client: HubClient, folder: Path) -> str:
     return push(folder, REPO, allow_emulated=True)
 
 
-def pull(client: HubClient, options: dict[str, Any], fault: Any = Unharmed()) -> Path:
+def pull(client: HubClient, options: dict[str, Any], fault: Any = UNHARMED) -> Path:
     from optimum_pixart_neuron.artifact.hub import pull
 
     client.connect()

@@ -58,7 +58,5 @@ def pytest_terminal_summary(terminalreporter) -> None:
             mean, most = statistics.mean(times), max(times)
             terminalreporter.line(f"{kind:<14} {len(times):>8} {survived[kind]:>8} {mean:>7.2f} {most:>7.2f}  {how}")
     every = [each for times in seconds.values() for each in times]
-    total = (
-        f"{'all':<14} {len(every):>8} {sum(survived.values()):>8} {statistics.mean(every):>7.2f} {max(every):>7.2f}"
-    )
-    terminalreporter.line(total)
+    mean, most = statistics.mean(every), max(every)
+    terminalreporter.line(f"{'all':<14} {len(every):>8} {sum(survived.values()):>8} {mean:>7.2f} {most:>7.2f}")

@@ -9,7 +9,6 @@ from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 
 from ..hub.fake_hub import FakeHub
 from . import actions
-from .plan import Fault
 from .stage import Stage
 from .undisturbed import content, fill_with_good
 

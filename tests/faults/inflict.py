@@ -20,6 +20,9 @@ class Unharmed:
         pass
 
 
+UNHARMED = Unharmed()
+
+
 @dataclass(frozen=True)
 class KilledAtOperation:
     """Killed just before the operation of this number, from 0, that changes files below a folder."""

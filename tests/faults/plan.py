@@ -42,7 +42,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. `number` counts from 0 within its kind; what is random about it follows from seed, kind and number."""
+    """One fault; what is random about it follows from the seed, its kind and its number, from 0 within the kind."""
 
     kind: str
     number: int

@@ -90,13 +90,22 @@ class Warm:
             raise RuntimeError("the warm process hangs")
         return self._connection.recv()
 
+    @property
+    def running(self) -> bool:
+        """Whether the run that was started goes on."""
+        return not self._connection.poll(0)
+
     def run(self, function: Callable, *arguments: Any, bound: float) -> Outcome:
         self.start(function, *arguments, bound=bound)
         return self.wait()
 
     def close(self) -> None:
         self._connection.close()
-        self._process.wait(_WIND_DOWN_S)
+        try:
+            self._process.wait(_WIND_DOWN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def serve(connection: Connection) -> None:
