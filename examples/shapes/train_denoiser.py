@@ -187,7 +187,7 @@ def train(rank: int, args: argparse.Namespace, meeting: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--steps", type=int, default=14500)
     parser.add_argument("--batch", type=int, default=64, help="captions and pictures per step, over all processes")
     parser.add_argument("--pictures", type=int, default=6000)
     parser.add_argument("--save-every", type=int, default=500)

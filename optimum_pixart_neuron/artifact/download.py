@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from ..errors import HubError
+from ..errors import ArtifactError, HubError
 from ..hub_errors import patiently
 from ..layout import COPIED_COMPONENTS, INDEX
 from ..parallel.shard import shard_file
@@ -61,9 +61,9 @@ def pull(
     find = partial(_find, repo_id, revision=revision, force_download=force_download, **access)
     manifest_file = patiently(partial(find, MANIFEST_FILE), f"{named}, {MANIFEST_FILE}")
     if manifest_file is not None:
-        manifest = Manifest.read(manifest_file.parent)
-        _Snapshot(repo_id, named, manifest_file.parent, access).bring(manifest.files, force_download)
-        return manifest_file.parent
+        snapshot = _Snapshot(repo_id, named, manifest_file.parent, access)
+        snapshot.bring(snapshot.manifest().files, force_download)
+        return snapshot.folder
     index_file = patiently(partial(find, INDEX), f"{named}, {INDEX}")
     if index_file is None:
         raise HubError(f"{named} holds no artifacts of optimum-neuron: there is neither {MANIFEST_FILE} nor {INDEX}")
@@ -99,6 +99,18 @@ class _Snapshot:
     named: str
     folder: Path
     access: dict[str, Any]
+
+    def manifest(self) -> Manifest:
+        """The manifest that is here; one that is damaged is downloaded again, which the cache alone would never do."""
+        try:
+            return Manifest.read(self.folder)
+        except ArtifactError:
+            if self.access["local_files_only"]:
+                raise
+        self._drop(MANIFEST_FILE)
+        find = partial(_find, self.repo_id, MANIFEST_FILE, revision=self.folder.name, **self.access)
+        patiently(find, f"{self.named}, {MANIFEST_FILE}")
+        return Manifest.read(self.folder)
 
     def bring(self, records: dict[str, FileRecord], force: bool) -> None:
         """Have all these files here and as recorded."""

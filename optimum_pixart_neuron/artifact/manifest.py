@@ -4,6 +4,7 @@ It lies beside `model_index.json` and no loader of optimum-neuron reads it. Fold
 exporter makes, are loaded unchecked.
 """
 
+import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -157,7 +158,7 @@ class Manifest(_Record):
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}") from None
         try:
-            return cls.model_validate_json(text)
+            written = _Written.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "file"
@@ -167,10 +168,24 @@ class Manifest(_Record):
                     " update optimum-pixart-neuron"
                 ) from None
             raise ArtifactError(f"{path} is damaged: {where}: {first['msg']}; export or download it again") from None
+        manifest = cls(**{name: getattr(written, name) for name in cls.model_fields})
+        if written.sha256 not in (None, manifest._digest()):
+            raise ArtifactError(f"{path} is damaged: it has another SHA-256 than it says; export or download it again")
+        return manifest
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder, whole or not at all."""
-        write_whole(folder / MANIFEST_FILE, f"{self.model_dump_json(indent=2)}\n".encode())
+        written = _Written(**{name: getattr(self, name) for name in Manifest.model_fields}, sha256=self._digest())
+        write_whole(folder / MANIFEST_FILE, f"{written.model_dump_json(indent=2)}\n".encode())
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class _Written(Manifest):
+    """A manifest as its file has it, with the SHA-256 of everything else in it: no other file vouches for this one."""
+
+    sha256: str | None = None
 
 
 def listed_files(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import PixArtCheckpoint
-from ..errors import ArtifactError, CheckpointError, DeviceError
+from ..errors import ArtifactError, CheckpointError, DeviceError, one_line
 from ..export.output import MODEL_FILE
 from .originals import ORIGINALS
 
@@ -17,7 +17,6 @@ from .originals import ORIGINALS
 _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
 # Inputs of an original that its program makes itself: the text encoder's mask, from the padding token.
 _DERIVED = {("text_encoder", "attention_mask")}
-_RAISED = "RuntimeError: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ class CompiledComponent:
             with torch.no_grad():
                 return torch.cat([_first_output(program(*chunk)) for chunk in chunks]).float()
         except RuntimeError as error:
-            raise DeviceError(f"{self.name} cannot be run: {_one_line(error)}") from error
+            raise DeviceError(f"{self.name} cannot be run: {one_line(error)}") from error
         finally:
             program = None
             gc.collect()  # the cores and their memory belong to the program until it is collected
@@ -131,10 +130,3 @@ def _first_output(output: object) -> Tensor:
     if isinstance(output, dict):
         return next(iter(output.values()))
     return output[0] if isinstance(output, (tuple, list)) else output
-
-
-def _one_line(error: Exception) -> str:
-    """What was raised inside the program; TorchScript puts two traces in front of it, and Python's behind it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    raised = [line for line in lines if line.startswith(_RAISED)]
-    return (raised or lines)[-1 if raised else 0].replace(_RAISED, "")

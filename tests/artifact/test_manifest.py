@@ -87,6 +87,23 @@ def test_a_damaged_manifest_is_one_line(tmp_path, content, message):
     assert "\n" not in str(refusal.value) and str(tmp_path) in str(refusal.value)
 
 
+def test_a_changed_bit_is_found_wherever_it_is(manifest, tmp_path):
+    manifest.write(tmp_path)
+    path = tmp_path / MANIFEST_FILE
+    content = path.read_bytes()
+    for bit in range(0, 8 * len(content), 7):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(ArtifactError):
+            raise AssertionError(Manifest.read(tmp_path))
+
+
+def test_one_without_a_digest_is_read(manifest, tmp_path):
+    (tmp_path / MANIFEST_FILE).write_text(manifest.model_dump_json())
+    assert Manifest.read(tmp_path) == manifest
+
+
 def test_it_is_replaced_whole(manifest, tmp_path, monkeypatch):
     manifest.write(tmp_path)
 

@@ -25,16 +25,23 @@ UNHARMED = Unharmed()
 
 @dataclass(frozen=True)
 class KilledAtOperation:
-    """Killed just before the operation of this number, from 0, that changes files below a folder."""
+    """Killed just before an operation that changes files below a folder: the one of this number, from 0.
+
+    Attributes:
+        only: count only the operation of this text, as `watch_changes` announces it.
+    """
 
     folder: Path
     number: int
+    only: str | None = None
 
     def arm(self) -> None:
         done = 0
 
-        def count(_: str) -> None:
+        def count(operation: str) -> None:
             nonlocal done
+            if self.only not in (None, operation):
+                return
             if done == self.number:
                 os.kill(os.getpid(), signal.SIGKILL)
             done += 1

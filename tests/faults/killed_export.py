@@ -1,6 +1,7 @@
 """Exports that are killed: at an operation on files, at a moment, and within the writing of a file."""
 
 import random
+import shutil
 import signal
 
 from . import actions
@@ -8,6 +9,11 @@ from .inflict import KilledAtMoment, KilledAtOperation, KilledWithinFile
 from .stage import Stage, digests
 from .undisturbed import EDITED_CARD, Undisturbed
 
+_AT_THE_END, _LAST = (7, 12), 12
+"""Numbers of faults that strike in the last operations, when the new folder takes its place."""
+_BETWEEN_RENAMES = 13
+"""The one that strikes when the former export has given its place up and the new one has not taken it."""
+_TRIES = 5
 _DEATHS = (-signal.SIGKILL, -signal.SIGPROF, -signal.SIGXFSZ)
 
 
@@ -16,10 +22,8 @@ def kill_export(stage: Stage) -> str:
     force = stage.fault.number % 2 == 1
     undisturbed = stage.undisturbed
     former = digests(stage.bring(undisturbed.former)) if force else None
-    fault = _choose(stage, undisturbed, stage.fault.random)
     with stage.keeping():
-        outcome = stage.run(actions.export, {**stage.options, "force": force}, fault)
-        assert outcome.status in _DEATHS, f"{stage.fault}: {fault} did not strike: {outcome}"
+        _strike(stage, _choose(stage, undisturbed, stage.fault.random), force)
         untouched = force and stage.output.exists() and digests(stage.output) == former
         found = "former" if untouched else stage.judge()
         if force and found == "absent":
@@ -36,10 +40,29 @@ def kill_export(stage: Stage) -> str:
     return f"killed, output {found}"
 
 
+def _strike(stage: Stage, fault: object, force: bool) -> None:
+    for _ in range(_TRIES):
+        outcome = stage.run(actions.export, {**stage.options, "force": force}, fault)
+        if outcome.status in _DEATHS:
+            return
+        assert isinstance(fault, KilledAtMoment) and outcome.returned, f"{fault} did not strike: {outcome}"
+        # This run was faster than the measured one.
+        fault = KilledAtMoment(fault.seconds / 2)
+        shutil.rmtree(stage.output)
+        if force:
+            stage.bring(stage.undisturbed.former)
+    raise AssertionError(f"{stage.fault}: {fault} is too late")
+
+
 def _choose(stage: Stage, undisturbed: Undisturbed, numbers: random.Random) -> object:
     form = stage.fault.number // 2 % 3
     if form == 0:
-        return KilledAtOperation(stage.output.parent, numbers.randrange(len(undisturbed.changes)))
+        if stage.fault.number == _BETWEEN_RENAMES:
+            artifacts = stage.output.with_name(".out.partial") / "artifacts"
+            return KilledAtOperation(stage.output.parent, 0, f"os.rename {artifacts}")
+        count = len(undisturbed.changes)
+        first = count - _LAST if stage.fault.number in _AT_THE_END else 0
+        return KilledAtOperation(stage.output.parent, numbers.randrange(first, count))
     if form == 1:
         return KilledAtMoment(numbers.uniform(0.02, 0.9) * undisturbed.export_cpu_seconds)
     # Evenly over the files by number, not by size: else most would end in the largest.

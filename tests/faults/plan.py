@@ -31,7 +31,7 @@ KINDS = (
     Kind("cut-upload", 9, "connections break more often than processes; three ways, passing and lasting"),
     Kind("cut-download", 10, "the same, and bytes that change on the way"),
     Kind("busy-hub", 4, "the Hub refuses for a while, or for good"),
-    Kind("full-disk", 8, "six exports, half of them on a small tmpfs; two downloads"),
+    Kind("full-disk", 8, "six exports, four of them on a small tmpfs, where one can be mounted; two downloads"),
     Kind("worker-killed", 6, "ranks and their launcher, while they start, run and validate; each costs two starts"),
     Kind("truncated", 10, "a copy that broke"),
     Kind("flipped", 10, "one bit, which only the digests can tell"),

@@ -276,6 +276,15 @@ class TestDamage:
         with pytest.raises(HubError, match=f"{SHARD}: .*the Hub cannot be reached"):
             pull(REPO)
 
+    def test_of_the_manifest_is_mended(self, hub, repository, export):
+        hub.faults.append(Fault("flip", f"*/{MANIFEST_FILE}", "GET", at=5))
+        folder = pull(REPO)
+        assert content(folder) == content(export)
+        (folder / MANIFEST_FILE).resolve().write_bytes(b"{")
+        with pytest.raises(ArtifactError, match="is damaged"):
+            pull(REPO, local_files_only=True)
+        assert content(pull(REPO)) == content(export)
+
     def test_a_file_that_the_repository_has_lost(self, hub, repository):
         files = dict(repository.at("main").files)
         del files[SHARD]
