@@ -23,6 +23,8 @@ _STALL_S = 0.5
 _LONG_STALL_S = 1.5
 _PATIENCE_S = 1.0
 """Of a client that is to meet a long stall."""
+_PASSING = {"flip": 1}
+"""How often a pull bears it, where that is not twice: a file that comes damaged again is the repository's fault."""
 _REFUSALS = (429, 500, 502, 503, 504)
 
 
@@ -121,7 +123,7 @@ def kill_download(stage: Stage) -> str:
 
 def _kill(stage: Stage, way: Way) -> str:
     numbers = stage.fault.random
-    request = numbers.choice([request for request in way.requests if _length(request)])
+    request = numbers.choice([request for request in _ordered(way.requests) if _length(request)])
     fault = HubFault("stall", _pattern(request), request.method, at=numbers.randrange(_length(request)))
     fault.seconds = _STALL_S
     way.hub.faults.append(fault)
@@ -161,7 +163,7 @@ def busy_hub(stage: Stage) -> str:
 def _break(stage: Stage, way: Way, kind: str) -> str:
     numbers = stage.fault.random
     fault = _choose(numbers, way.requests, kind)
-    fault.times = times = numbers.choice((1, 2, LASTING))
+    fault.times = times = numbers.choice((1, _PASSING.get(kind, 2), LASTING))
     way.hub.faults.append(fault)
     function, client, *arguments = way.begin
     if kind == "stall":
@@ -187,11 +189,16 @@ def _choose(numbers: random.Random, requests: list[Request], kind: str) -> HubFa
         requests = [request for request in requests if request.method == "GET" and "/resolve/" in request.path]
     if kind in ("cut", "stall", "flip"):
         requests = [request for request in requests if _length(request)]
-    request = numbers.choice(requests)
+    request = numbers.choice(_ordered(requests))
     at = numbers.randrange(_length(request)) if _length(request) else 0
     fault = HubFault(kind, _pattern(request), request.method, at=at, status=numbers.choice(_REFUSALS))
     fault.seconds = _LONG_STALL_S
     return fault
+
+
+def _ordered(requests: list[Request]) -> list[Request]:
+    """Several threads make them: their order in time is no one's choice."""
+    return sorted(requests, key=lambda request: (request.method, request.path))
 
 
 def _length(request: Request) -> int:
