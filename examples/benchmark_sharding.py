@@ -140,7 +140,7 @@ def compile_program(folder: Path, ranks: int) -> None:
                 component=config,
                 compiler=compiler,
                 folder=folder / EXPORT,
-                compiler_workdir=None,
+                workdir=folder / "work",
                 inline_weights=False,
                 on_device=False,
             )

@@ -3,8 +3,10 @@
 Weights go once, through one anonymous shared file that every rank maps; inputs and outputs as bytes in messages.
 """
 
+import ctypes
 import mmap
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 
@@ -12,6 +14,9 @@ import torch
 from torch import Tensor
 
 _ALIGNMENT = 64
+_PIECE = 32 << 20  # bytes copied at a time
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 # dtype name, shape and raw bytes of one tensor
 Message = tuple[str, tuple[int, ...], bytes]
@@ -67,10 +72,12 @@ class SharedWeights:
 
     def fill(self) -> None:
         """Copy the weights in. Separate from creation: the ranks start while this runs."""
-        size = os.fstat(self.descriptor).st_size
-        buffer = torch.frombuffer(mmap.mmap(self.descriptor, size), dtype=torch.uint8)
         for offset, tensor in self._sources.items():
-            _view(buffer, offset, tuple(tensor.shape), tensor.dtype).copy_(tensor.detach())
+            raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+            for start in range(0, raw.numel(), _PIECE):
+                _read_ahead(raw[start : start + 2 * _PIECE])
+                # Not through a mapping: the kernel would first fill every new page with zeros.
+                os.pwrite(self.descriptor, raw[start : start + _PIECE].numpy(), offset + start)
         self._sources.clear()
 
     def close(self) -> None:
@@ -85,6 +92,13 @@ def map_weights(descriptor: int, slots: dict[str, Slot]) -> dict[str, Tensor]:
     mapped = mmap.mmap(descriptor, os.fstat(descriptor).st_size, access=mmap.ACCESS_COPY)
     buffer = torch.frombuffer(mapped, dtype=torch.uint8)
     return {name: _view(buffer, slot.offset, slot.shape, getattr(torch, slot.dtype)) for name, slot in slots.items()}
+
+
+def _read_ahead(raw: Tensor) -> None:
+    """Have the kernel read the pages behind a memory-mapped tensor while others are copied; Linux only."""
+    if sys.platform == "linux" and raw.numel():
+        first = raw.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        _madvise(first, raw.data_ptr() + raw.numel() - first, mmap.MADV_WILLNEED)
 
 
 def _anonymous_file(size: int) -> int:

@@ -1,11 +1,12 @@
-"""Write one weight file per rank, streaming: one tensor of the checkpoint is in memory at a time.
+"""Write one weight file per rank, streaming: two tensors of the checkpoint are in memory at a time.
 
 The files are those that NxD's `ModelBuilder.shard_checkpoint` (0.15) writes for the same module, byte for byte; NxD's
 own sharder casts the whole checkpoint and a whole rank in memory first, 19 GB for T5-XXL.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def write_shards(
     try:
         for file in files:
             file.write(header)
-        for name in tqdm(names, desc=title, unit="tensor", leave=False):
-            weight, tensor = weights[name], read(name)
+        for name, tensor in tqdm(_read_ahead(names, read), desc=title, total=len(names), unit="tensor", leave=False):
+            weight = weights[name]
             if tuple(tensor.shape) != weight.shape:
                 raise ValueError(f"{name}: shape {tuple(tensor.shape)} in the checkpoint, {weight.shape} in the model")
             tensor = tensor.to(weight.dtype)
@@ -85,6 +86,17 @@ def write_shards(
     finally:
         for file in files:
             file.close()
+
+
+def _read_ahead(names: list[str], read: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Each name with its tensor, which is read from the disk while the one before is written: two are in memory."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        # The copy is what reads: the tensor itself is only mapped.
+        tensors = [reader.submit(lambda name=name: read(name).clone()) for name in names[:1]]
+        for position, name in enumerate(names):
+            tensor = tensors.pop().result()
+            tensors += [reader.submit(lambda name=name: read(name).clone()) for name in names[position + 1 :][:1]]
+            yield name, tensor
 
 
 def _header(names: list[str], weights: dict[str, ShardedWeight], ranks: int) -> bytes:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,8 +57,10 @@ class HubClient:
 def warm_up() -> None:
     """Import what any run needs and trace once, in the warm process, where no rank is ever started."""
     import torch
+    from tqdm import tqdm
 
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
+    tqdm.set_lock(threading.RLock())  # its own is shared with forks: one that is killed would hold it for all others
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline  # noqa: F401
     from optimum_pixart_neuron.artifact import hub  # noqa: F401
     from optimum_pixart_neuron.tiny import build_tiny_checkpoint

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
@@ -91,7 +91,7 @@ class Stage:
         expected = {name.split("/")[1] for name in _USERS if name.startswith("exports/")} | {self.output.name}
         assert _names(self.output.parent) == expected
         deadline = time.monotonic() + 5  # other processes of this machine may pass by
-        while (more := _names(_SHARED_MEMORY) - self._shared_memory) and time.monotonic() < deadline:
+        while (more := _forgotten(_names(_SHARED_MEMORY) - self._shared_memory)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not more
 
@@ -117,6 +117,15 @@ def digests(path: Path) -> dict[str, str]:
     """Of a file, or of every file below a folder; links are followed to files and are named too."""
     paths = [path] if path.is_file() else [below for below in path.rglob("*") if below.is_file()]
     return {os.path.relpath(each, path): hashlib.sha256(each.read_bytes()).hexdigest() for each in sorted(paths)}
+
+
+def _forgotten(names: set[str]) -> set[str]:
+    """Those in shared memory that no process has mapped; the others are of somebody who is at work."""
+    mapped = ""
+    for maps in Path("/proc").glob("[0-9]*/maps") if names else ():
+        with suppress(OSError):
+            mapped += maps.read_text(errors="replace")
+    return {name for name in names if f"{_SHARED_MEMORY / name}" not in mapped}
 
 
 def _names(folder: Path) -> set[str]:

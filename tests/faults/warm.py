@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _START_S = 240.0
 _WIND_DOWN_S = 10.0
 """What a run has started may take this long to notice its end."""
@@ -194,6 +194,7 @@ def _be_child(function: Callable, arguments: tuple, output: int, results: int) -
     status = 0
     try:
         os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.dup2(output, 1)
         os.dup2(output, 2)
         try:
