@@ -36,7 +36,7 @@ demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimu
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)  ## Run the tests.
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 notebooks: $(INSTALLED)  ## Make the notebooks of examples/ from their scripts.
 	$(BIN)/jupytext --to ipynb --set-kernel python3 examples/*_optimized.py

@@ -39,6 +39,7 @@ class Way:
         begin: function and arguments of its runs.
         check_kept: that nothing half-made can be had, whatever became of it; and that what was there before still is.
         check_done: that it is complete.
+        stale: whether it came to what was in the cache, as huggingface_hub does for a Hub that it cannot ask.
     """
 
     hub: FakeHub
@@ -47,6 +48,7 @@ class Way:
     begin: tuple
     check_kept: Callable[[], None]
     check_done: Callable[[Outcome], None]
+    stale: Callable[[Outcome], bool] = lambda outcome: False
 
 
 @contextmanager
@@ -106,7 +108,10 @@ def download(stage: Stage) -> Iterator[Way]:
             assert not list(home.rglob("*.incomplete")), "parts of downloads are left"
 
         with stage.keeping(former):
-            yield Way(hub, client, undisturbed.pulling, (actions.pull, client, {}), check_kept, check_done)
+            begin = (actions.pull, client, {})
+            yield Way(
+                hub, client, undisturbed.pulling, begin, check_kept, check_done, lambda end: end.result == former
+            )
 
 
 def kill_upload(stage: Stage) -> str:
@@ -170,14 +175,15 @@ def _break(stage: Stage, way: Way, kind: str) -> str:
         client = replace(client, patience=_PATIENCE_S)
     outcome = stage.run(function, client, *arguments)
     assert fault.times < times, f"{stage.fault}: {fault} did not strike"
-    if outcome.returned:
+    if outcome.returned and not way.stale(outcome):
         end = "withstood"
         way.check_done(outcome)
     else:
-        end = "refused"
-        assert times == LASTING, f"{stage.fault}: {fault} is over, and the run fails: {outcome.message}"
-        assert outcome.error == "HubError" and "\n" not in outcome.message, outcome
-        assert actions.REPO in outcome.message
+        end = "answered by the cache" if outcome.returned else "refused"
+        if not outcome.returned:
+            assert times == LASTING, f"{stage.fault}: {fault} is over, and the run fails: {outcome.message}"
+            assert outcome.error == "HubError" and "\n" not in outcome.message, outcome
+            assert actions.REPO in outcome.message
         way.hub.faults.clear()
         way.check_kept()
         way.check_done(stage.succeed(*way.begin))

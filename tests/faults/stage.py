@@ -3,9 +3,8 @@
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
@@ -23,7 +22,6 @@ _USERS = {
     "pictures/out/model_index.json": b"{}",
 }
 """Files of the user's around an output `exports/out`, some of them with names much like what an export makes."""
-_SHARED_MEMORY = Path("/dev/shm")
 
 
 class Stage:
@@ -44,7 +42,6 @@ class Stage:
         for name, users in _USERS.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(users)
-        self._shared_memory = _names(_SHARED_MEMORY)
 
     @property
     def options(self) -> dict:
@@ -87,13 +84,10 @@ class Stage:
         assert Manifest.read(output).model_copy(update={"files": {}}) == wanted
 
     def check_nothing_hidden(self) -> None:
-        """Nothing lies beside the output but the user's files, nor in shared memory."""
+        """Nothing lies beside the output but the user's files, and nothing in shared memory."""
         expected = {name.split("/")[1] for name in _USERS if name.startswith("exports/")} | {self.output.name}
         assert _names(self.output.parent) == expected
-        deadline = time.monotonic() + 5  # other processes of this machine may pass by
-        while (more := _forgotten(_names(_SHARED_MEMORY) - self._shared_memory)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not more
+        assert not self.undisturbed.warm.shared_memory()
 
     def check_recovers(self, *, force: bool = False) -> None:
         """The same export again makes the good one, and leaves nothing else."""
@@ -117,15 +111,6 @@ def digests(path: Path) -> dict[str, str]:
     """Of a file, or of every file below a folder; links are followed to files and are named too."""
     paths = [path] if path.is_file() else [below for below in path.rglob("*") if below.is_file()]
     return {os.path.relpath(each, path): hashlib.sha256(each.read_bytes()).hexdigest() for each in sorted(paths)}
-
-
-def _forgotten(names: set[str]) -> set[str]:
-    """Those in shared memory that no process has mapped; the others are of somebody who is at work."""
-    mapped = ""
-    for maps in Path("/proc").glob("[0-9]*/maps") if names else ():
-        with suppress(OSError):
-            mapped += maps.read_text(errors="replace")
-    return {name for name in names if f"{_SHARED_MEMORY / name}" not in mapped}
 
 
 def _names(folder: Path) -> set[str]:

@@ -26,6 +26,9 @@ import psutil
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_SHARED_MEMORY = Path("/dev/shm")
+_APART = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs tmpfs {_SHARED_MEMORY} && exec "$@"', "sh")
+"""Starts a command with shared memory of its own: only there is it known who has left something."""
 _START_S = 240.0
 _WIND_DOWN_S = 10.0
 """What a run has started may take this long to notice its end."""
@@ -66,6 +69,9 @@ class Warm:
     def __init__(self, temporary: Path) -> None:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+        self._apart = _may_mount()
+        if self._apart:
+            command = [*_APART, *command]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
         self._process = subprocess.Popen(command, cwd=_ROOT, env=environment, pass_fds=[theirs.fileno()])
         theirs.close()
@@ -90,6 +96,10 @@ class Warm:
             raise RuntimeError("the warm process hangs")
         return self._connection.recv()
 
+    def shared_memory(self) -> list[str]:
+        """What runs have left in shared memory; nothing where they share it with the whole machine."""
+        return os.listdir(f"/proc/{self._process.pid}/root{_SHARED_MEMORY}") if self._apart else []
+
     @property
     def running(self) -> bool:
         """Whether the run that was started goes on."""
@@ -106,6 +116,13 @@ class Warm:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _may_mount() -> bool:
+    try:
+        return subprocess.run([*_APART, "true"], stderr=subprocess.DEVNULL).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def serve(connection: Connection) -> None:
