@@ -21,7 +21,7 @@ CAPTIONS = (
     "a small yellow cross above a large purple triangle on black",
     "three small green squares in a row on pink",
     "a large orange triangle in the center on cyan",
-    "a large blue cross right of a large yellow circle on pink",
+    "a large green square below a small orange cross on cyan",
     "four small red triangles in a column on white",
 )
 STEPS = 20
