@@ -19,8 +19,8 @@ def main(start: dict[str, Any]) -> None:
     """Fork one rank per socket, report each exit, and kill all ranks when the owner's socket closes.
 
     Args:
-        start: as `RankPool._launch` builds it: file descriptors `control`, `ranks` (one per rank) and `weights`,
-            the owner's process id `parent`, the rendezvous file `store`, and `threads` per rank.
+        start: as `RankPool._launch` builds it: file descriptors `control`, `ranks` (one per rank) and `weights`
+            (one per file), the owner's process id `parent`, the rendezvous file `store`, and `threads` per rank.
     """
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
@@ -39,7 +39,8 @@ def main(start: dict[str, Any]) -> None:
             worker.main(rank, len(start["ranks"]), descriptor, own_id, start)
         ranks[child] = rank
         os.close(descriptor)  # or the owner would not see this rank die
-    os.close(start["weights"])
+    for descriptor in start["weights"]:
+        os.close(descriptor)
 
     control = Connection(start["control"])
     while ranks:

@@ -54,7 +54,7 @@ class RankPool:
         names = list(dict.fromkeys(name for program in programs for name in program.weight_names))
         weights = SharedWeights(names, checkpoint)
         try:
-            self._launch(len(checkpoint), weights.descriptor)
+            self._launch(len(checkpoint), weights.descriptors)
             weights.fill()
             serialised = [bytes(program.to_bytes()) for program in programs]
             for rank, layout in enumerate(weights.layout):
@@ -68,7 +68,7 @@ class RankPool:
             shutil.rmtree(self._directory, ignore_errors=True)  # the rendezvous is over
         _pools.add(self)
 
-    def _launch(self, count: int, weights_descriptor: int) -> None:
+    def _launch(self, count: int, weights_descriptors: list[int]) -> None:
         pairs = [socket.socketpair() for _ in range(count + 1)]
         (control, control_end), *ranks = pairs
         ends = [end.fileno() for _, end in ranks]
@@ -77,7 +77,7 @@ class RankPool:
             "parent": os.getpid(),
             "control": control_end.fileno(),
             "ranks": ends,
-            "weights": weights_descriptor,
+            "weights": weights_descriptors,
             "store": str(self._directory / "store"),
             "threads": max(1, (os.cpu_count() or 1) // count),
         }
@@ -89,7 +89,7 @@ class RankPool:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # gloo greets each peer on it
                 env=_environment(),
-                pass_fds=[start["control"], *ends, weights_descriptor],
+                pass_fds=[start["control"], *ends, *weights_descriptors],
                 start_new_session=True,  # Ctrl-C is this process's to handle
             )
         finally:

@@ -1,22 +1,21 @@
 """How tensors travel between the process that loads a model and its ranks.
 
-Weights go once, through one anonymous shared file that every rank maps; inputs and outputs as bytes in messages.
+Weights go once, through files that the ranks map: those they were loaded from, and an anonymous one for all that is in
+memory only. Inputs and outputs go as bytes in messages.
 """
 
-import ctypes
 import mmap
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .file_mappings import FileMapping, populate, read_ahead, unchanged_mappings
+
 _ALIGNMENT = 64
 _PIECE = 32 << 20  # bytes copied at a time
-_madvise = ctypes.CDLL(None).madvise
-_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 # dtype name, shape and raw bytes of one tensor
 Message = tuple[str, tuple[int, ...], bytes]
@@ -42,70 +41,100 @@ def _view(buffer: Tensor | None, offset: int, shape: tuple[int, ...], dtype: tor
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one weight lies in the shared file."""
+    """Where one weight lies: `offset` bytes into the file at position `file` of the descriptors."""
 
+    file: int
     offset: int
     shape: tuple[int, ...]
     dtype: str
 
 
 class SharedWeights:
-    """The weights of all ranks in one anonymous file in memory; a tensor that several ranks share is stored once."""
+    """The weights of all ranks, each stored once: in the file it was loaded from, or else copied to memory.
+
+    Attributes:
+        descriptors: of the files that ranks map. The first one is anonymous and holds the copies.
+        layout: for each rank, where its weights lie.
+    """
 
     def __init__(self, names: list[str], checkpoint: list[dict[str, Tensor]]):
         self.layout: list[dict[str, Slot]] = []
-        self._sources: dict[int, Tensor] = {}
-        known: dict[tuple, int] = {}
-        size = 0
-        for weights in checkpoint:
-            slots = {}
-            for name in names:
-                tensor = weights[name]
-                identity = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-                if identity not in known or not tensor.numel():
-                    known[identity] = size
-                    self._sources[size] = tensor
-                    size += -(-max(tensor.nbytes, 1) // _ALIGNMENT) * _ALIGNMENT
-                slots[name] = Slot(known[identity], tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            self.layout.append(slots)
-        self.descriptor = _anonymous_file(max(size, 1))
+        self.descriptors: list[int] = []
+        self._copies: dict[int, Tensor] = {}
+        self._size = 0
+        mappings = unchanged_mappings()
+        opened: dict[FileMapping, int | None] = {}
+        places: dict[tuple, tuple[int, int]] = {}
+        try:
+            self.descriptors.append(_anonymous_file())
+            for weights in checkpoint:
+                slots = {}
+                for name in names:
+                    tensor = weights[name]
+                    key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+                    if key not in places or not tensor.numel():
+                        places[key] = self._place_in_file(tensor, mappings, opened) or self._place_of_copy(tensor)
+                    slots[name] = Slot(*places[key], tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+                self.layout.append(slots)
+            os.ftruncate(self.descriptors[0], max(self._size, 1))
+        except BaseException:
+            self.close()
+            raise
+
+    def _place_in_file(
+        self, tensor: Tensor, mappings: list[FileMapping], opened: dict[FileMapping, int | None]
+    ) -> tuple[int, int] | None:
+        for mapping in mappings if tensor.numel() else []:
+            offset = mapping.position(tensor)
+            if offset is None:
+                continue
+            if mapping not in opened:
+                descriptor = mapping.open()
+                opened[mapping] = None if descriptor is None else len(self.descriptors)
+                self.descriptors += [] if descriptor is None else [descriptor]
+            file = opened[mapping]
+            return None if file is None else (file, offset)
+        return None
+
+    def _place_of_copy(self, tensor: Tensor) -> tuple[int, int]:
+        offset = self._size
+        self._copies[offset] = tensor
+        self._size += -(-max(tensor.nbytes, 1) // _ALIGNMENT) * _ALIGNMENT
+        return 0, offset
 
     def fill(self) -> None:
-        """Copy the weights in. Separate from creation: the ranks start while this runs."""
-        for offset, tensor in self._sources.items():
+        """Copy what no file holds, and have the files read. Apart from creation: the ranks start while this runs."""
+        for offset, tensor in self._copies.items():
             raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
             for start in range(0, raw.numel(), _PIECE):
-                _read_ahead(raw[start : start + 2 * _PIECE])
                 # Not through a mapping: the kernel would first fill every new page with zeros.
-                os.pwrite(self.descriptor, raw[start : start + _PIECE].numpy(), offset + start)
-        self._sources.clear()
+                os.pwrite(self.descriptors[0], raw[start : start + _PIECE].numpy(), offset + start)
+        self._copies.clear()
+        for descriptor in self.descriptors[1:]:
+            read_ahead(descriptor)
 
     def close(self) -> None:
-        """Give up this process's reference; the memory lives on in the ranks that mapped it."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        """Give up this process's references; the memory lives on in the ranks that mapped it."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
 
-def map_weights(descriptor: int, slots: dict[str, Slot]) -> dict[str, Tensor]:
-    """The weights of one rank, mapped copy-on-write."""
-    mapped = mmap.mmap(descriptor, os.fstat(descriptor).st_size, access=mmap.ACCESS_COPY)
-    buffer = torch.frombuffer(mapped, dtype=torch.uint8)
-    return {name: _view(buffer, slot.offset, slot.shape, getattr(torch, slot.dtype)) for name, slot in slots.items()}
+def map_weights(descriptors: list[int], slots: dict[str, Slot]) -> dict[str, Tensor]:
+    """The weights of one rank, mapped copy-on-write and in memory."""
+    buffers = {}
+    for file in {slot.file for slot in slots.values()}:
+        mapped = mmap.mmap(descriptors[file], 0, access=mmap.ACCESS_COPY)
+        if file:
+            populate(mapped)
+        buffers[file] = torch.frombuffer(mapped, dtype=torch.uint8)
+    return {
+        name: _view(buffers[slot.file], slot.offset, slot.shape, getattr(torch, slot.dtype))
+        for name, slot in slots.items()
+    }
 
 
-def _read_ahead(raw: Tensor) -> None:
-    """Have the kernel read the pages behind a memory-mapped tensor while others are copied; Linux only."""
-    if sys.platform == "linux" and raw.numel():
-        first = raw.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        _madvise(first, raw.data_ptr() + raw.numel() - first, mmap.MADV_WILLNEED)
-
-
-def _anonymous_file(size: int) -> int:
+def _anonymous_file() -> int:
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("neuron-emulator-weights")
-    else:  # not Linux
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor
+        return os.memfd_create("neuron-emulator-weights")
+    with tempfile.TemporaryFile() as file:  # not Linux
+        return os.dup(file.fileno())

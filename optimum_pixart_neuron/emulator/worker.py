@@ -57,7 +57,8 @@ def _serve(rank: int, world_size: int, connection: Connection, start: dict[str, 
         loading = connection.recv()
         programs = [Program.from_bytes(serialised) for serialised in loading["programs"]]
         weights = map_weights(start["weights"], loading["weights"])
-        os.close(start["weights"])
+        for file in start["weights"]:
+            os.close(file)
         meshes = list(dict.fromkeys(mesh for program in programs for mesh in program.meshes))
         groups = collectives.create_groups(meshes, rank)
         collectives.enter_worker(collectives.WorkerRank(rank, world_size, groups))
