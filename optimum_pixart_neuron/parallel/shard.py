@@ -1,15 +1,20 @@
-"""Write one weight file per rank, streaming: two tensors of the checkpoint are in memory at a time.
+"""Write one weight file per rank, streaming: few tensors of the checkpoint are in memory at a time.
 
 The files are those that NxD's `ModelBuilder.shard_checkpoint` (0.15) writes for the same module, byte for byte; NxD's
 own sharder casts the whole checkpoint and a whole rank in memory first, 19 GB for T5-XXL.
 """
 
 import json
+import mmap
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -22,6 +27,7 @@ _STORED_DTYPES = {
     torch.bfloat16: "BF16",
     torch.float16: "F16",
 }
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # that stand for a dtype of as many bytes, for numpy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,38 +71,60 @@ def write_shards(
 
     Raises:
         ValueError: `read` returns another shape than announced.
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     order = list(_STORED_DTYPES)
     names = sorted(weights, key=lambda name: (order.index(weights[name].dtype), name))
     header = _header(names, weights, ranks)
-    files = [shard_file(folder, rank).open("wb") for rank in range(ranks)]
-    try:
+    with ExitStack() as stack:
+        files = [stack.enter_context(shard_file(folder, rank).open("wb", buffering=0)) for rank in range(ranks)]
         for file in files:
             file.write(header)
+        writers = stack.enter_context(ThreadPoolExecutor(min(ranks, os.cpu_count() or 1)))
+        gathered = [bytearray() for _ in files]
         for name, tensor in tqdm(_read_ahead(names, read), desc=title, total=len(names), unit="tensor", leave=False):
             weight = weights[name]
             if tuple(tensor.shape) != weight.shape:
                 raise ValueError(f"{name}: shape {tuple(tensor.shape)} in the checkpoint, {weight.shape} in the model")
             tensor = tensor.to(weight.dtype)
             parts = [tensor] * ranks if weight.dim is None else tensor.chunk(ranks, dim=weight.dim)
-            for file, part in zip(files, parts):
-                file.write(part.contiguous().flatten().view(torch.uint8).numpy())
+            for _ in writers.map(_write, files, parts, gathered):
+                pass  # but raise what a writer raised
         return sum(file.tell() for file in files)
-    finally:
-        for file in files:
-            file.close()
+
+
+def _write(file: BinaryIO, part: Tensor, gathered: bytearray) -> None:
+    """Append the values in row-major order, from where they are, or else from `gathered`, which grows as needed."""
+    # numpy: torch's threads would spin on the cores that the other writers need.
+    values = part.view(_INTEGERS[part.itemsize]).numpy()
+    if not part.is_contiguous():
+        gathered.extend(bytes(max(0, part.nbytes - len(gathered))))
+        dense = np.frombuffer(gathered, values.dtype, values.size).reshape(values.shape)
+        np.copyto(dense, values)
+        values = dense
+    left = memoryview(values.reshape(-1).view(np.uint8))
+    while left:
+        left = left[file.write(left) :]
 
 
 def _read_ahead(names: list[str], read: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Each name with its tensor, which is read from the disk while the one before is written: two are in memory."""
+    """Each name with its tensor, in memory; the next one is read from the disk meanwhile."""
+
+    def load(name: str) -> tuple[str, Tensor]:
+        tensor = read(name)
+        if tensor.is_contiguous():  # so is any memory-mapped one, which is read when its pages are touched
+            tensor.view(-1).view(torch.uint8).numpy()[:: mmap.PAGESIZE].max(initial=0)
+        return name, tensor
+
     with ThreadPoolExecutor(max_workers=1) as reader:
-        # The copy is what reads: the tensor itself is only mapped.
-        tensors = [reader.submit(lambda name=name: read(name).clone()) for name in names[:1]]
-        for position, name in enumerate(names):
-            tensor = tensors.pop().result()
-            tensors += [reader.submit(lambda name=name: read(name).clone()) for name in names[position + 1 :][:1]]
-            yield name, tensor
+        coming = None
+        for name in names:
+            current, coming = coming, reader.submit(load, name)
+            if current:
+                yield current.result()
+        if coming:
+            yield coming.result()
 
 
 def _header(names: list[str], weights: dict[str, ShardedWeight], ranks: int) -> bytes:

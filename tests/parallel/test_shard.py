@@ -1,5 +1,8 @@
 """The streaming sharder writes what safetensors' own writer does."""
 
+import gc
+import threading
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -53,3 +56,12 @@ def test_wrong_shape(tmp_path):
     with pytest.raises(ValueError, match=r"d: shape \(3,\) in the checkpoint, \(4,\) in the model"):
         wrong = {"d": ShardedWeight(shape=(4,), dtype=torch.float32, dim=None)}
         write_shards(wrong, TENSORS.__getitem__, tmp_path, 2, title="test")
+
+
+def test_a_disk_that_fills_up_ends_all_writers(tmp_path):
+    shard_file(tmp_path, 1).symlink_to("/dev/full")
+    before = threading.active_count()
+    with pytest.raises(OSError, match="No space left"):
+        write_shards(WEIGHTS, TENSORS.__getitem__, tmp_path, 2, title="test")
+    gc.collect()
+    assert threading.active_count() == before
