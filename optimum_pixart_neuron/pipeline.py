@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from diffusers import PixArtSigmaPipeline
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
 from .artifact.checks import check_artifact, machine_problem
+from .artifact.hub import is_repository, pull, push
 from .batching import BatchedProgram, ProgramInput
 from .call_checks import CompiledCall
-from .errors import ArtifactError, DeviceError, InvalidExportOption, PixArtNeuronError, ValidationFailed
+from .errors import DeviceError, InvalidExportOption, PixArtNeuronError, ValidationFailed
 from .export.components import REGISTERED
 from .export.exporter import export as export_checkpoint
 from .export.options import ExportOptions
@@ -101,11 +101,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         sdk = ensure_sdk()
         download = {name: kwargs.pop(name) for name in _DOWNLOAD_OPTIONS & set(kwargs)}
         folder = Path(model_id)
-        if not folder.is_dir():
-            _check_repository(model_id)
+        if is_repository(model_id):
             Machine.of(sdk)  # without a NeuronCore there is nothing to download for
-            from .artifact.hub import pull
-
             folder = pull(str(model_id), **download)
         check_artifact(folder, sdk, verify=verify)
         return super().from_pretrained(folder, **kwargs)
@@ -168,8 +165,6 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             HubError: it cannot be pushed.
             ArtifactError: the folder is no whole export.
         """
-        from .artifact.hub import push
-
         return push(
             save_directory,
             repository_id,
@@ -240,14 +235,6 @@ def _program_inputs(part: Any) -> list[ProgramInput]:
         ProgramInput(name=spec.name, shape=tuple(size(axis) for axis in spec.axes), dtype=spec.dtype)
         for spec in _CONFIG_CLASSES[part.neuron_config.MODEL_TYPE].PROGRAM_INPUTS
     ]
-
-
-def _check_repository(model_id: str | Path) -> None:
-    """Refuse a folder that is not there, which is no name of a repository, before anybody looks for it on the Hub."""
-    try:
-        validate_repo_id(model_id)
-    except HFValidationError:
-        raise ArtifactError(f"{model_id}: there is no such folder, and it is no repository id (user/name)") from None
 
 
 def _dtype_name(value: Any) -> Any:

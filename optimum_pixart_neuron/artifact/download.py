@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 
 from ..errors import ArtifactError, HubError
 from ..hub_errors import patiently
@@ -22,6 +23,21 @@ from .manifest import MANIFEST_FILE, Manifest
 _DOWNLOADS = 2
 """Of one file, before a digest that differs is held to be the repository's own."""
 _SHOWN_FILES = 3
+
+
+def is_repository(address: str | Path) -> bool:
+    """Whether artifacts are to be pulled: False for a folder of this machine.
+
+    Raises:
+        ArtifactError: it is no folder, and no name that a repository could have.
+    """
+    if Path(address).is_dir():
+        return False
+    try:
+        validate_repo_id(str(address))
+    except HFValidationError:
+        raise ArtifactError(f"{address}: there is no such folder, and it is no repository id (user/name)") from None
+    return True
 
 
 def pull(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..commands.benchmark_arguments import PROG, parse
 from ..commands.main import run_main
+from ..commands.result_file import write_result
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,14 +25,13 @@ def main(argv: Sequence[str]) -> int:
 def _benchmark(argv: Sequence[str]) -> None:
     args = parse(argv)
     # Here and not above: they import torch and the SDK, which the help and refused flags do not need.
-    from ..artifact.files import write_whole
     from .measure import benchmark
     from .table import print_report
 
     report = benchmark(args)
     print_report(report)
     if args.json:
-        write_whole(args.json, report.to_json())
+        write_result("--json", args.json, report.to_json())
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from tqdm import tqdm
 
 from ..artifact.checks import check_artifact
-from ..artifact.hub import pull
+from ..artifact.hub import is_repository, pull
 from ..artifact.manifest import installed_versions
-from ..errors import ArtifactError, DeviceError, InvalidExportOption, PixArtNeuronError, one_line
+from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, one_line
 from ..plan import PlanRow
 from ..plan.prices import own_price
 from ..sdk import ensure_sdk
@@ -43,10 +42,11 @@ def benchmark(args: Namespace) -> BenchmarkReport:
 
     Raises:
         ArtifactError: the folder is no whole export, or not for this machine; said before anything is loaded.
+        HubError: it cannot be downloaded.
         InvalidExportOption: a price on the emulator, or a batch that the stock class or exporter cannot run.
         DeviceError: there is no NeuronCore, or a program failed while it ran.
     """
-    subject = Subject.open(_folder(args.output))
+    subject = Subject.open(pull(args.output) if is_repository(args.output) else Path(args.output))
     # The emulator can be any instance; with the SDK, `check_artifact` says whether this is the right one.
     sdk = ensure_sdk(subject.known_instance)
     if sdk.emulated and args.price_per_hour is not None:
@@ -76,23 +76,6 @@ def benchmark(args: Namespace) -> BenchmarkReport:
         cost=CostRecord.of(plan, summary.images_per_second) if plan and not sdk.emulated else None,
         samples=samples,
     )
-
-
-def _folder(output: str) -> Path:
-    """The folder of artifacts, downloaded if it is on the Hub.
-
-    Raises:
-        ArtifactError: there is none.
-        HubError: it cannot be downloaded.
-    """
-    folder = Path(output)
-    if folder.is_dir():
-        return folder
-    try:
-        validate_repo_id(output)
-    except HFValidationError:
-        raise ArtifactError(f"{output}: there is no such folder, and it is no repository id (user/name)") from None
-    return pull(output)
 
 
 def _plan(subject: Subject, args: Namespace) -> tuple[PlanRow | None, str | None]:

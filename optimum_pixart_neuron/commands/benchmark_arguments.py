@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from .main import one_line_errors
+from .result_file import result_file
 
 PROG = "optimum-cli neuron pixart-benchmark"
 DESCRIPTION = "Measure a compiled PixArt-Sigma: latency, throughput and host time."
@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=_price,
         help="US dollars for the instance, instead of the known price; not on the emulator.",
     )
-    parser.add_argument("--json", type=_new_file, metavar="FILE", help="Write every sample and figure here.")
+    parser.add_argument("--json", type=result_file, metavar="FILE", help="Write every sample and figure here.")
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -86,13 +86,3 @@ def _price(text: str) -> float:
     if not price > 0:
         raise ArgumentTypeError(f"{text} is not above 0")
     return price
-
-
-def _new_file(text: str) -> Path:
-    """A file that can be written once the long work is done."""
-    path = Path(text)
-    if path.is_dir():
-        raise ArgumentTypeError(f"{path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise ArgumentTypeError(f"{path.parent} is not a folder; create it first")
-    return path

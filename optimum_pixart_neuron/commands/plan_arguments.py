@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from pathlib import Path
 
 from ..hardware import get_instance
 from . import flags
 from .main import one_line_errors
+from .result_file import result_file
 
 PROG = "optimum-cli neuron pixart-plan"
 DESCRIPTION = "Memory, speed and cost of PixArt-Sigma on each instance, mode and number of cores; compiles nothing."
@@ -78,11 +78,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--json",
         nargs="?",
         const=STDOUT,
+        type=lambda text: text if text == STDOUT else result_file(text),
         metavar="FILE",
         help="Write everything as JSON to a file, or without one to standard output in place of the table.",
     )
     output.add_argument(
-        "--plot", type=Path, metavar="FILE", help="Draw latency and cost against cores (.png, .svg, .pdf)."
+        "--plot", type=result_file, metavar="FILE", help="Draw latency and cost against cores (.png, .svg, .pdf)."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InvalidExportOption
 from . import flags
 from .main import one_line_errors
+from .result_file import result_file
 
 PROG = "optimum-cli neuron pixart-validate"
 DESCRIPTION = "Compare each component of a compiled PixArt-Sigma with its original in float32."
@@ -30,7 +31,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     one_line_errors(parser, PROG)
     parser.add_argument("folder", type=Path, help="Folder of the compiled pipeline.")
     parser.add_argument("--atol", type=float, help="Largest absolute difference allowed, in place of every limit.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Write the result there, a record a component.")
+    parser.add_argument(
+        "--json", type=result_file, metavar="FILE", help="Write the result there, a record a component."
+    )
     group = parser.add_argument_group("Checkpoint", "Default: the one that the folder was exported from.")
     group.add_argument("-m", "--model", help="Id on the Hugging Face Hub, or folder, of the original.")
     for flag in source_flags():
@@ -52,8 +55,4 @@ def parse(argv: Sequence[str]) -> Namespace:
     args = parser.parse_args(argv)
     if args.atol is not None and not args.atol >= 0:
         raise InvalidExportOption(f"--atol {args.atol:g}: must be at least 0.")
-    if args.json and not args.json.absolute().parent.is_dir():
-        raise InvalidExportOption(f"--json {args.json}: there is no folder {args.json.absolute().parent}.")
-    if args.json and args.json.is_dir():
-        raise InvalidExportOption(f"--json {args.json}: is a folder; give a file.")
     return args

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..commands.main import run_main
 from ..commands.plan_arguments import ALL_INSTANCES, PROG, SOURCE, STDOUT, add_arguments
+from ..commands.result_file import write_result
 from ..errors import InvalidExportOption
 from ..hardware import INSTANCES, Instance, get_instance
 from .geometry import XL_2, Geometry
@@ -39,9 +40,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _plan(args: Namespace) -> None:
-    for flag, path in (("--plot", args.plot), ("--json", args.json and args.json != STDOUT and Path(args.json))):
-        if path and not path.absolute().parent.is_dir():
-            raise InvalidExportOption(f"{flag} {path}: there is no folder {path.absolute().parent}")
     if args.plot:
         _check_plot(args.plot)
     request = Request(**{field.name: getattr(args, field.name) for field in fields(Request)})
@@ -56,7 +54,7 @@ def _plan(args: Namespace) -> None:
         if args.json == STDOUT:
             sys.stdout.write(text)
         else:
-            _write(Path(args.json), text)
+            write_result("--json", args.json, text.encode())
     if args.json != STDOUT:
         from rich.console import Console
 
@@ -79,13 +77,6 @@ def _check_plot(path: Path) -> None:
         raise InvalidExportOption(f"--plot {path}: the name must end in {', '.join(_PLOT_FORMATS)}")
     if find_spec("matplotlib") is None:
         raise InvalidExportOption("--plot needs matplotlib: pip install 'optimum-pixart-neuron[benchmark]'")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise InvalidExportOption(f"--json {path}: {error.strerror}") from None
 
 
 def _geometry(args: Namespace) -> Geometry:

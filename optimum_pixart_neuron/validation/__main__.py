@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ..commands.main import run_main
+from ..commands.result_file import write_result
 from ..commands.validate_arguments import PROG, parse, source_flags
 
 
@@ -41,7 +42,8 @@ def _validate(argv: Sequence[str]) -> None:
 
     records = validate_here(args.folder, checkpoint, atol=args.atol)
     if args.json:
-        args.json.write_bytes(TypeAdapter(tuple[ValidationRecord, ...]).dump_json(records, indent=2) + b"\n")
+        content = TypeAdapter(tuple[ValidationRecord, ...]).dump_json(records, indent=2)
+        write_result("--json", args.json, content + b"\n")
     missed = [record.component for record in records if not record.passed]
     if missed:
         raise ValidationFailed(f"{', '.join(missed)} of {args.folder} do not compute what {checkpoint.source} does")

@@ -118,8 +118,9 @@ def test_an_own_price(capsys):
         (["--price_per_hour", "tpu=3"], "--price_per_hour tpu=3: unknown instance 'tpu'"),
         (["--model", "./nowhere"], "nowhere is not a folder"),
         (["--plot", "plan.jpg"], "--plot plan.jpg: the name must end in .png, .svg, .pdf"),
-        (["--plot", "no/where/plan.png"], "--plot no/where/plan.png: there is no folder"),
-        (["--json", "no/where/plan.json"], "--json no/where/plan.json: there is no folder"),
+        (["--plot", "no/where/plan.png"], "--plot: no/where/plan.png: there is no folder"),
+        (["--json", "no/where/plan.json"], "--json: no/where/plan.json: there is no folder"),
+        (["--json", "."], "--json: . is a folder; name a file in it"),
     ],
     ids=" ".join,
 )

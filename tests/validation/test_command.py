@@ -275,8 +275,10 @@ def test_flags_that_cannot_be(refused, float32_folder, tmp_path):
     assert refused(float32_folder, "--atol", -1) == "--atol -1: must be at least 0."
     assert refused(float32_folder, "--atol", "nan") == "--atol nan: must be at least 0."
     missing = tmp_path / "none" / "result.json"
-    assert refused(float32_folder, "--json", missing) == f"--json {missing}: there is no folder {missing.parent}."
-    assert refused(float32_folder, "--json", tmp_path) == f"--json {tmp_path}: is a folder; give a file."
+    assert refused(float32_folder, "--json", missing) == (
+        f"argument --json: {missing}: there is no folder {missing.parent}; create it first"
+    )
+    assert refused(float32_folder, "--json", tmp_path) == f"argument --json: {tmp_path} is a folder; name a file in it"
 
 
 @pytest.mark.parametrize("argv", [[], ["a", "b"], ["a", "--atol", "little"], ["a", "--no_such_flag"]], ids=str)
