@@ -1,14 +1,14 @@
 """Sharding and loading a text encoder of T5-XXL's size, against copying and reading the same bytes in the same run.
 
-    python examples/benchmark_sharding.py [--layers 24] [--ranks 4 8] [--rounds 2]
+    python examples/benchmark_sharding.py [--layers 24] [--ranks 4 8] [--rounds 4]
 
 Makes a checkpoint in bfloat16 (9.5 GB with 24 layers, two safetensors files) from repeated random blocks, and then, in
-turn and each in a process of its own:
+another order each round and each in a process of its own:
     copy   copies the checkpoint's files
     shard  compiles nothing, writes the weight files of every rank as `optimum-cli export neuron` does
     read   reads the ranks' files from first to last byte
     load   loads the compiled text encoder on the emulator, as optimum-neuron's own loader does, without running it
-Before each the files are dropped from the page cache, and what is written is flushed to the disk inside the time.
+Before each all files are dropped from the page cache, and what is written is flushed to the disk inside the time.
 Needs four times the checkpoint's size on the disk of --folder. Writes benchmark_sharding.json.
 """
 
@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import platform
+import random
 import shutil
 import tempfile
 import time
@@ -156,7 +157,7 @@ def copy(folder: Path, ranks: int) -> Result:
             shutil.copyfile(path, target / path.name)
         flush(target)
 
-    return measured(work, folder / CHECKPOINT, lambda: folder_bytes(target), remove=target)
+    return measured(work, folder, lambda: folder_bytes(target), remove=target)
 
 
 def shard(folder: Path, ranks: int) -> Result:
@@ -168,7 +169,7 @@ def shard(folder: Path, ranks: int) -> Result:
         write_shards(config.weights(), config.read_weight, target, ranks, title="shard")
         flush(target)
 
-    return measured(work, folder / CHECKPOINT, lambda: folder_bytes(target), remove=target)
+    return measured(work, folder, lambda: folder_bytes(target), remove=target)
 
 
 def read(folder: Path, ranks: int) -> Result:
@@ -181,7 +182,7 @@ def read(folder: Path, ranks: int) -> Result:
                 while file.readinto(piece):
                     pass
 
-    return measured(work, source, lambda: folder_bytes(source))
+    return measured(work, folder, lambda: folder_bytes(source))
 
 
 def load(folder: Path, ranks: int) -> Result:
@@ -190,21 +191,22 @@ def load(folder: Path, ranks: int) -> Result:
     ensure_sdk("trn1.32xlarge")
     from optimum.neuron.modeling_traced import NeuronTracedModel
 
-    source, kept = folder / EXPORT / "weights", []
+    kept = []
 
     def work() -> None:
         kept.append(NeuronTracedModel.load_model(folder / EXPORT / "model.neuron", tensor_parallel_size=ranks))
 
-    return measured(work, source, lambda: folder_bytes(source))
+    return measured(work, folder, lambda: folder_bytes(folder / EXPORT / "weights"))
 
 
 TASKS = {"copy": copy, "shard": shard, "read": read, "load": load}
 
 
-def measured(work: Callable[[], None], source: Path, size: Callable[[], int], remove: Path | None = None) -> Result:
-    """Run `work` once with cold files; `remove` is deleted afterwards."""
-    for path in source.iterdir():
-        drop_from_cache(path)
+def measured(work: Callable[[], None], folder: Path, size: Callable[[], int], remove: Path | None = None) -> Result:
+    """Run `work` once with cold files in `folder`; `remove` is deleted afterwards."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            drop_from_cache(path)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the preparation
     start = time.perf_counter()
     work()
@@ -269,7 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=24, help="Of the text encoder (default: %(default)s).")
     parser.add_argument("--ranks", type=int, nargs="+", default=[4, 8], help="Default: 4 and 8.")
-    parser.add_argument("--rounds", type=int, default=2, help="Runs of each task (default: %(default)s).")
+    parser.add_argument("--rounds", type=int, default=4, help="Runs of each task (default: %(default)s).")
     parser.add_argument("--folder", type=Path, help="For the files; default: a temporary folder.")
     parser.add_argument("--output", type=Path, default=HERE, help="Folder of the JSON.")
     options = parser.parse_args()
@@ -282,8 +284,8 @@ def main() -> None:
             alone(compile_program, folder, ranks)
             rows[ranks] = {name: [] for name in TASKS}
             for number in range(options.rounds):
-                for name, task in TASKS.items():
-                    rows[ranks][name].append(alone(task, folder, ranks))
+                for name in random.Random(number).sample(list(TASKS), len(TASKS)):
+                    rows[ranks][name].append(alone(TASKS[name], folder, ranks))
                     result = rows[ranks][name][-1]
                     print(f"{ranks} ranks, round {number + 1}: {name} {result.seconds:.1f} s", flush=True)
     met = print_table(rows)

@@ -1,7 +1,5 @@
 """Files that this process has in memory as they are on the disk: others can map them instead of getting a copy."""
 
-import errno
-import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +7,6 @@ from pathlib import Path
 from torch import Tensor
 
 _SMAPS = Path("/proc/self/smaps")
-_MADV_POPULATE_READ = 22  # linux/mman.h, since Linux 5.14
 _PIECE = 128 << 10  # bytes; the kernel drops what exceeds the disk's read-ahead, by default as much
 
 
@@ -79,13 +76,3 @@ def read_ahead(descriptor: int) -> None:
     """Have the kernel read a file into its cache."""
     for start in range(0, os.fstat(descriptor).st_size, _PIECE):
         os.posix_fadvise(descriptor, start, _PIECE, os.POSIX_FADV_WILLNEED)
-
-
-def populate(mapped: mmap.mmap) -> None:
-    """Read a mapped file now rather than page by page when it is used; no more than a hint before Linux 5.14."""
-    try:
-        mapped.madvise(_MADV_POPULATE_READ)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        mapped.madvise(mmap.MADV_WILLNEED)

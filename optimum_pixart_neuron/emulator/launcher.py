@@ -3,25 +3,39 @@
 It computes nothing itself, so that it has one thread when it forks.
 """
 
+import json
 import os
 import select
 import shutil
 import signal
+import socket
 from multiprocessing.connection import Connection
 from typing import Any
 
 from . import worker
 
 _PARENT_CHECK_SECONDS = 1.0
+_LARGEST_MESSAGE = 1 << 16  # bytes
+_MOST_DESCRIPTORS = 253  # of one message: SCM_MAX_FD, unix(7)
 
 
-def main(start: dict[str, Any]) -> None:
-    """Fork one rank per socket, report each exit, and kill all ranks when the owner's socket closes.
+def main(opening: dict[str, Any]) -> None:
+    """Wait for what to start, fork one rank per socket, report each exit; kill all when the owner's socket closes.
 
     Args:
-        start: as `RankPool._launch` builds it: file descriptors `control`, `ranks` (one per rank) and `weights`
-            (one per file), the owner's process id `parent`, the rendezvous file `store`, and `threads` per rank.
+        opening: as the owner's `_Launcher` builds it: the file descriptor `control` and the owner's process id,
+            `parent`. On `control` comes what `RankPool._launch` builds: the number of `ranks`, the rendezvous file
+            `store` and `threads` per rank, with the descriptors of the ranks' sockets and then of the weight files.
     """
+    with socket.socket(fileno=os.dup(opening["control"])) as control_socket:
+        while not select.select([control_socket], [], [], _PARENT_CHECK_SECONDS)[0]:
+            if os.getppid() != opening["parent"]:
+                os._exit(0)
+        message, descriptors, _, _ = socket.recv_fds(control_socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS)
+    if not message:
+        os._exit(0)  # the owner needs no ranks
+    start = json.loads(message)
+    sockets, start["weights"] = descriptors[: start["ranks"]], descriptors[start["ranks"] :]
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -29,27 +43,27 @@ def main(start: dict[str, Any]) -> None:
 
     own_id = os.getpid()
     ranks: dict[int, int] = {}
-    for rank, descriptor in enumerate(start["ranks"]):
+    for rank, descriptor in enumerate(sockets):
         child = os.fork()
         if child == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for other in [wake_reader, wake_writer, start["control"], *start["ranks"][rank + 1 :]]:
+            for other in [wake_reader, wake_writer, opening["control"], *sockets[rank + 1 :]]:
                 os.close(other)
-            worker.main(rank, len(start["ranks"]), descriptor, own_id, start)
+            worker.main(rank, len(sockets), descriptor, own_id, start)
         ranks[child] = rank
         os.close(descriptor)  # or the owner would not see this rank die
     for descriptor in start["weights"]:
         os.close(descriptor)
 
-    control = Connection(start["control"])
+    control = Connection(opening["control"])
     while ranks:
         readable, _, _ = select.select([control, wake_reader], [], [], _PARENT_CHECK_SECONDS)
         if wake_reader in readable:
             os.read(wake_reader, 4096)
             _report_exits(ranks, control)
         # a fork of the owner may keep the socket open, so its process id is checked as well
-        if control in readable or os.getppid() != start["parent"]:
+        if control in readable or os.getppid() != opening["parent"]:
             break
     for child in ranks:
         os.kill(child, signal.SIGKILL)

@@ -1,6 +1,6 @@
 """A pool of rank processes: started without the user's `__main__`, watched while they work, gone with their owner.
 
-    this process -- control socket --> launcher (imports torch once, then forks)
+    this process -- control socket --> launcher (imports torch once, then forks; may be started ahead)
           \\------- one socket each --> rank 0 .. rank W-1, joined by gloo
 
 Each end notices the death of the other by its socket closing, so no signal, exit handler or timeout is needed to keep
@@ -17,8 +17,10 @@ import sys
 import tempfile
 import threading
 import weakref
+from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -37,6 +39,8 @@ _BOOTSTRAP = (
 )
 
 _pools: "weakref.WeakSet[RankPool]" = weakref.WeakSet()
+_spare: "_Launcher | None" = None
+_spare_lock = threading.Lock()
 
 
 class RankPool:
@@ -50,48 +54,36 @@ class RankPool:
         self._lock = threading.Lock()
         self._stopped: str | None = None
         self._connections: list[Connection] = []
+        self._launcher = _take_launcher()
         self._directory = Path(tempfile.mkdtemp(prefix="neuron-emulator-"))
         names = list(dict.fromkeys(name for program in programs for name in program.weight_names))
-        weights = SharedWeights(names, checkpoint)
         try:
-            self._launch(len(checkpoint), weights.descriptors)
-            weights.fill()
-            serialised = [bytes(program.to_bytes()) for program in programs]
-            for rank, layout in enumerate(weights.layout):
-                self._send(rank, {"programs": serialised, "weights": layout})
-            self.process_ids: list[int] = self._collect()
+            with closing(SharedWeights(names, checkpoint)) as weights:
+                self._launch(len(checkpoint), weights.descriptors)
+                weights.fill()
+                serialised = [bytes(program.to_bytes()) for program in programs]
+                for rank, layout in enumerate(weights.layout):
+                    self._send(rank, {"programs": serialised, "weights": layout})
+                self.process_ids: list[int] = self._collect()
         except BaseException:
             self.close()
             raise
         finally:
-            weights.close()
             shutil.rmtree(self._directory, ignore_errors=True)  # the rendezvous is over
         _pools.add(self)
 
-    def _launch(self, count: int, weights_descriptors: list[int]) -> None:
-        pairs = [socket.socketpair() for _ in range(count + 1)]
-        (control, control_end), *ranks = pairs
-        ends = [end.fileno() for _, end in ranks]
+    def _launch(self, count: int, weights: list[int]) -> None:
+        pairs = [socket.socketpair() for _ in range(count)]
+        self._connections = [Connection(own.detach()) for own, _ in pairs]
         start = {
-            "path": sys.path,
-            "parent": os.getpid(),
-            "control": control_end.fileno(),
-            "ranks": ends,
-            "weights": weights_descriptors,
+            "ranks": count,
             "store": str(self._directory / "store"),
             "threads": max(1, (os.cpu_count() or 1) // count),
         }
-        self._control = Connection(control.detach())
-        self._connections = [Connection(own.detach()) for own, _ in ranks]
         try:
-            self._launcher = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOTSTRAP, json.dumps(start)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # gloo greets each peer on it
-                env=_environment(),
-                pass_fds=[start["control"], *ends, *weights_descriptors],
-                start_new_session=True,  # Ctrl-C is this process's to handle
-            )
+            self._launcher.fork_ranks(start, [*(end.fileno() for _, end in pairs), *weights])
+        except OSError:
+            raise RuntimeError(self._explain(set())) from None
         finally:
             for _, end in pairs:
                 end.close()
@@ -128,9 +120,9 @@ class RankPool:
         failures: dict[int, str] = {}
         dead: set[int] = set()
         while pending:
-            ready = wait([*pending, self._control], _GRACE_SECONDS if failures else None)
+            ready = wait([*pending, self._launcher.control], _GRACE_SECONDS if failures else None)
             for connection in ready:
-                if connection is self._control:
+                if connection is self._launcher.control:
                     continue
                 rank = pending.pop(connection)
                 try:
@@ -142,7 +134,7 @@ class RankPool:
                     answers[rank] = content
                 else:
                     failures[rank] = content
-            if dead or ready == [self._control]:
+            if dead or ready == [self._launcher.control]:
                 raise RuntimeError(self._explain(dead))
             if failures and not ready:
                 break
@@ -155,8 +147,8 @@ class RankPool:
         """Which rank died and how; the launcher reports an exit about when the rank's socket closes."""
         reports: dict[int, str] = {}
         try:
-            while not (dead & reports.keys() if dead else reports) and self._control.poll(_GRACE_SECONDS):
-                rank, status = self._control.recv()
+            while not (dead & reports.keys() if dead else reports) and self._launcher.control.poll(_GRACE_SECONDS):
+                rank, status = self._launcher.control.recv()
                 reports[rank] = _exit_reason(status)
         except (EOFError, OSError):
             pass
@@ -170,18 +162,62 @@ class RankPool:
         if self._stopped is None:
             self._stopped = "the model was unloaded"
         self._close_sockets()
-        launcher = getattr(self, "_launcher", None)
-        if launcher is not None:
-            try:
-                launcher.wait(_LAUNCHER_EXIT_SECONDS)
-            except subprocess.TimeoutExpired:
-                launcher.kill()
-                launcher.wait()
+        self._launcher.wait()
 
     def _close_sockets(self) -> None:
-        for connection in [*self._connections, getattr(self, "_control", None)]:
-            if connection is not None and not connection.closed:
+        for connection in [*self._connections, self._launcher.control]:
+            if not connection.closed:
                 connection.close()
+
+
+class _Launcher:
+    """The launcher process: started, and waiting to be told the ranks. It ends when `control` is closed."""
+
+    def __init__(self) -> None:
+        own, end = socket.socketpair()
+        self.control = Connection(own.detach())
+        start = {"path": sys.path, "parent": os.getpid(), "control": end.fileno()}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _BOOTSTRAP, json.dumps(start)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # gloo greets each peer on it
+                env=_environment(),
+                pass_fds=[end.fileno()],
+                start_new_session=True,  # Ctrl-C is this process's to handle
+            )
+        finally:
+            end.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def fork_ranks(self, start: dict[str, Any], descriptors: list[int]) -> None:
+        with socket.socket(fileno=os.dup(self.control.fileno())) as control:
+            socket.send_fds(control, [json.dumps(start).encode()], descriptors)
+
+    def wait(self) -> None:
+        try:
+            self._process.wait(_LAUNCHER_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def prepare_ranks() -> None:
+    """Start now what the next pool would start: its ranks are there sooner when weights are read meanwhile."""
+    global _spare
+    with _spare_lock:
+        if _spare is None or not _spare.alive:
+            _spare = _Launcher()
+
+
+def _take_launcher() -> _Launcher:
+    global _spare
+    with _spare_lock:
+        taken, _spare = _spare, None
+    return taken if taken and taken.alive else _Launcher()
 
 
 def _environment() -> dict[str, str]:
@@ -213,6 +249,10 @@ def _forget_pools_after_fork() -> None:
     for pool in list(_pools):
         pool._close_sockets()
         pool._stopped = "they belong to the process that forked this one"
+    global _spare
+    if _spare:
+        _spare.control.close()
+        _spare = None
 
 
 os.register_at_fork(after_in_child=_forget_pools_after_fork)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .file_mappings import FileMapping, populate, read_ahead, unchanged_mappings
+from .file_mappings import FileMapping, read_ahead, unchanged_mappings
 
 _ALIGNMENT = 64
 _PIECE = 32 << 20  # bytes copied at a time
@@ -103,15 +103,13 @@ class SharedWeights:
         return 0, offset
 
     def fill(self) -> None:
-        """Copy what no file holds, and have the files read. Apart from creation: the ranks start while this runs."""
+        """Copy what no file holds. Apart from creation: the ranks start while this runs."""
         for offset, tensor in self._copies.items():
             raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
             for start in range(0, raw.numel(), _PIECE):
                 # Not through a mapping: the kernel would first fill every new page with zeros.
                 os.pwrite(self.descriptors[0], raw[start : start + _PIECE].numpy(), offset + start)
         self._copies.clear()
-        for descriptor in self.descriptors[1:]:
-            read_ahead(descriptor)
 
     def close(self) -> None:
         """Give up this process's references; the memory lives on in the ranks that mapped it."""
@@ -120,12 +118,12 @@ class SharedWeights:
 
 
 def map_weights(descriptors: list[int], slots: dict[str, Slot]) -> dict[str, Tensor]:
-    """The weights of one rank, mapped copy-on-write and in memory."""
+    """The weights of one rank, mapped copy-on-write."""
     buffers = {}
     for file in {slot.file for slot in slots.values()}:
-        mapped = mmap.mmap(descriptors[file], 0, access=mmap.ACCESS_COPY)
         if file:
-            populate(mapped)
+            read_ahead(descriptors[file])
+        mapped = mmap.mmap(descriptors[file], 0, access=mmap.ACCESS_COPY)
         buffers[file] = torch.frombuffer(mapped, dtype=torch.uint8)
     return {
         name: _view(buffers[slot.file], slot.offset, slot.shape, getattr(torch, slot.dtype))

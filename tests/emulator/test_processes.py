@@ -55,6 +55,7 @@ def start(tmp_path):
         path.write_text(SCRIPT + more)
         process = subprocess.Popen(
             [sys.executable, str(path), kind],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -210,3 +211,47 @@ def test_idle_ranks_use_no_processor_time(start):
     before = ticks()
     time.sleep(2)
     assert ticks() - before <= 3, "hundredths of a second, of three processes"
+
+
+def children_of(process_id):
+    with open(f"/proc/{process_id}/task/{process_id}/children") as file:
+        return [int(each) for each in file.read().split()]
+
+
+PREPARED = """
+from optimum_pixart_neuron.emulator.runtime import prepare_ranks
+prepare_ranks()
+prepare_ranks()
+print("prepared", flush=True)
+sys.stdin.readline()
+second = load(Quick())
+assert torch.equal(second(torch.ones(SIZE, SIZE)), torch.full((SIZE, SIZE), 2.0))
+print(*rank_process_ids(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
+def test_the_next_model_takes_the_launcher_that_was_prepared(start, killed):
+    process, ranks = start("quick", PREPARED)
+    assert process.stdout.readline() == "prepared\n"
+    (spare,) = set(children_of(process.pid)) - {launcher_of(ranks[0])}
+    if killed:
+        os.kill(spare, signal.SIGKILL)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    everyone = {int(each) for each in process.stdout.readline().split()}
+    (launcher,) = {launcher_of(each) for each in everyone - set(ranks)}
+    assert (launcher == spare) is not killed
+    assert len(children_of(process.pid)) == 2
+
+
+@pytest.mark.parametrize("ending", ["os._exit(0)", "os.fork() or time.sleep(20)\nos._exit(0)"], ids=["ends", "forks"])
+def test_a_prepared_launcher_ends_with_its_owner(start, ending):
+    process, ranks = start("quick", PREPARED.partition("second")[0] + ending)
+    assert process.stdout.readline() == "prepared\n"
+    launchers = children_of(process.pid)
+    assert len(launchers) == 2
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert_all_end([*ranks, *launchers])

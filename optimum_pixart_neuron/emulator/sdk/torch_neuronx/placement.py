@@ -11,6 +11,7 @@ from torch import nn
 
 from optimum_pixart_neuron.emulator import single_core
 from optimum_pixart_neuron.emulator.device import current_device
+from optimum_pixart_neuron.emulator.runtime import prepare_ranks
 
 
 def set_neuron_cores(trace: nn.Module, start_nc: int = -1, nc_count: int = -1) -> None:
@@ -28,6 +29,8 @@ def set_neuron_cores(trace: nn.Module, start_nc: int = -1, nc_count: int = -1) -
     check_cores(start_nc, nc_count)
     for model in single_core.neuron_models(trace):
         model.load(start_nc, nc_count)
+    if hasattr(trace, "nxd_model"):  # optimum-neuron 0.4.5 calls this just before it reads the weights
+        prepare_ranks()
 
 
 def set_multicore(trace: nn.Module) -> None:
