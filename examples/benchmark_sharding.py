@@ -7,7 +7,7 @@ another order each round and each in a process of its own:
     copy   copies the checkpoint's files
     shard  compiles nothing, writes the weight files of every rank as `optimum-cli export neuron` does
     read   reads the ranks' files from first to last byte
-    load   loads the compiled text encoder on the emulator, as optimum-neuron's own loader does, without running it
+    load   loads the compiled text encoder on the emulator, as our pipeline class does, without running it
 Before each all files are dropped from the page cache, and what is written is flushed to the disk inside the time.
 Needs four times the checkpoint's size on the disk of --folder. Writes benchmark_sharding.json.
 """
@@ -146,6 +146,8 @@ def compile_program(folder: Path, ranks: int) -> None:
                 on_device=False,
             )
         )
+    neuron = {"parallel": {"ranks": ranks}}
+    (folder / EXPORT / "config.json").write_text(json.dumps({"neuron": neuron}))
 
 
 def copy(folder: Path, ranks: int) -> Result:
@@ -189,12 +191,12 @@ def load(folder: Path, ranks: int) -> Result:
     from optimum_pixart_neuron.sdk import ensure_sdk
 
     ensure_sdk("trn1.32xlarge")
-    from optimum.neuron.modeling_traced import NeuronTracedModel
+    from optimum_pixart_neuron.loading import load_program
 
     kept = []
 
     def work() -> None:
-        kept.append(NeuronTracedModel.load_model(folder / EXPORT / "model.neuron", tensor_parallel_size=ranks))
+        kept.append(load_program(folder / EXPORT / "model.neuron", cores=ranks))
 
     return measured(work, folder, lambda: folder_bytes(folder / EXPORT / "weights"))
 

@@ -8,6 +8,8 @@ import torch
 from optimum.neuron.modeling_traced import NeuronTracedModel
 
 from .export.output import WEIGHTS_FOLDER
+from .parallel.shard import shard_file
+from .read_ahead import read_ahead
 
 
 def neuron_section(program: Path) -> dict:
@@ -21,8 +23,12 @@ def load_program(program: Path, cores: int) -> list[Any]:
     Returns:
         the copies; a single one where the ranks run it together.
     """
-    if (program.parent / WEIGHTS_FOLDER).is_dir():
+    weights = program.parent / WEIGHTS_FOLDER
+    if weights.is_dir():
         ranks = neuron_section(program)["parallel"]["ranks"]
+        for rank in range(ranks):
+            with shard_file(weights, rank).open("rb") as file:
+                read_ahead(file.fileno())
         return [NeuronTracedModel.load_model(program, tensor_parallel_size=ranks)]
     return [_load_copy(program, core) for core in range(cores)]
 

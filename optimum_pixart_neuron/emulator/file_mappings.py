@@ -7,7 +7,6 @@ from pathlib import Path
 from torch import Tensor
 
 _SMAPS = Path("/proc/self/smaps")
-_PIECE = 128 << 10  # bytes; the kernel drops what exceeds the disk's read-ahead, by default as much
 
 
 @dataclass(frozen=True)
@@ -17,14 +16,14 @@ class FileMapping:
     Attributes:
         start, end: its addresses.
         offset: in the file, of `start`.
-        path: of the file when it was mapped; `device` and `inode` say whether it still is that file.
+        file: device and inode.
+        path: of the file when it was mapped.
     """
 
     start: int
     end: int
     offset: int
-    device: int
-    inode: int
+    file: tuple[int, int]
     path: str
 
     def position(self, tensor: Tensor) -> int | None:
@@ -42,7 +41,7 @@ class FileMapping:
         except OSError:
             return None
         status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino) != (self.device, self.inode):
+        if (status.st_dev, status.st_ino) != self.file:
             os.close(descriptor)
             return None
         return descriptor
@@ -69,10 +68,4 @@ def _private_mapping(fields: list[str]) -> FileMapping | None:
         return None
     start, end = (int(address, 16) for address in fields[0].split("-"))
     major, minor = (int(number, 16) for number in fields[3].split(":"))
-    return FileMapping(start, end, int(fields[2], 16), os.makedev(major, minor), int(fields[4]), fields[5])
-
-
-def read_ahead(descriptor: int) -> None:
-    """Have the kernel read a file into its cache."""
-    for start in range(0, os.fstat(descriptor).st_size, _PIECE):
-        os.posix_fadvise(descriptor, start, _PIECE, os.POSIX_FADV_WILLNEED)
+    return FileMapping(start, end, int(fields[2], 16), (os.makedev(major, minor), int(fields[4])), fields[5])

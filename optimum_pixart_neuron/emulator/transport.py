@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .file_mappings import FileMapping, read_ahead, unchanged_mappings
+from ..read_ahead import read_ahead
+from .file_mappings import FileMapping, unchanged_mappings
 
 _ALIGNMENT = 64
 _PIECE = 32 << 20  # bytes copied at a time
+_MOST_FILES = 128  # of one model; their descriptors and those of the ranks' sockets go in one message, see `launcher`
 
 # dtype name, shape and raw bytes of one tensor
 Message = tuple[str, tuple[int, ...], bytes]
@@ -63,7 +65,7 @@ class SharedWeights:
         self._copies: dict[int, Tensor] = {}
         self._size = 0
         mappings = unchanged_mappings()
-        opened: dict[FileMapping, int | None] = {}
+        opened: dict[tuple[int, int], int | None] = {}
         places: dict[tuple, tuple[int, int]] = {}
         try:
             self.descriptors.append(_anonymous_file())
@@ -82,17 +84,18 @@ class SharedWeights:
             raise
 
     def _place_in_file(
-        self, tensor: Tensor, mappings: list[FileMapping], opened: dict[FileMapping, int | None]
+        self, tensor: Tensor, mappings: list[FileMapping], opened: dict[tuple[int, int], int | None]
     ) -> tuple[int, int] | None:
+        """Its file and offset; `opened` has the position of each file's descriptor, None if it cannot be mapped."""
         for mapping in mappings if tensor.numel() else []:
             offset = mapping.position(tensor)
             if offset is None:
                 continue
-            if mapping not in opened:
-                descriptor = mapping.open()
-                opened[mapping] = None if descriptor is None else len(self.descriptors)
+            if mapping.file not in opened:
+                descriptor = mapping.open() if len(self.descriptors) < _MOST_FILES else None
+                opened[mapping.file] = None if descriptor is None else len(self.descriptors)
                 self.descriptors += [] if descriptor is None else [descriptor]
-            file = opened[mapping]
+            file = opened[mapping.file]
             return None if file is None else (file, offset)
         return None
 

@@ -114,6 +114,25 @@ def test_values_at_an_odd_offset_are_copied(tmp_path):
     assert torch.equal(received(shared)[0]["a"], torch.arange(5.0))
 
 
+def test_a_file_that_is_mapped_often_is_opened_once(ranks, tmp_path):
+    """As `ComponentWeights.read` maps a checkpoint: once for each weight."""
+    files = [load_file(tmp_path / "0.safetensors") for _ in range(300)]
+    weights = {str(number): file["large"] for number, file in enumerate(files)}
+    shared = SharedWeights(list(weights), [weights])
+    assert {slot.file for slot in shared.layout[0].values()} == {1} and len(shared.descriptors) == 2
+    assert_same(received(shared), [weights])
+
+
+def test_weights_of_more_files_than_one_message_takes_are_copied(tmp_path):
+    weights = {}
+    for number in range(200):
+        save_file({"w": torch.full((2,), float(number))}, tmp_path / f"{number}.safetensors")
+        weights[str(number)] = load_file(tmp_path / f"{number}.safetensors")["w"]
+    shared = SharedWeights(list(weights), [weights])
+    assert len(shared.descriptors) == 128
+    assert_same(received(shared), [weights])
+
+
 def test_a_weight_in_memory_that_ranks_share_is_copied_once():
     weight = torch.randn(1000)
     shared = SharedWeights(["w"], [{"w": weight}, {"w": weight}])
