@@ -15,9 +15,8 @@ def result_file(text: str) -> Path:
         ArgumentTypeError: It is a folder, or in none.
     """
     path = Path(text)
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise ArgumentTypeError(f"{path}: there is no folder {folder}; create it first")
+    if not path.parent.is_dir():
+        raise ArgumentTypeError(f"{path}: there is no folder {path.parent}; create it first")
     if path.is_dir():
         raise ArgumentTypeError(f"{path} is a folder; name a file in it")
     return path

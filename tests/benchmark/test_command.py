@@ -92,7 +92,10 @@ def test_an_export_of_the_stock_exporter_in_the_stock_class(stock_folder, tmp_pa
         (["out", "--batch_size", "0"], "argument --batch_size: 0 is below 1"),
         (["out", "--price_per_hour", "nan"], "argument --price_per_hour: nan is not above 0"),
         (["out", "--price_per_hour", "free"], "argument --price_per_hour: 'free' is no number"),
-        (["out", "--json", "nowhere/result.json"], "argument --json: nowhere/result.json: there is no folder"),
+        (
+            ["out", "--json", "nowhere/result.json"],
+            "argument --json: nowhere/result.json: there is no folder nowhere; create it first",
+        ),
         (["out", "--json", "."], "argument --json: . is a folder; name a file in it"),
         (["out", "--steps", "3"], "unrecognized arguments: --steps 3"),
     ],

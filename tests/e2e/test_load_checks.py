@@ -181,10 +181,11 @@ def test_a_saved_copy_passes_in_full(pipeline_class, whole, tmp_path):
 
 def test_a_hub_id_is_pulled_and_checked(pipeline_class, folder, monkeypatch, nothing_loaded):
     """What arrives is checked like any folder; the options go to the download and not to the host."""
-    from optimum_pixart_neuron.artifact import hub
-
     asked = []
-    monkeypatch.setattr(hub, "pull", lambda *arguments, **options: asked.append((arguments, options)) or folder)
+    monkeypatch.setattr(
+        "optimum_pixart_neuron.pipeline.pull",
+        lambda *arguments, **options: asked.append((arguments, options)) or folder,
+    )
     (folder / SHARD.format("transformer", 1)).unlink()
     with pytest.raises(ArtifactError, match="tp1_sharded_checkpoint.safetensors is missing"):
         pipeline_class.from_pretrained("user/repo", revision="v1", token="t", cache_dir="c", local_files_only=True)

@@ -271,17 +271,14 @@ def test_a_checkpoint_of_another_geometry(float32_folder, tmp_path, validate):
         validate(float32_folder, deeper)
 
 
-def test_flags_that_cannot_be(refused, float32_folder, tmp_path):
+def test_flags_that_cannot_be(refused, float32_folder):
     assert refused(float32_folder, "--atol", -1) == "--atol -1: must be at least 0."
     assert refused(float32_folder, "--atol", "nan") == "--atol nan: must be at least 0."
-    missing = tmp_path / "none" / "result.json"
-    assert refused(float32_folder, "--json", missing) == (
-        f"argument --json: {missing}: there is no folder {missing.parent}; create it first"
-    )
-    assert refused(float32_folder, "--json", tmp_path) == f"argument --json: {tmp_path} is a folder; name a file in it"
 
 
-@pytest.mark.parametrize("argv", [[], ["a", "b"], ["a", "--atol", "little"], ["a", "--no_such_flag"]], ids=str)
+@pytest.mark.parametrize(
+    "argv", [[], ["a", "b"], ["a", "--atol", "little"], ["a", "--no_such_flag"], ["a", "--json", "."]], ids=str
+)
 def test_unreadable_arguments_give_one_line_and_status_2(argv, capsys):
     with pytest.raises(SystemExit) as end:
         command.main(argv)
