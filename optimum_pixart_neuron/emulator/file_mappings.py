@@ -51,15 +51,14 @@ def unchanged_mappings() -> list[FileMapping]:
     """The private file mappings of this process that show their files unchanged; none where Linux does not tell."""
     if not _SMAPS.exists():
         return []
-    mappings: list[FileMapping] = []
+    mappings: list[FileMapping | None] = []
     for line in _SMAPS.read_text(errors="surrogateescape").splitlines():
         fields = line.split(maxsplit=5)
         if not fields[0].endswith(":"):
-            mapping = _private_mapping(fields)
-            mappings += [mapping] if mapping else []
-        elif fields[0] in ("Anonymous:", "Swap:") and int(fields[1]) and mapping and mapping in mappings[-1:]:
-            mappings.pop()  # pages of its own: something was written
-    return mappings
+            mappings.append(_private_mapping(fields))
+        elif fields[0] in ("Anonymous:", "Swap:") and int(fields[1]):
+            mappings[-1] = None  # pages of its own: something was written
+    return [mapping for mapping in mappings if mapping]
 
 
 def _private_mapping(fields: list[str]) -> FileMapping | None:
