@@ -101,13 +101,13 @@ def component(folder: Path, ranks: int):
     """The text encoder's export config, as `export/describe.py` makes it."""
     import torch
 
-    from optimum_pixart_neuron.checkpoint import WEIGHT_STEMS, ComponentWeights, read_json
-    from optimum_pixart_neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.checkpoint.checkpoint import WEIGHT_STEMS, ComponentWeights, read_json
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     ensure_sdk("trn1.32xlarge")
     from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
-    from optimum_pixart_neuron.export.components import PixArtTextEncoderNeuronConfig
+    from optimum_pixart_neuron.components.component import PixArtTextEncoderNeuronConfig
     from optimum_pixart_neuron.parallel.plans import TEXT_ENCODER_PLAN
     from optimum_pixart_neuron.parallel.split import TensorSplit
 
@@ -131,7 +131,7 @@ def compile_program(folder: Path, ranks: int) -> None:
     """The program and the weight files that `load` loads; not measured."""
     config = component(folder, ranks)
     from optimum_pixart_neuron.export.compile import CompileJob, compile_component
-    from optimum_pixart_neuron.export.compiler import CompilerSettings, environment_variables
+    from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
 
     compiler = CompilerSettings(target="trn1", lnc=1)
     shutil.rmtree(folder / EXPORT, ignore_errors=True)
@@ -163,7 +163,7 @@ def copy(folder: Path, ranks: int) -> Result:
 
 
 def shard(folder: Path, ranks: int) -> Result:
-    from optimum_pixart_neuron.parallel.shard import write_shards
+    from optimum_pixart_neuron.parallel.shard_writer import write_shards
 
     config, target = component(folder, ranks), folder / "shards"
 
@@ -188,10 +188,10 @@ def read(folder: Path, ranks: int) -> Result:
 
 
 def load(folder: Path, ranks: int) -> Result:
-    from optimum_pixart_neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     ensure_sdk("trn1.32xlarge")
-    from optimum_pixart_neuron.loading import load_program
+    from optimum_pixart_neuron.artifact.loading import load_program
 
     kept = []
 

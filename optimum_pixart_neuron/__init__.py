@@ -9,14 +9,14 @@ __all__ = ["NeuronPixArtSigmaPipeline", "register"]
 
 def __getattr__(name: str):
     if name == "register":
-        from .registration import register
+        from .components.registration import register
 
         return register
     if name == "NeuronPixArtSigmaPipeline":
-        from .sdk import ensure_sdk
+        from .neuron.sdk import ensure_sdk
 
         ensure_sdk()
-        from .pipeline import NeuronPixArtSigmaPipeline
+        from .runtime.pipeline import NeuronPixArtSigmaPipeline
 
         return NeuronPixArtSigmaPipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

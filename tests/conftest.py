@@ -19,6 +19,6 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """A small PixArt-Sigma checkpoint for 256 x 256 pixels; read only, it is shared by all tests."""
-    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+    from tests.tiny import build_tiny_checkpoint
 
     return build_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-pixart-sigma")

@@ -8,15 +8,15 @@ from problem import CAPTION_TOKENS, CAPTION_WIDTH, INPUTS, PIXELS_PER_CELL, TRAN
 from safetensors.torch import load_file
 from serving import serve
 
-from optimum_pixart_neuron.sdk import ensure_sdk
+from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
 
 def describe(folder: Path, mode: str, dtype: torch.dtype, ranks: int):
     """The transformer's component as `optimum-cli export neuron` describes it, for the guidance pair of one image."""
     from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
-    from optimum_pixart_neuron.checkpoint import WEIGHT_STEMS, ComponentWeights, read_json
-    from optimum_pixart_neuron.export.components import PixArtTransformerNeuronConfig
+    from optimum_pixart_neuron.checkpoint.checkpoint import WEIGHT_STEMS, ComponentWeights, read_json
+    from optimum_pixart_neuron.components.component import PixArtTransformerNeuronConfig
     from optimum_pixart_neuron.parallel.exchange import choose_exchange
     from optimum_pixart_neuron.parallel.plans import TRANSFORMER_PLAN
     from optimum_pixart_neuron.parallel.split import ContextSplit, TensorSplit
@@ -62,9 +62,9 @@ def main(folder: Path, mode: str, dtype: torch.dtype, ranks: int) -> None:
 
     from optimum_pixart_neuron.emulator.runtime import rank_process_ids
     from optimum_pixart_neuron.export.compile import CompileJob, compile_component
-    from optimum_pixart_neuron.export.compiler import CompilerSettings, environment_variables
     from optimum_pixart_neuron.export.output import MODEL_FILE
-    from optimum_pixart_neuron.export.program import trace_program
+    from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
+    from optimum_pixart_neuron.program.program import trace_program
 
     def load():
         torch.set_grad_enabled(False)

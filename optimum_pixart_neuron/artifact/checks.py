@@ -16,13 +16,13 @@ from packaging.version import InvalidVersion, Version
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
+from ..checkpoint.layout import INDEX
 from ..errors import ArtifactError, DeviceError
+from ..files import FileRecord, full_digest, sample_digest
 from ..hardware import get_instance
-from ..layout import INDEX
-from ..machine import LNC_VARIABLES, Machine
-from ..parallel.shard import shard_file
-from ..sdk import NeuronSdk
-from .files import FileRecord, full_digest, sample_digest
+from ..neuron.machine import LNC_VARIABLES, Machine
+from ..neuron.sdk import NeuronSdk
+from ..parallel.shard_writer import shard_file
 from .manifest import MANIFEST_FILE, Manifest
 
 VERIFY = ("none", "sizes", "full")

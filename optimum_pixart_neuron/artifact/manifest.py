@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ArtifactError
-from .files import FileRecord, write_whole
+from ..files import FileRecord, write_whole
 
 MANIFEST_FILE = "neuron_manifest.json"
 SCHEMA_VERSION = 1

@@ -13,10 +13,10 @@ from ..artifact.checks import check_artifact
 from ..artifact.hub import is_repository, pull
 from ..artifact.manifest import installed_versions
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, one_line
-from ..plan import PlanRow
-from ..plan.prices import own_price
-from ..sdk import ensure_sdk
-from .environment import MachineRecord, MemoryRecord
+from ..neuron.sdk import ensure_sdk
+from ..planner import PlanRow
+from ..planner.prices import own_price
+from .host import MachineRecord, MemoryRecord
 from .observe import observed
 from .report import (
     EMULATOR_NOTE,
@@ -123,7 +123,7 @@ def _load(folder: Path, *, stock: bool) -> Any:
     if stock:
         from optimum.neuron import NeuronPixArtSigmaPipeline
     else:
-        from ..pipeline import NeuronPixArtSigmaPipeline
+        from ..runtime.pipeline import NeuronPixArtSigmaPipeline
     try:
         pipeline = NeuronPixArtSigmaPipeline.from_pretrained(folder)
     except RuntimeError as error:

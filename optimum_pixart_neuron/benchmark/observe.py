@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ..batching import BatchedProgram
-from ..tiling import TiledDecoder
+from ..components.vae.tiling import TiledDecoder
+from ..runtime.batching import BatchedProgram
 from .spans import Recorder
 
 COMPONENTS = ("text_encoder", "transformer", "vae_decoder")

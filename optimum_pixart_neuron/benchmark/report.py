@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..plan import PlanRow
-from .environment import MachineRecord, MemoryRecord
+from ..planner import PlanRow
+from .host import MachineRecord, MemoryRecord
 from .observe import COMPONENTS, HOST_PARTS
 from .spans import Recorder, Span, covered, outside
 from .statistics import Percentiles

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..artifact.manifest import Manifest
 from ..hardware import get_instance
-from ..plan import Geometry, PlanRow, Request, predict
-from ..plan.prices import Price
+from ..planner import Geometry, PlanRow, Request, predict
+from ..planner.prices import Price
 
 _CONFIGS = {"text_encoder": "text_encoder", "transformer": "transformer", "vae_decoder": "vae"}
 """Folder of the export -> component of the checkpoint."""

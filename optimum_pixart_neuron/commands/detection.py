@@ -6,10 +6,10 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-from ..addresses import Address, download_error, not_cached
+from ..checkpoint.address import Address, download_error, not_cached
+from ..checkpoint.layout import COMPONENTS, INDEX, expected_files, is_pixart_transformer, resulting_class
+from ..checkpoint.layout import PIPELINE_CLASS as PIXART_SIGMA
 from ..errors import CheckpointError
-from ..layout import COMPONENTS, INDEX, expected_files, is_pixart_transformer, resulting_class
-from ..layout import PIPELINE_CLASS as PIXART_SIGMA
 
 # Where a checkpoint without model_index.json has its transformer: inside it, or it is one.
 _TRANSFORMER_CONFIGS = ("transformer/config.json", "config.json")
@@ -57,7 +57,7 @@ def _hub_files(address: Address, args: Namespace) -> dict[str, Path]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    from ..hub_errors import HUB_ERRORS
+    from ..hub import HUB_ERRORS
 
     found, offline = {}, args.local_files_only
     for name in (INDEX, *_TRANSFORMER_CONFIGS):

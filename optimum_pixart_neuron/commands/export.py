@@ -8,12 +8,12 @@ from argparse import ArgumentParser, Namespace
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
 from ..errors import PixArtNeuronError
+from ..neuron.process import run_module
 from .arguments import PROG, add_arguments
-from .child import run_module
 from .detection import PIXART_SIGMA, pipeline_class
 from .main import fail
 
-MODULE = "optimum_pixart_neuron.export"
+MODULE = "optimum_pixart_neuron.commands.export_process"
 
 
 class PixArtNeuronExportCommand(BaseOptimumCLICommand):

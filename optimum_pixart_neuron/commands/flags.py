@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..layout import COMPONENTS_MODEL
+from ..checkpoint.layout import COMPONENTS_MODEL
 
 PARALLEL_MODES = ("context", "tensor", "data")
 """How the transformer may be spread over the cores."""

@@ -12,8 +12,8 @@ from types import ModuleType
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
+from ..neuron.process import run_module
 from . import benchmark_arguments, plan_arguments, validate_arguments
-from .child import run_module
 
 
 def _command(name: str, module: str, arguments: ModuleType) -> CommandInfo:
@@ -32,9 +32,9 @@ def _command(name: str, module: str, arguments: ModuleType) -> CommandInfo:
 
 
 COMMANDS = (
-    _command("pixart-plan", "optimum_pixart_neuron.plan", plan_arguments),
-    _command("pixart-validate", "optimum_pixart_neuron.validation", validate_arguments),
-    _command("pixart-benchmark", "optimum_pixart_neuron.benchmark", benchmark_arguments),
+    _command("pixart-plan", "optimum_pixart_neuron.commands.plan_process", plan_arguments),
+    _command("pixart-validate", "optimum_pixart_neuron.commands.validate_process", validate_arguments),
+    _command("pixart-benchmark", "optimum_pixart_neuron.commands.benchmark_process", benchmark_arguments),
 )
 
 

@@ -87,7 +87,7 @@ class Program:
                 kernel launched for another logical core config.
             ValueError: replica groups that do not cover all ranks.
         """
-        from ..tracing import largest_live_set
+        from ..aten_graph import largest_live_set
         from .tracing_adapter import input_names, mutated_placeholders, trace
 
         flags = parse_flags(compiler_args, platform_target())

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from ..tracing import aliases_first_argument, trace_graph
+from ..aten_graph import aliases_first_argument, trace_graph
 from .program import TensorSpec
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..read_ahead import read_ahead
+from ..files import read_ahead
 from .file_mappings import FileMapping, unchanged_mappings
 
 _ALIGNMENT = 64

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from ..parallel.shard import write_shards
-from .compiler import CompilerSettings
-from .components import PixArtComponentConfig
+from ..components.component import PixArtComponentConfig
+from ..neuron.compiler import CompilerSettings
+from ..parallel.shard_writer import write_shards
 from .output import MODEL_FILE, WEIGHTS_FOLDER
 
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from optimum.neuron.utils import store_compilation_config
 from optimum.neuron.utils.version_utils import get_neuronxcc_version
 
-from ..modeling.attention_kernel import WRITTEN_OUT
+from ..components.common.attention_kernel import WRITTEN_OUT
+from ..deployment.deployment import ExportSettings
+from ..program.program import TracedProgram
 from .compile import CompileJob
-from .program import TracedProgram
-from .settings import ExportSettings
 
 
 def write_component_config(job: CompileJob, program: TracedProgram, settings: ExportSettings) -> None:

@@ -3,9 +3,9 @@
 import torch
 from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
-from ..checkpoint import PixArtCheckpoint
-from ..modeling.attention_kernel import KernelAttention
-from .components import (
+from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..components.common.attention_kernel import KernelAttention
+from ..components.component import (
     REGISTERED,
     PixArtComponentConfig,
     PixArtTextEncoderNeuronConfig,
@@ -13,7 +13,7 @@ from .components import (
     PixArtVaeDecoderNeuronConfig,
     PixArtVaeEncoderNeuronConfig,
 )
-from .settings import ExportSettings
+from ..deployment.deployment import ExportSettings
 
 _TASKS = {config_class: task for (_, task), config_class in REGISTERED.items()}
 

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..artifact.files import FileRecord, records_of
 from ..artifact.manifest import Manifest, ValidationRecord, listed_files
-from ..checkpoint import PixArtCheckpoint
+from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
+from ..checkpoint.open import fetch_weights, open_checkpoint
+from ..deployment.deployment import ExportSettings, resolve
 from ..errors import ValidationFailed
-from ..layout import COPIED_COMPONENTS, INDEX
-from ..sdk import NeuronSdk, ensure_sdk
-from .fetch import fetch_weights, open_checkpoint
+from ..files import FileRecord, records_of
+from ..neuron.sdk import NeuronSdk, ensure_sdk
 from .options import ExportOptions
 from .output import check_output, copy_unchanged
 from .publish import check_publication, publish
-from .settings import ExportSettings, resolve
 from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_export
 
 if TYPE_CHECKING:
-    from .components import PixArtComponentConfig
-    from .program import TracedProgram
+    from ..components.component import PixArtComponentConfig
+    from ..program.program import TracedProgram
 
 FAILED_LABEL = "failed-validation"
 
@@ -107,10 +107,10 @@ def _check_all(components: list["PixArtComponentConfig"], settings: ExportSettin
         CheckpointError: a weight is missing or has another shape.
         InvalidExportOption: the programs do not fit the memory of a core.
     """
-    from .compiler import environment_variables
-    from .hygiene import check_program
-    from .memory import MemoryNeed, check_memory
-    from .program import trace_program
+    from ..neuron.compiler import environment_variables
+    from ..program.hygiene import check_program
+    from ..program.memory import MemoryNeed, check_memory
+    from ..program.program import trace_program
 
     programs, needs = [], []
     for component in components:
@@ -136,8 +136,8 @@ def _finish(
 
     Its `config.json` is written in both cases: it also says what concerns the whole pipeline.
     """
+    from ..neuron.compiler import environment_variables
     from .compile import CompileJob, compile_component
-    from .compiler import environment_variables
     from .component_config import write_component_config
     from .record import component_record
 

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from ..artifact.manifest import MANIFEST_FILE, NOT_LISTED, Manifest, listed_files
-from ..checkpoint import PixArtCheckpoint
+from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
 from ..errors import ArtifactError, InvalidExportOption
-from ..layout import COPIED_COMPONENTS, INDEX
 
 MODEL_FILE = "model.neuron"
 WEIGHTS_FOLDER = "weights"

@@ -2,7 +2,7 @@
 
 from ..artifact.hub import check_push, push
 from ..errors import HubError
-from ..sdk import NeuronSdk
+from ..neuron.sdk import NeuronSdk
 from .options import ExportOptions
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from ..artifact.files import FileRecord
 from ..artifact.manifest import (
     ComponentRecord,
     Manifest,
@@ -17,11 +16,12 @@ from ..artifact.manifest import (
     ValidationRecord,
     installed_versions,
 )
-from ..checkpoint import PixArtCheckpoint
+from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..deployment.deployment import ExportSettings
+from ..files import FileRecord
+from ..program.program import TracedProgram
 from .compile import CompileJob
 from .options import ExportOptions
-from .program import TracedProgram
-from .settings import ExportSettings
 
 # What an export was asked for and no reader of the artifacts needs: where things lay, and secrets.
 _NOT_RECORDED = {

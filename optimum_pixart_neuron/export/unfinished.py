@@ -23,12 +23,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..artifact.files import FileRecord, flush, records_of, write_whole
 from ..artifact.manifest import ComponentRecord, Manifest, listed_files
+from ..checkpoint.layout import INDEX
 from ..errors import InvalidExportOption, OutputFull, PixArtNeuronError
-from ..layout import INDEX
+from ..files import FileRecord, flush, records_of, write_whole
+from .fingerprints import SourceFiles
 from .output import check_output, copy_users_files
-from .sources import SourceFiles
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # torch and neuronx-cc say only that a write failed. Less than this is free after one that found no room.

@@ -7,7 +7,7 @@ neuronx_distributed stay inside the functions, because importing it needs the SD
 import torch
 from torch import nn
 
-from .plan import Placement, ShardingPlan
+from .sharding import Placement, ShardingPlan
 
 
 def apply_plan(plan: ShardingPlan, model: nn.Module, *, tensor_parallel_size: int, dtype: torch.dtype) -> None:

@@ -4,7 +4,7 @@ Both are the split of the AWS sample (aws-neuron-samples, hf_pretrained_pixart_s
 feed-forward by width, so a transformer block reduces three times (two attentions, feed-forward) and a T5 block twice.
 """
 
-from .plan import Divided, Divisor, Placement, Rule, ShardingPlan
+from .sharding import Divided, Divisor, Placement, Rule, ShardingPlan
 
 
 def column(path: str) -> Rule:

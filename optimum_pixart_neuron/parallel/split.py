@@ -6,9 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ..components.transformer.context import exchange_groups, rank_weights, split_by_context
 from .apply import apply_plan
-from .context import exchange_groups, rank_weights, split_by_context
-from .plan import ShardingPlan
+from .sharding import ShardingPlan
 
 
 class Split(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import PixArtCheckpoint
+from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..errors import ArtifactError, CheckpointError, DeviceError, one_line
 from ..export.output import MODEL_FILE
 from .originals import ORIGINALS
@@ -80,7 +80,7 @@ class CompiledComponent:
         Raises:
             DeviceError: it cannot be loaded here, or fails while it runs.
         """
-        from ..loading import load_program  # imports the host's loader, which asks for the SDK
+        from ..artifact.loading import load_program  # imports the host's loader, which asks for the SDK
 
         try:
             program = load_program(self.folder / MODEL_FILE, cores=1)[0]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from transformers import AutoTokenizer
 
-from ..layout import TOKENIZER_MODELS
+from ..checkpoint.layout import TOKENIZER_MODELS
 
 PROMPTS = (
     "",  # one token, the rest padding: the negative prompt of most requests

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 from transformers.integrations.accelerate import init_empty_weights
 
-from ..checkpoint import PixArtCheckpoint
+from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..components.common.streaming import stream_weights
 from ..errors import CheckpointError
-from .streaming import stream_weights
 
 
 @dataclass(frozen=True, kw_only=True)

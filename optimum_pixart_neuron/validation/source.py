@@ -4,11 +4,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..addresses import local_folder
 from ..artifact.manifest import Manifest
-from ..checkpoint import PixArtCheckpoint
+from ..checkpoint.address import local_folder
+from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..errors import CheckpointError
-from ..export.fetch import fetch_weights, open_checkpoint
 from ..export.options import ExportOptions
 from .originals import ORIGINALS
 

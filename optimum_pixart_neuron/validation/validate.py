@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ..artifact.checks import machine_problem
 from ..artifact.manifest import ValidationRecord
-from ..checkpoint import PixArtCheckpoint
-from ..commands.child import run_module
+from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..errors import PixArtNeuronError
-from ..export.compiler import environment_variables
-from ..sdk import ensure_sdk
+from ..neuron.compiler import environment_variables
+from ..neuron.process import run_module
+from ..neuron.sdk import ensure_sdk
 from . import inputs
 from .compare import Difference, judge
 from .compiled import CompiledComponent, cores_needed, open_compiled
@@ -26,7 +26,7 @@ from .table import print_table
 REQUEST, OUTCOME = "request", "outcome"
 """Names of the files through which the process is asked and answers."""
 
-_CHILD = "optimum_pixart_neuron.validation.child"
+_CHILD = "optimum_pixart_neuron.commands.validation_child"
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = (128 + signal.SIGTERM, 128 + signal.SIGHUP)
 

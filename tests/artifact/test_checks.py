@@ -18,11 +18,11 @@ from safetensors.numpy import save_file
 
 from optimum_pixart_neuron.artifact import checks
 from optimum_pixart_neuron.artifact.checks import check_artifact, machine_problem
-from optimum_pixart_neuron.artifact.files import FileRecord, sample_digest
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, listed_files
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError
-from optimum_pixart_neuron.machine import CORE_VARIABLES, LNC_VARIABLES
-from optimum_pixart_neuron.sdk import NeuronSdk
+from optimum_pixart_neuron.files import FileRecord, sample_digest
+from optimum_pixart_neuron.neuron.machine import CORE_VARIABLES, LNC_VARIABLES
+from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 RANKS = 4
 COMPILER = "2.21.33363.0"

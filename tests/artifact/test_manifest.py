@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from optimum_pixart_neuron.artifact import files
-from optimum_pixart_neuron.artifact.files import FileRecord
+from optimum_pixart_neuron import files
 from optimum_pixart_neuron.artifact.manifest import (
     MANIFEST_FILE,
     ComponentRecord,
@@ -17,6 +16,7 @@ from optimum_pixart_neuron.artifact.manifest import (
     listed_files,
 )
 from optimum_pixart_neuron.errors import ArtifactError
+from optimum_pixart_neuron.files import FileRecord
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExpo
 
 from ..e2e.conftest import fresh_runtime
 
-MODULE = [sys.executable, "-m", "optimum_pixart_neuron.benchmark"]
+MODULE = [sys.executable, "-m", "optimum_pixart_neuron.commands.benchmark_process"]
 FEW = ["--num_inference_steps", "2", "--images", "2", "--warmup", "1"]
 
 
@@ -28,7 +28,7 @@ def test_an_export_of_ours(folder, capsys):
     report = measured(folder, *FEW)
     assert capsys.readouterr().out == f"{EMULATOR_NOTE}\n"
     assert report.emulated and report.cost is None
-    assert report.compiled.pipeline_class == "optimum_pixart_neuron.pipeline.NeuronPixArtSigmaPipeline"
+    assert report.compiled.pipeline_class == "optimum_pixart_neuron.runtime.pipeline.NeuronPixArtSigmaPipeline"
     assert (report.compiled.parallel_mode, report.compiled.ranks, report.compiled.has_manifest) == ("context", 2, True)
     assert (report.compiled.height, report.compiled.width) == (256, 256)
     assert len(report.samples) == 2, "the warm-up is not measured"
@@ -59,7 +59,7 @@ def test_images_are_rounded_up_to_whole_requests(folder):
 @pytest.mark.ranks
 def test_an_export_of_the_stock_exporter_in_our_class(stock_folder):
     report = measured(stock_folder, *FEW)
-    assert report.compiled.pipeline_class == "optimum_pixart_neuron.pipeline.NeuronPixArtSigmaPipeline"
+    assert report.compiled.pipeline_class == "optimum_pixart_neuron.runtime.pipeline.NeuronPixArtSigmaPipeline"
     assert (report.compiled.parallel_mode, report.compiled.ranks, report.compiled.has_manifest) == (None, 1, False)
     assert report.compiled.instance == "trn1.32xlarge", "it records the family"
     assert [len(sample.calls["transformer"]) for sample in report.samples] == [2, 2]

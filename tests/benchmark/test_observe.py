@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from optimum_pixart_neuron.batching import BatchedProgram, ProgramInput
 from optimum_pixart_neuron.benchmark.observe import COMPONENTS, observed
 from optimum_pixart_neuron.benchmark.report import REST, Sample
 from optimum_pixart_neuron.benchmark.spans import Recorder, Span
-from optimum_pixart_neuron.tiling import TiledDecoder
+from optimum_pixart_neuron.components.vae.tiling import TiledDecoder
+from optimum_pixart_neuron.runtime.batching import BatchedProgram, ProgramInput
 
 PAUSE_S = 0.02
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from optimum_pixart_neuron.benchmark.environment import MachineRecord, MemoryRecord
+from optimum_pixart_neuron.benchmark.host import MachineRecord, MemoryRecord
 from optimum_pixart_neuron.benchmark.observe import COMPONENTS, HOST_PARTS
 from optimum_pixart_neuron.benchmark.report import (
     EMULATOR_NOTE,
@@ -20,8 +20,8 @@ from optimum_pixart_neuron.benchmark.report import (
 )
 from optimum_pixart_neuron.benchmark.statistics import Percentiles
 from optimum_pixart_neuron.benchmark.table import print_report
-from optimum_pixart_neuron.plan import XL_2, Request, predict
-from optimum_pixart_neuron.plan.prices import own_price
+from optimum_pixart_neuron.planner import XL_2, Request, predict
+from optimum_pixart_neuron.planner.prices import own_price
 
 STEPS = 20
 
@@ -56,7 +56,7 @@ def report(*, emulated: bool, images: int = 2) -> BenchmarkReport:
         note=EMULATOR_NOTE if emulated else None,
         compiled=CompiledRecord(
             folder="pixart-neuron",
-            pipeline_class="optimum_pixart_neuron.pipeline.NeuronPixArtSigmaPipeline",
+            pipeline_class="optimum_pixart_neuron.runtime.pipeline.NeuronPixArtSigmaPipeline",
             has_manifest=True,
             instance="trn1.32xlarge",
             parallel_mode="context",

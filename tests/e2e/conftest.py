@@ -26,7 +26,7 @@ def pipeline_arguments(images: int = 2) -> dict:
 @pytest.fixture(scope="session", autouse=True)
 def sdk():
     """The SDK of these tests: the installed one on an instance, the emulator elsewhere."""
-    from optimum_pixart_neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     return ensure_sdk()
 

@@ -15,7 +15,7 @@ import torch
 from diffusers import PixArtTransformer2DModel
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+from tests.tiny import build_tiny_checkpoint
 
 from ..parity import relative_error
 
@@ -116,7 +116,14 @@ def measured(command, name: str) -> dict[str, float]:
 @pytest.mark.parametrize("mode", ["tensor", "context"])
 def test_xl_2_over_two_ranks(checkpoint, inputs, predictions, tmp_path, mode):
     folder, script = tmp_path / "exported", tmp_path / "script.py"
-    export = ["optimum_pixart_neuron.export", "--model", checkpoint, folder, "--tensor_parallel_size", 2]
+    export = [
+        "optimum_pixart_neuron.commands.export_process",
+        "--model",
+        checkpoint,
+        folder,
+        "--tensor_parallel_size",
+        2,
+    ]
     numbers = measured([sys.executable, "-m", *export, "--parallel_mode", mode], "export")
 
     script.write_text(SCRIPT)

@@ -15,7 +15,7 @@ import torch
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError, PixArtNeuronError, ProgramInputError
-from optimum_pixart_neuron.sdk import NeuronSdk
+from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 from ..parity import psnr
 from .conftest import PROMPTS, fresh_runtime, load_ours, load_stock, pipeline_arguments
@@ -121,7 +121,7 @@ def test_files_of_another_export_are_refused(pipeline_class, folder, exported, n
 )
 def test_another_machine_is_refused(pipeline_class, whole, monkeypatch, nothing_loaded, variables, sdk_here, message):
     here = NeuronSdk(**{"emulated": True, "instance": "trn1.32xlarge", **sdk_here})
-    monkeypatch.setattr("optimum_pixart_neuron.pipeline.ensure_sdk", lambda: here)
+    monkeypatch.setattr("optimum_pixart_neuron.runtime.pipeline.ensure_sdk", lambda: here)
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(ArtifactError, match=message):
@@ -132,7 +132,9 @@ def test_another_machine_is_refused(pipeline_class, whole, monkeypatch, nothing_
 def test_without_a_device_nothing_is_loaded_or_downloaded(
     pipeline_class, whole, tmp_path, monkeypatch, nothing_loaded, model_id
 ):
-    monkeypatch.setattr("optimum_pixart_neuron.pipeline.ensure_sdk", lambda: NeuronSdk(emulated=False, instance=None))
+    monkeypatch.setattr(
+        "optimum_pixart_neuron.runtime.pipeline.ensure_sdk", lambda: NeuronSdk(emulated=False, instance=None)
+    )
     for folder in (whole, model_id):
         with pytest.raises(DeviceError, match="loading it needs a machine with NeuronCores"):
             pipeline_class.from_pretrained(folder)
@@ -183,7 +185,7 @@ def test_a_hub_id_is_pulled_and_checked(pipeline_class, folder, monkeypatch, not
     """What arrives is checked like any folder; the options go to the download and not to the host."""
     asked = []
     monkeypatch.setattr(
-        "optimum_pixart_neuron.pipeline.pull",
+        "optimum_pixart_neuron.runtime.pipeline.pull",
         lambda *arguments, **options: asked.append((arguments, options)) or folder,
     )
     (folder / SHARD.format("transformer", 1)).unlink()
@@ -194,7 +196,7 @@ def test_a_hub_id_is_pulled_and_checked(pipeline_class, folder, monkeypatch, not
 
 STOCK_EXPORT = """
 import sys
-from optimum_pixart_neuron.sdk import ensure_sdk
+from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 ensure_sdk()
 from optimum.exporters.neuron.__main__ import main
 main()

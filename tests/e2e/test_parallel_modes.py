@@ -116,7 +116,7 @@ def test_2048_pixels(tmp_path):
 
     from optimum_pixart_neuron.export.exporter import export
     from optimum_pixart_neuron.export.options import ExportOptions
-    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+    from tests.tiny import build_tiny_checkpoint
 
     checkpoint = build_tiny_checkpoint(tmp_path / "checkpoint", sample_size=256)
     options = {"tensor_parallel_size": 4, "vae_tile_size": 512, "disable_validation": True}

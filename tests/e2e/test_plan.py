@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from optimum_pixart_neuron.export.fetch import open_checkpoint
+from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.export.options import ExportOptions
-from optimum_pixart_neuron.plan import Geometry, Request, predict
+from optimum_pixart_neuron.planner import Geometry, Request, predict
 
 pytestmark = pytest.mark.e2e
 

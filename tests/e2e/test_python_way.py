@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from optimum_pixart_neuron import register, registration
+from optimum_pixart_neuron import register
+from optimum_pixart_neuron.components import registration
 from optimum_pixart_neuron.errors import DeviceError, InvalidExportOption
-from optimum_pixart_neuron.sdk import NeuronSdk
+from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 from ..parity import psnr
 from .conftest import PROMPTS, load_stock, pipeline_arguments
@@ -46,7 +47,7 @@ def test_without_a_device_the_artifacts_stay_and_are_named(
     """The SDK is installed but the machine has no NeuronCore: compiling works there, loading does not."""
     without_device = NeuronSdk(emulated=False, instance=None)
     with monkeypatch.context() as patch:
-        for module in ("optimum_pixart_neuron.pipeline", "optimum_pixart_neuron.export.exporter"):
+        for module in ("optimum_pixart_neuron.runtime.pipeline", "optimum_pixart_neuron.export.exporter"):
             patch.setattr(f"{module}.ensure_sdk", lambda: without_device)
         with pytest.raises(
             InvalidExportOption, match="no Neuron device to compile for; name one with --instance_type"
@@ -118,7 +119,7 @@ def registered(tasks_manager, model_type: str, task: str) -> type:
 
 
 def test_registering_replaces_the_hosts_configs_once(tasks_manager):
-    from optimum_pixart_neuron.export.components import REGISTERED
+    from optimum_pixart_neuron.components.component import REGISTERED
 
     hosts = {key: registered(tasks_manager, *key) for key in REGISTERED}
     others = registered(tasks_manager, "flux-transformer-2d", "semantic-segmentation")
@@ -147,7 +148,7 @@ def test_pipelines_of_the_host_keep_its_behaviour(monkeypatch):
     """
     from optimum.exporters.neuron.model_configs import T5EncoderForDiffusersNeuronConfig as HostT5
 
-    from optimum_pixart_neuron.export.components import REGISTERED, PixArtTextEncoderNeuronConfig
+    from optimum_pixart_neuron.components.component import REGISTERED, PixArtTextEncoderNeuronConfig
 
     changed = set()
     for ours in REGISTERED.values():

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.checkpoint import ComponentWeights
-from optimum_pixart_neuron.export.__main__ import main
+from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights
+from optimum_pixart_neuron.commands.export_process import main
 
 pytestmark = pytest.mark.e2e
 

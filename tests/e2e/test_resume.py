@@ -17,10 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.artifact.files import FileRecord
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, ValidationRecord, listed_files
 from optimum_pixart_neuron.errors import CheckpointError, OutputFull, ValidationFailed
 from optimum_pixart_neuron.export.options import ExportOptions
+from optimum_pixart_neuron.files import FileRecord
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -299,7 +299,7 @@ def test_artifacts_that_fail_are_kept_aside(stopped, tiny_checkpoint, output, co
 
 def test_nothing_is_validated_if_asked_or_without_a_device(tiny_checkpoint, output, compiler, validated, monkeypatch):
     from optimum_pixart_neuron.export import exporter
-    from optimum_pixart_neuron.sdk import NeuronSdk
+    from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
     run(tiny_checkpoint, output)
     monkeypatch.setattr(exporter, "ensure_sdk", lambda: NeuronSdk(emulated=False, instance=None))
@@ -315,7 +315,15 @@ def test_a_killed_process_resumes_and_leaves_nothing(tiny_checkpoint, exported, 
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     flags = ["--tensor_parallel_size", "2", "--disable-validation"]
-    command = [sys.executable, "-m", "optimum_pixart_neuron.export", "--model", tiny_checkpoint, output, *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "optimum_pixart_neuron.commands.export_process",
+        "--model",
+        tiny_checkpoint,
+        output,
+        *flags,
+    ]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("[2/3] transformer"):

@@ -69,10 +69,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.errors import PixArtNeuronError
-from optimum_pixart_neuron.export.fetch import open_checkpoint
 from optimum_pixart_neuron.export.options import ExportOptions
-from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+from tests.tiny import build_tiny_checkpoint
 
 from ..parity import psnr
 from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
@@ -110,9 +110,9 @@ def rank_weights(folder: Path, component: str) -> list[dict[str, torch.Tensor]]:
 
 def describe(checkpoint: Path, **options) -> tuple:
     """The decisions and the components of an export that is not made."""
+    from optimum_pixart_neuron.deployment.deployment import resolve
     from optimum_pixart_neuron.export.describe import describe_components
-    from optimum_pixart_neuron.export.settings import resolve
-    from optimum_pixart_neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     options = ExportOptions(model=str(checkpoint), output=Path("out"), **options)
     opened = open_checkpoint(options)
@@ -166,7 +166,7 @@ def test_weight_files_are_those_of_nxd(folder, tiny_checkpoint, tmp_path):
     """Our writer streams; ModelBuilder holds all in memory. The files must not tell which of them wrote."""
     from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder
 
-    from optimum_pixart_neuron.export.compiler import environment_variables
+    from optimum_pixart_neuron.neuron.compiler import environment_variables
 
     settings, components = describe(tiny_checkpoint, tensor_parallel_size=RANKS, batch_size=2)
     for name in ("text_encoder", "transformer"):

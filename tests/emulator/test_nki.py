@@ -16,9 +16,9 @@ from neuronxcc.nki._private_kernels.attention import attention_isa_kernel  # noq
 from neuronxcc.nki.language import nc  # noqa: E402
 from torch_neuronx.xla_impl.ops import nki_jit  # noqa: E402
 
+from optimum_pixart_neuron.components.common.attention_kernel import KERNELS, available_kernels  # noqa: E402
 from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
 from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
-from optimum_pixart_neuron.modeling.attention_kernel import KERNELS, available_kernels  # noqa: E402
 
 BFLOAT16 = torch.bfloat16
 VARIANT = "AttentionMMSoftmaxMMWithoutSwap"

@@ -22,7 +22,7 @@ from neuronx_distributed.parallel_layers.layers import (  # noqa: E402
 )
 from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder  # noqa: E402
 
-from optimum_pixart_neuron.tracing import trace_graph  # noqa: E402
+from optimum_pixart_neuron.aten_graph import trace_graph  # noqa: E402
 from tests.emulator.nxd_scenarios import parallel  # noqa: E402
 
 

@@ -14,14 +14,15 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.addresses import Address
-from optimum_pixart_neuron.checkpoint import ComponentWeights, WeightNames
+from optimum_pixart_neuron.checkpoint import open as fetch
+from optimum_pixart_neuron.checkpoint import places
+from optimum_pixart_neuron.checkpoint.address import Address
+from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights, WeightNames
+from optimum_pixart_neuron.checkpoint.layout import COMPONENTS, COMPONENTS_MODEL, WEIGHT_STEMS
+from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
 from optimum_pixart_neuron.errors import CheckpointError
-from optimum_pixart_neuron.export import fetch, places
-from optimum_pixart_neuron.export.fetch import fetch_weights, open_checkpoint
 from optimum_pixart_neuron.export.options import ExportOptions
-from optimum_pixart_neuron.layout import COMPONENTS, COMPONENTS_MODEL, WEIGHT_STEMS
-from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+from tests.tiny import build_tiny_checkpoint
 
 from ..checkpoints import COMMIT, Parts, cache, rewrite
 from ..hub.conftest import hub  # noqa: F401
@@ -350,14 +351,14 @@ def test_quantised_weights_are_refused(whole):
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     """The weight files of two ranks without the compilation: `shards(model, **options)` -> {component/file: bytes}."""
-    from optimum_pixart_neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     sdk = ensure_sdk()
 
     def write(model, **options) -> dict[str, bytes]:
+        from optimum_pixart_neuron.deployment.deployment import resolve
         from optimum_pixart_neuron.export.describe import describe_components
-        from optimum_pixart_neuron.export.settings import resolve
-        from optimum_pixart_neuron.parallel.shard import write_shards
+        from optimum_pixart_neuron.parallel.shard_writer import write_shards
 
         asked = request(model, tensor_parallel_size=2, **options)
         checkpoint = open_checkpoint(asked)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from optimum_pixart_neuron.export.compiler import COMPONENT_FLAGS, CompilerSettings, environment_variables
+from optimum_pixart_neuron.neuron.compiler import COMPONENT_FLAGS, CompilerSettings, environment_variables
 
 
 def arguments(component="transformer", ranks=4, **settings) -> list[str]:

@@ -7,12 +7,12 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import T5Config, T5EncoderModel
 
-from optimum_pixart_neuron.export.hygiene import check_program
-from optimum_pixart_neuron.export.program import Collective, TracedProgram, trace_program
-from optimum_pixart_neuron.modeling.text_encoder import PixArtTextEncoder
-from optimum_pixart_neuron.modeling.transformer import PixArtTransformer
-from optimum_pixart_neuron.modeling.vae import PixArtVaeDecoder, PixArtVaeEncoder
-from optimum_pixart_neuron.tracing import trace_graph
+from optimum_pixart_neuron.aten_graph import trace_graph
+from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder
+from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
+from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder, PixArtVaeEncoder
+from optimum_pixart_neuron.program.hygiene import check_program
+from optimum_pixart_neuron.program.program import Collective, TracedProgram, trace_program
 
 BFLOAT16 = torch.bfloat16
 LARGE = torch.ones(600, 600)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from optimum_pixart_neuron.aten_graph import largest_live_set, trace_graph
 from optimum_pixart_neuron.errors import InvalidExportOption
-from optimum_pixart_neuron.export.memory import GIB, MemoryNeed, check_memory
 from optimum_pixart_neuron.hardware import get_instance
-from optimum_pixart_neuron.tracing import largest_live_set, trace_graph
+from optimum_pixart_neuron.program.memory import GIB, MemoryNeed, check_memory
 
 
 class Widen(nn.Module):

@@ -2,11 +2,11 @@
 
 import pytest
 
-from optimum_pixart_neuron.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.deployment.deployment import RESOLUTION_BINS, resolution_bins, resolve
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
-from optimum_pixart_neuron.export.settings import RESOLUTION_BINS, resolution_bins, resolve
-from optimum_pixart_neuron.sdk import NeuronSdk
+from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 XL_2 = {
     "transformer": {

@@ -13,14 +13,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.artifact.files import FileRecord, full_digest, records_of, write_whole
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, ComponentRecord, Manifest, SourceRecord
-from optimum_pixart_neuron.checkpoint import ComponentSource
+from optimum_pixart_neuron.checkpoint.checkpoint import ComponentSource
 from optimum_pixart_neuron.errors import CheckpointError, InvalidExportOption, OutputFull
-from optimum_pixart_neuron.export import sources, unfinished
+from optimum_pixart_neuron.export import fingerprints as sources
+from optimum_pixart_neuron.export import unfinished
+from optimum_pixart_neuron.export.fingerprints import SourceFiles
 from optimum_pixart_neuron.export.output import check_output
-from optimum_pixart_neuron.export.sources import SourceFiles
 from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
+from optimum_pixart_neuron.files import FileRecord, full_digest, records_of, write_whole
 
 NAMES = ("first", "second")
 

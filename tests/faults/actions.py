@@ -32,7 +32,7 @@ class HubClient:
         from huggingface_hub import constants, file_download
         from huggingface_hub.utils import _http, reset_sessions
 
-        from optimum_pixart_neuron import hub_errors
+        from optimum_pixart_neuron import hub
 
         template = self.url + "/{repo_id}/resolve/{revision}/{filename}"
         for module, name, value in (
@@ -45,7 +45,7 @@ class HubClient:
             (constants, "HF_HUB_ETAG_TIMEOUT", self.patience),
             (constants, "DOWNLOAD_CHUNK_SIZE", 4096),
             (constants, "HF_HUB_DISABLE_TELEMETRY", True),
-            (hub_errors, "_PAUSES_S", (0.0,) * 4),
+            (hub, "_PAUSES_S", (0.0,) * 4),
             (_http, "time", SimpleNamespace(sleep=lambda seconds: None)),
             (file_download, "time", SimpleNamespace(sleep=lambda seconds: None)),
         ):
@@ -63,7 +63,7 @@ def warm_up() -> None:
     tqdm.set_lock(threading.RLock())  # its own is shared with forks: one that is killed would hold it for all others
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline  # noqa: F401
     from optimum_pixart_neuron.artifact import hub  # noqa: F401
-    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+    from tests.tiny import build_tiny_checkpoint
 
     folder = Path(tempfile.mkdtemp())
     build_tiny_checkpoint(folder / "checkpoint", **CHECKPOINT_SIZES)
@@ -72,7 +72,7 @@ def warm_up() -> None:
 
 
 def make_checkpoint(folder: Path) -> None:
-    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+    from tests.tiny import build_tiny_checkpoint
 
     build_tiny_checkpoint(folder, **CHECKPOINT_SIZES)
 
@@ -113,7 +113,7 @@ def verdicts(folder: Path) -> dict[str, str | None]:
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
     from optimum_pixart_neuron.artifact.checks import check_artifact
     from optimum_pixart_neuron.errors import ArtifactError
-    from optimum_pixart_neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     found: dict[str, str | None] = {}
     for verify in ("sizes", "full"):
@@ -136,7 +136,7 @@ def encode(folder: Path, loaded: Path, runs: int) -> str:
 
     import torch
 
-    from optimum_pixart_neuron.loading import load_program
+    from optimum_pixart_neuron.artifact.loading import load_program
 
     (program,) = load_program(folder / "text_encoder" / "model.neuron", 1)
     loaded.touch()

@@ -7,8 +7,8 @@ import zipfile
 from functools import cached_property
 from pathlib import Path
 
-from optimum_pixart_neuron.artifact.files import full_digest
 from optimum_pixart_neuron.artifact.manifest import Manifest
+from optimum_pixart_neuron.files import full_digest
 
 from ..hub.exports import make_export
 from ..hub.fake_hub import FakeHub, Request

@@ -19,7 +19,7 @@ def hub(tmp_path, monkeypatch) -> FakeHub:
     from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http, reset_sessions
 
-    from optimum_pixart_neuron import hub_errors
+    from optimum_pixart_neuron import hub
 
     home = tmp_path / "hf"
     with FakeHub() as running:
@@ -32,7 +32,7 @@ def hub(tmp_path, monkeypatch) -> FakeHub:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-        monkeypatch.setattr(hub_errors, "_PAUSES_S", (0.0,) * 4)
+        monkeypatch.setattr(hub, "_PAUSES_S", (0.0,) * 4)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 16 * 1024)  # what a broken download loses at most
         # Its own pauses, of 1 s and more, between requests and between parts of a download.
         for module in (_http, file_download):

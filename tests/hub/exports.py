@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from optimum_pixart_neuron.artifact.files import FileRecord
 from optimum_pixart_neuron.artifact.manifest import (
     ComponentRecord,
     Manifest,
@@ -12,6 +11,7 @@ from optimum_pixart_neuron.artifact.manifest import (
     ValidationRecord,
     listed_files,
 )
+from optimum_pixart_neuron.files import FileRecord
 
 SHARD_BYTES = 200_000
 _VALIDATION = ValidationRecord(

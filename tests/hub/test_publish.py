@@ -5,7 +5,7 @@ import pytest
 from optimum_pixart_neuron.errors import HubError
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.export.publish import publish
-from optimum_pixart_neuron.sdk import NeuronSdk
+from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 from .exports import make_export
 from .fake_hub import Fault

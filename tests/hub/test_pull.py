@@ -226,7 +226,7 @@ class TestFaults:
 
     def test_waits_as_long_as_the_hub_asks(self, hub, repository, monkeypatch):
         waited = []
-        monkeypatch.setattr("optimum_pixart_neuron.hub_errors.time.sleep", waited.append)
+        monkeypatch.setattr("optimum_pixart_neuron.hub.time.sleep", waited.append)
         hub.faults.append(Fault("status", f"*/{SHARD}", "GET", status=429, headers={"Retry-After": "7"}))
         hub.faults.append(Fault("status", f"*/{SHARD}", "GET", status=429, headers={"Retry-After": "3600"}))
         pull(REPO)

@@ -79,7 +79,7 @@ def test_without_a_readable_manifest_on_the_hub_nothing_is_removed(hub, export):
 
 def test_large_files_go_in_parts_and_portions(hub, export, monkeypatch):
     hub.part_size = 64 * 1024
-    monkeypatch.setattr("optimum_pixart_neuron.artifact.upload._PORTION", 3 * SHARD_BYTES)
+    monkeypatch.setattr("optimum_pixart_neuron.artifact.push._PORTION", 3 * SHARD_BYTES)
     push(export, REPO)
     assert hub.files(REPO)[SHARD] == (export / SHARD).read_bytes()
     batches = [request for request in hub.requests if request.path.endswith("/objects/batch")]

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from optimum_pixart_neuron.emulator.device import reset_device
-from optimum_pixart_neuron.sdk import ensure_sdk
+from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
 ensure_sdk()
 from optimum.neuron import NeuronPixArtSigmaPipeline as Stock
@@ -111,7 +111,7 @@ def test_both_classes_download_what_they_need_and_make_the_same_picture(hub, pus
 
 def test_the_pipelines_method_takes_what_the_hosts_takes(hub, pushed):
     """Without a loaded pipeline, which the machine that exports may be unable to load."""
-    from optimum_pixart_neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     ensure_sdk()
     from optimum.neuron.modeling_traced import NeuronTracedModel

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import T5Config
 
+from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder
 from optimum_pixart_neuron.errors import InvalidExportOption, ShardingPlanError
-from optimum_pixart_neuron.modeling.text_encoder import PixArtTextEncoder
-from optimum_pixart_neuron.parallel.plan import Placement, Rule, ShardingPlan
 from optimum_pixart_neuron.parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN, column, replicated, row
+from optimum_pixart_neuron.parallel.sharding import Placement, Rule, ShardingPlan
 
 
 def plan(*rules: Rule) -> ShardingPlan:
@@ -37,7 +37,7 @@ def test_rule_without_a_parameter():
 
 
 def test_transformer_plan_covers_xl_2():
-    from optimum_pixart_neuron.modeling.transformer import PixArtTransformer
+    from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 
     with torch.device("meta"):
         model = PixArtTransformer.build(

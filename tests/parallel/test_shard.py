@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.parallel.shard import ShardedWeight, shard_file, write_shards
+from optimum_pixart_neuron.parallel.shard_writer import ShardedWeight, shard_file, write_shards
 
 TENSORS = {
     "b.row": torch.randn(8, 6),

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from optimum_pixart_neuron.export.compiler import CompilerSettings, environment_variables
-from optimum_pixart_neuron.export.hygiene import check_program
-from optimum_pixart_neuron.export.program import TracedProgram, trace_program
-from optimum_pixart_neuron.modeling.transformer import PixArtTransformer
+from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
+from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
+from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from optimum_pixart_neuron.parallel.apply import materialize
 from optimum_pixart_neuron.parallel.exchange import choose_exchange
 from optimum_pixart_neuron.parallel.plans import TRANSFORMER_PLAN
 from optimum_pixart_neuron.parallel.split import ContextSplit, Split, TensorSplit
-from optimum_pixart_neuron.sdk import ensure_sdk
+from optimum_pixart_neuron.program.hygiene import check_program
+from optimum_pixart_neuron.program.program import TracedProgram, trace_program
 
 XL_2 = {"caption_channels": 4096, "sample_size": 128, "use_additional_conditions": False}
 TOKENS, HEADS, HEAD_WIDTH, BLOCKS = 4096, 16, 72, 28

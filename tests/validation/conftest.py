@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from optimum_pixart_neuron.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
 
 from ..e2e.conftest import exported, sdk  # noqa: F401
 
 
 def opened(folder: Path) -> PixArtCheckpoint:
     """A checkpoint in a folder, all of it there."""
-    from optimum_pixart_neuron.export.fetch import open_checkpoint
+    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
     from optimum_pixart_neuron.export.options import ExportOptions
 
     return open_checkpoint(ExportOptions(model=str(folder), output=folder / "none"))
@@ -25,6 +25,6 @@ def checkpoint(tiny_checkpoint) -> PixArtCheckpoint:
 @pytest.fixture(scope="session")
 def other_checkpoint(tmp_path_factory) -> PixArtCheckpoint:
     """The same geometry, other weights."""
-    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+    from tests.tiny import build_tiny_checkpoint
 
     return opened(build_tiny_checkpoint(tmp_path_factory.mktemp("other") / "checkpoint", seed=9))

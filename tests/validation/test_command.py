@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.artifact.manifest import Manifest, ValidationRecord
+from optimum_pixart_neuron.commands import validate_process as command
 from optimum_pixart_neuron.emulator import device
 from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceError, PixArtNeuronError
-from optimum_pixart_neuron.sdk import NeuronSdk
-from optimum_pixart_neuron.validation import __main__ as command
+from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 from optimum_pixart_neuron.validation.compiled import open_compiled
 
 from ..e2e.conftest import fresh_runtime
@@ -185,7 +185,7 @@ def in_process():
 
 
 def run(*argv: object) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", "optimum_pixart_neuron.validation", *map(str, argv)]
+    words = [sys.executable, "-m", "optimum_pixart_neuron.commands.validate_process", *map(str, argv)]
     return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
 
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_was_changed_since(refused, float32_folder, tiny_check
 
 
 def test_a_checkpoint_of_another_geometry(float32_folder, tmp_path, validate):
-    from optimum_pixart_neuron.tiny import build_tiny_checkpoint
+    from tests.tiny import build_tiny_checkpoint
 
     from .conftest import opened
 
@@ -290,7 +290,7 @@ def test_unreadable_arguments_give_one_line_and_status_2(argv, capsys):
 def test_help_without_torch():
     code = (
         "import sys\n"
-        "from optimum_pixart_neuron.validation.__main__ import main\n"
+        "from optimum_pixart_neuron.commands.validate_process import main\n"
         "try:\n    main(['--help'])\n"
         "except SystemExit as end:\n    assert end.code == 0\n"
         "assert not {'torch', 'transformers', 'diffusers', 'optimum.neuron'} & set(sys.modules)\n"

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from optimum_pixart_neuron.checkpoint import PixArtCheckpoint
-from optimum_pixart_neuron.modeling.text_encoder import PixArtTextEncoder, relative_position_bias
-from optimum_pixart_neuron.modeling.transformer import PixArtTransformer, position_table
-from optimum_pixart_neuron.modeling.vae import PixArtVaeDecoder
+from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
+from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer, position_table
+from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
 from optimum_pixart_neuron.validation import inputs
 from optimum_pixart_neuron.validation.compare import Difference, judge, near_one
 from optimum_pixart_neuron.validation.originals import ORIGINALS

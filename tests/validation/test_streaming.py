@@ -11,11 +11,11 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 from transformers.integrations.accelerate import init_empty_weights
 
+from optimum_pixart_neuron.components.common.streaming import stream_weights
 from optimum_pixart_neuron.errors import CheckpointError
-from optimum_pixart_neuron.tiny import build_tiny_checkpoint
 from optimum_pixart_neuron.validation import inputs
 from optimum_pixart_neuron.validation.originals import ORIGINALS
-from optimum_pixart_neuron.validation.streaming import stream_weights
+from tests.tiny import build_tiny_checkpoint
 
 from .conftest import opened
 
@@ -107,7 +107,7 @@ import torch
 from transformers import T5Config, T5EncoderModel
 from transformers.integrations.accelerate import init_empty_weights
 from safetensors import safe_open
-from optimum_pixart_neuron.validation.streaming import stream_weights
+from optimum_pixart_neuron.components.common.streaming import stream_weights
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024

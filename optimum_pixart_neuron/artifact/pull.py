@@ -1,0 +1,220 @@
+"""Artifacts from the Hugging Face Hub: what the manifest lists and nothing else, checked when it comes."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from glob import escape
+from os.path import normpath
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
+from ..errors import ArtifactError, HubError
+from ..files import FileRecord, records_of
+from ..hub import patiently
+from ..parallel.shard_writer import shard_file
+from .manifest import MANIFEST_FILE, Manifest
+
+_DOWNLOADS = 2
+"""Of one file, before a digest that differs is held to be the repository's own."""
+_SHOWN_FILES = 3
+
+
+def is_repository(address: str | Path) -> bool:
+    """Whether artifacts are to be pulled: False for a folder of this machine.
+
+    Raises:
+        ArtifactError: it is no folder, and no name that a repository could have.
+    """
+    if Path(address).is_dir():
+        return False
+    try:
+        validate_repo_id(str(address))
+    except HFValidationError:
+        raise ArtifactError(f"{address}: there is no such folder, and it is no repository id (user/name)") from None
+    return True
+
+
+def pull(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: bool | str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
+    """Download the artifacts of a repository into huggingface_hub's cache, and nothing else that it holds.
+
+    The manifest comes first and names the files. What is downloaded is held against its SHA-256. What the cache has
+    already went through that when it came; it is held against size and sample, and downloaded again where it differs.
+    A download that broke goes on where it stopped. A repository without a manifest, as the stock exporter makes it, is
+    downloaded by its layout and cannot be checked.
+
+    Args:
+        repo_id: on the Hub.
+        revision: branch, tag or commit; the default branch if left out.
+        token: access token; by default the one that huggingface_hub finds.
+        cache_dir: the download cache, by default huggingface_hub's.
+        local_files_only: leave the network alone.
+        force_download: drop what the cache has, and download it again.
+
+    Returns:
+        the folder of the commit in the cache.
+
+    Raises:
+        HubError: the repository, the revision or a file does not exist or may not be read; the Hub cannot be reached
+            and the cache lacks files; or the repository's files are not those that its manifest lists.
+        ArtifactError: the manifest is damaged, or a newer version of this package wrote it.
+    """
+    access = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    named = f"{repo_id}@{revision}" if revision else repo_id
+    find = partial(_find, repo_id, revision=revision, force_download=force_download, **access)
+    manifest_file = patiently(partial(find, MANIFEST_FILE), f"{named}, {MANIFEST_FILE}")
+    if manifest_file is not None:
+        snapshot = _Snapshot(repo_id, named, manifest_file.parent, access)
+        snapshot.bring(snapshot.manifest().files, force_download)
+        return snapshot.folder
+    index_file = patiently(partial(find, INDEX), f"{named}, {INDEX}")
+    if index_file is None:
+        raise HubError(f"{named} holds no artifacts of optimum-neuron: there is neither {MANIFEST_FILE} nor {INDEX}")
+    _Snapshot(repo_id, named, index_file.parent, access).bring_stock(force_download)
+    return index_file.parent
+
+
+def _find(repo_id: str, file: str, **where: Any) -> Path | None:
+    """Download one file; None where the repository has none of that name."""
+    try:
+        return Path(hf_hub_download(repo_id, file, **where))
+    except LocalEntryNotFoundError:
+        known = try_to_load_from_cache(repo_id, file, cache_dir=where["cache_dir"], revision=where["revision"])
+        if known is _CACHED_NO_EXIST:
+            return None
+        raise
+    except EntryNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """One commit of a repository, in the cache as far as it was downloaded.
+
+    Attributes:
+        repo_id: on the Hub.
+        named: what the user called it.
+        folder: of the commit, which is its name.
+        access: token, cache_dir and local_files_only.
+    """
+
+    repo_id: str
+    named: str
+    folder: Path
+    access: dict[str, Any]
+
+    def manifest(self) -> Manifest:
+        """The manifest that is here; one that is damaged is downloaded again, which the cache alone would never do."""
+        try:
+            return Manifest.read(self.folder)
+        except ArtifactError:
+            if self.access["local_files_only"]:
+                raise
+        self._drop(MANIFEST_FILE)
+        find = partial(_find, self.repo_id, MANIFEST_FILE, revision=self.folder.name, **self.access)
+        patiently(find, f"{self.named}, {MANIFEST_FILE}")
+        return Manifest.read(self.folder)
+
+    def bring(self, records: dict[str, FileRecord], force: bool) -> None:
+        """Have all these files here and as recorded."""
+        outside = [name for name in records if not self._is_inside(name)]
+        if outside:  # it is somebody else's manifest, and files that differ from it are removed
+            raise HubError(f"{self.named}: {MANIFEST_FILE} lists {_some(outside)}, outside its own folder")
+        wanted = [name for name, record in records.items() if force or not record.resembles(self.folder / name)]
+        if wanted and self.access["local_files_only"]:
+            raise HubError(
+                f"{self.named}: the download cache lacks {_some(wanted)} or has them damaged;"
+                " leave out local_files_only to download them"
+            )
+        for name in wanted:
+            self._drop(name)
+        for _ in range(_DOWNLOADS):
+            if wanted:
+                wanted = self._download_verified({name: records[name] for name in wanted})
+        if wanted:
+            raise HubError(
+                f"{self.named}: {_some(wanted)}: not what {MANIFEST_FILE} lists, also when downloaded again;"
+                " somebody changed the repository, push the export again"
+            )
+
+    def _download_verified(self, records: dict[str, FileRecord]) -> list[str]:
+        """Download files and drop the ones that differ from their records; returns their names."""
+        named = f"{self.named}, {_some(list(records))}"
+        try:
+            patiently(partial(self._download, list(records)), named)
+        except HubError:
+            self._drop_different(records)  # so that the next call finds nothing unverified
+            raise
+        return self._drop_different(records)
+
+    def _download(self, names: list[str]) -> None:
+        where = {"revision": self.folder.name, **self.access}
+        snapshot_download(self.repo_id, allow_patterns=[escape(name) for name in names], **where)
+        # It keeps silent about files that do not exist, and about a Hub that it cannot reach.
+        missing = [name for name in names if not (self.folder / name).is_file()]
+        for name in missing:
+            fetch = partial(hf_hub_download, self.repo_id, name, **where)
+            patiently(fetch, f"{self.named}, {_some(missing)}")
+
+    def _drop_different(self, records: dict[str, FileRecord]) -> list[str]:
+        here = [name for name in records if (self.folder / name).is_file()]
+        found = records_of(self.folder, here, title="verifying")
+        different = [name for name in here if found[name] != records[name]]
+        for name in different:
+            self._drop(name)
+        return different
+
+    def _is_inside(self, name: str) -> bool:
+        return Path(normpath(self.folder)) in Path(normpath(self.folder / name)).parents
+
+    def _drop(self, name: str) -> None:
+        """Remove a file from the cache: the link of this commit, and the content that it leads to."""
+        path = self.folder / name
+        content = path.resolve()
+        path.unlink(missing_ok=True)
+        content.unlink(missing_ok=True)
+
+    def bring_stock(self, force: bool) -> None:
+        """Have the files here that the stock loader reads, by the layout of optimum-neuron 0.4.5."""
+        where = {"revision": self.folder.name, "force_download": force, **self.access}
+        config_file = "transformer/config.json"
+        path = patiently(partial(_find, self.repo_id, config_file, **where), f"{self.named}, {config_file}")
+        neuron = json.loads(path.read_text()).get("neuron") if path else None
+        if neuron is None:
+            raise HubError(f"{self.named} is no compiled pipeline; export it first, or load it with export=True")
+        index = json.loads((self.folder / INDEX).read_text())
+        wanted = _stock_patterns((name for name in index if not name.startswith("_")), neuron)
+        fetch = partial(snapshot_download, self.repo_id, allow_patterns=wanted, **where)
+        patiently(fetch, self.named)
+
+
+def _stock_patterns(components: Iterable[str], neuron: dict) -> list[str]:
+    """Patterns of the stock layout; the loader reads as many shards of each component as the transformer has ranks."""
+    patterns = [INDEX]
+    for name in components:
+        if name in COPIED_COMPONENTS:
+            patterns.append(f"{name}/*")
+            continue
+        for folder in ("vae_encoder", "vae_decoder") if name == "vae" else (name,):
+            patterns += [f"{folder}/config.json", f"{folder}/model.neuron"]
+            ranks = range(neuron.get("tensor_parallel_size", 1))
+            patterns += [shard_file(Path(folder, "weights"), rank).as_posix() for rank in ranks]
+    return patterns
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_FILES} more files" if len(names) > _SHOWN_FILES else ""
+    return ", ".join(names[:_SHOWN_FILES]) + more

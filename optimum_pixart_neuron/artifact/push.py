@@ -1,0 +1,235 @@
+"""Artifacts to the Hugging Face Hub, by huggingface_hub's own transfers.
+
+A push is one commit, so that nobody pulls half an export. Before it the large files are sent in portions, and the Hub
+keeps what it has: a push that broke goes on there when it is run again. `upload_large_folder` resumes too, but commits
+its portions one by one.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import tqdm, validate_repo_id
+
+from ..errors import ArtifactError, HubError
+from ..hub import HUB_ERRORS, patiently
+from .card import Licence, is_generated, model_card
+from .manifest import MANIFEST_FILE, NOT_LISTED, Manifest, listed_files
+
+CARD_FILE = "README.md"
+
+_PACKAGE = "optimum-pixart-neuron"
+_PORTION = 5 * 1024**3
+"""Bytes that are sent and acknowledged together: what a push that breaks loses at most."""
+
+
+def check_push(
+    repository_id: str,
+    *,
+    emulated: bool,
+    private: bool | None = None,
+    token: bool | str | None = None,
+    endpoint: str | None = None,
+    allow_emulated: bool = False,
+) -> None:
+    """Find out before a long export whether its result may be pushed. Nothing is made on the Hub.
+
+    Raises:
+        HubError: there is no valid token, or it may not write to the namespace; the artifacts are the emulator's and
+            that is not allowed; or they are to be private and the repository is public.
+    """
+    _check_emulated(emulated, repository_id, allow_emulated)
+    patiently(partial(_check_access, _api(endpoint, token), repository_id, private), repository_id)
+
+
+def _check_access(api: HfApi, repository_id: str, private: bool | None) -> None:
+    validate_repo_id(repository_id)
+    user = api.whoami()
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise HubError(f"{repository_id}: the token may only read; give one that may write")
+    namespaces = [user["name"], *(organization["name"] for organization in user.get("orgs", ()))]
+    namespace = repository_id.split("/")[0] if "/" in repository_id else user["name"]
+    if namespace not in namespaces:
+        allowed = ", ".join(namespaces)
+        raise HubError(f"{repository_id}: {user['name']} may not write to {namespace}, only to {allowed}")
+    try:
+        _check_private(api.model_info(f"{namespace}/{repository_id.split('/')[-1]}"), private)
+    except RepositoryNotFoundError:
+        pass  # the push makes it
+
+
+def push(
+    folder: str | Path,
+    repository_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: bool | str | None = None,
+    endpoint: str | None = None,
+    commit_message: str | None = None,
+    allow_emulated: bool = False,
+) -> str:
+    """Upload an export to the Hub, as one commit that holds only what changed; none where nothing did.
+
+    Files that an earlier push brought and this export lacks are removed, others are left alone. A README.md in the
+    folder is uploaded as it is, one that was edited on the Hub is kept; else the model card is written there.
+
+    Args:
+        folder: of the export.
+        repository_id: on the Hub; made if it does not exist, in the user's own namespace if it names none.
+        private: visibility of a repository that is made; the namespace's default if left out.
+        revision: branch; made from the default branch if it does not exist.
+        token: access token; by default the one that huggingface_hub finds.
+        endpoint: of the Hub, by default huggingface_hub's.
+        commit_message: first line of the commit.
+        allow_emulated: push also what the emulator made; the card says so.
+
+    Returns:
+        the address of the commit.
+
+    Raises:
+        HubError: no token, or it may not write; the Hub cannot be reached, or the connection broke again and again;
+            somebody else pushed meanwhile; a private push to a public repository; artifacts of the emulator.
+        ArtifactError: the folder is no export, or its files are not those that its manifest lists.
+    """
+    folder = Path(folder)
+    manifest = _check_folder(folder)
+    _check_emulated(manifest.emulated, repository_id, allow_emulated)
+    message = commit_message or f"PixArt-Sigma for {manifest.instance}, {manifest.ranks} core(s)"
+    target = {"repository_id": repository_id, "private": private, "revision": revision}
+    return patiently(partial(_push, _api(endpoint, token), folder, manifest, message, **target), repository_id)
+
+
+def _push(
+    api: HfApi,
+    folder: Path,
+    manifest: Manifest,
+    message: str,
+    *,
+    repository_id: str,
+    private: bool | None,
+    revision: str | None,
+) -> str:
+    repo_id = api.create_repo(repository_id, private=private, exist_ok=True).repo_id
+    head = _head(api, repo_id, revision)
+    _check_private(head, private)
+    present = {file.rfilename for file in head.siblings or ()}
+    additions = _additions(folder, manifest)
+    if CARD_FILE not in additions and _card_is_ours(api, head, present):
+        card = model_card(manifest, repo_id, _licence(api, manifest))
+        additions[CARD_FILE] = CommitOperationAdd(CARD_FILE, card.encode())
+    stale = (_pushed_files(api, head, present) & present) - additions.keys()
+    for portion in _portions(additions.values()):
+        api.preupload_lfs_files(repo_id, portion, revision=revision, free_memory=False)
+    operations = [*additions.values(), *(CommitOperationDelete(name, is_folder=False) for name in sorted(stale))]
+    try:
+        commit = api.create_commit(
+            repo_id, operations, commit_message=message, revision=revision, parent_commit=head.sha
+        )
+    except ValueError as error:
+        # huggingface_hub before 1.3.3 commits, and then cannot read the address of another endpoint (its #3679).
+        if api.endpoint == constants.ENDPOINT or "Unable to retrieve user and repo ID" not in str(error):
+            raise
+        return f"{api.endpoint}/{repo_id}/commit/{api.model_info(repo_id, revision=revision).sha}"
+    return commit.commit_url
+
+
+def _head(api: HfApi, repo_id: str, revision: str | None) -> ModelInfo:
+    try:
+        return api.model_info(repo_id, revision=revision)
+    except RevisionNotFoundError:
+        api.create_branch(repo_id, branch=revision)
+        return api.model_info(repo_id, revision=revision)
+
+
+def _additions(folder: Path, manifest: Manifest) -> dict[str, CommitOperationAdd]:
+    """What to upload, by path; reads every file, and holds it against the manifest on the way."""
+    names = [name for name in listed_files(folder) if not any(part.startswith(".") for part in name.split("/"))]
+    names += [name for name in NOT_LISTED if (folder / name).is_file()]
+    additions = {}
+    for name in tqdm(names, desc=f"Reading {len(names)} files", unit="file"):
+        additions[name] = CommitOperationAdd(name, folder / name)
+        record = manifest.files.get(name)
+        if record and additions[name].upload_info.sha256.hex() != record.sha256:
+            raise ArtifactError(f"{folder / name} is not what {MANIFEST_FILE} lists; export again")
+    if CARD_FILE in additions:
+        try:
+            _ = ModelCard((folder / CARD_FILE).read_text(encoding="utf-8")).data
+        except Exception as error:  # yaml has errors of its own
+            reason = " ".join(str(error).split())
+            raise ArtifactError(f"{folder / CARD_FILE} begins with metadata that cannot be read: {reason}") from None
+    return additions
+
+
+def _portions(additions: Iterable[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
+    portion: list[CommitOperationAdd] = []
+    size = 0
+    for addition in additions:
+        if portion and size + addition.upload_info.size > _PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(addition)
+        size += addition.upload_info.size
+    yield portion
+
+
+def _card_is_ours(api: HfApi, head: ModelInfo, present: set[str]) -> bool:
+    if CARD_FILE not in present:
+        return True
+    return is_generated(Path(api.hf_hub_download(head.id, CARD_FILE, revision=head.sha)).read_text(encoding="utf-8"))
+
+
+def _pushed_files(api: HfApi, head: ModelInfo, present: set[str]) -> set[str]:
+    """What the manifest on the Hub lists; nothing where there is none, or one that cannot be read here."""
+    if MANIFEST_FILE not in present:
+        return set()
+    path = Path(api.hf_hub_download(head.id, MANIFEST_FILE, revision=head.sha))
+    try:
+        return set(Manifest.read(path.parent).files)
+    except ArtifactError:
+        return set()
+
+
+def _licence(api: HfApi, manifest: Manifest) -> Licence | None:
+    """What the source's own card says; None for a folder, and where there is no answer."""
+    if manifest.revision is None:
+        return None
+    try:
+        card = api.model_info(manifest.model, revision=manifest.revision, timeout=10).card_data
+    except HUB_ERRORS:
+        return None
+    if card is None or not isinstance(card.license, str):
+        return None
+    return Licence(card.license, card.license_name, card.license_link)
+
+
+def _check_folder(folder: Path) -> Manifest:
+    manifest = Manifest.read(folder) if folder.is_dir() else None
+    if manifest is None:
+        raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
+    for name, record in manifest.files.items():
+        if not record.resembles(folder / name):
+            wrong = f"not what {MANIFEST_FILE} lists" if (folder / name).is_file() else "missing"
+            raise ArtifactError(f"{folder / name} is {wrong}; export again")
+    return manifest
+
+
+def _check_emulated(emulated: bool, repository_id: str, allowed: bool) -> None:
+    if emulated and not allowed:
+        raise HubError(
+            f"{repository_id}: the emulator's artifacts run on no Neuron device and are not pushed;"
+            " --allow_emulated (allow_emulated=True) pushes them, and the model card says so"
+        )
+
+
+def _check_private(info: ModelInfo, private: bool | None) -> None:
+    if private and info.private is False:
+        raise HubError(f"{info.id} exists and is public; make it private on its page, or leave out --private")
+
+
+def _api(endpoint: str | None, token: bool | str | None) -> HfApi:
+    return HfApi(endpoint=endpoint, token=token, library_name=_PACKAGE, library_version=version(_PACKAGE))

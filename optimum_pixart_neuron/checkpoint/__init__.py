@@ -1,0 +1,1 @@
+"""What a PixArt-Sigma checkpoint is, where it lies and what it holds."""

@@ -1,0 +1,120 @@
+"""What a user may call a model, and what the Hugging Face Hub answers, in one line. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from ..errors import CheckpointError
+
+_SHOWN_FILES = 5
+
+# The paths of huggingface_hub's file system without their `hf://`: id[@revision][/path]. A slash inside a revision is
+# written %2F, except in those of pull requests and conversions (huggingface_hub 0.36, `HfFileSystem.resolve_path`).
+_HUB_PATH = re.compile(
+    r"(?P<id>[^/@]+/[^/@]+|[^/@]+)(@(?P<revision>refs/(pr|convert)/[^/]+|[^/]+))?(/(?P<path>[^/].*?)?/*)?"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """A folder of this machine, or a place on the Hub.
+
+    Attributes:
+        flag: that named it, such as "--transformer".
+        name: what the user called it.
+        folder: on this machine; None for a place on the Hub.
+        revision: branch, tag or commit on the Hub; None for its default branch.
+        path: below the folder or inside the repository; empty for all of it.
+        repository: id on the Hub; None for a folder.
+    """
+
+    flag: str
+    name: str
+    folder: Path | None
+    revision: str | None = None
+    path: str = ""
+    repository: str | None = None
+
+    @classmethod
+    def of_model(cls, model: str, revision: str | None, subfolder: str) -> Address:
+        """What `--model`, `--revision` and `--subfolder` name."""
+        folder = local_folder(model)
+        path = subfolder.strip("/")
+        if folder is not None:
+            return cls(flag="--model", name=model, folder=folder, path=path)
+        return cls(flag="--model", name=model, folder=None, revision=revision, path=path, repository=model)
+
+    @classmethod
+    def parse(cls, flag: str, text: str) -> Address:
+        """What a flag names by a folder or by `id[@revision][/path]`.
+
+        Raises:
+            CheckpointError: it is neither.
+        """
+        folder = local_folder(text)
+        if folder is not None:
+            return cls(flag=flag, name=text, folder=folder)
+        found = _HUB_PATH.fullmatch(text)
+        if not found:
+            raise CheckpointError(f"{flag} {text}: no such folder, and not of the form id[@revision][/path]")
+        revision = found["revision"] and unquote(found["revision"])
+        path = found["path"] or ""
+        return cls(flag=flag, name=text, folder=None, revision=revision, path=path, repository=found["id"])
+
+
+def local_folder(text: str) -> Path | None:
+    """The folder that `text` names; None for an id on the Hub. An existing folder goes before an id."""
+    path = Path(text).expanduser()
+    return path if path.exists() or text.startswith((".", "/", "~")) else None
+
+
+def download_error(error: Exception, address: Address) -> CheckpointError:
+    """What huggingface_hub raised (0.36), as one line that names the flag."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    from ..hub import hub_reason
+
+    if isinstance(error, RevisionNotFoundError):
+        flag = "--revision" if address.flag == "--model" else f"{address.flag}: revision"
+        return CheckpointError(f"{flag} {address.revision} does not exist in {address.repository}")
+    reason = hub_reason(error)
+    if isinstance(error, (HFValidationError, RepositoryNotFoundError)) and not isinstance(error, GatedRepoError):
+        reason = f"no such folder, and {reason}"
+    token = " (--token)" if isinstance(error, RepositoryNotFoundError) else ""
+    return CheckpointError(f"{address.flag} {address.name}: {reason}{token}")
+
+
+def not_cached(
+    missing: Mapping[str, Sequence[str]], *, cache_dir: str | Path | None, local_files_only: bool
+) -> CheckpointError:
+    """Say which files the download cache would have to hold.
+
+    Args:
+        missing: id of a repository -> its files.
+    """
+    from huggingface_hub import constants
+
+    left, parts = _SHOWN_FILES, []
+    for repository, names in missing.items():
+        if left > 0:
+            parts.append(f"{repository}: {', '.join(names[:left])}")
+        left -= len(names)
+    more = f" and {-left} more" if left < 0 else ""
+    if local_files_only:
+        reason = "--local_files_only is given"
+    elif constants.HF_HUB_OFFLINE:
+        reason = "HF_HUB_OFFLINE is set"
+    else:
+        reason = "the Hugging Face Hub cannot be reached"
+    return CheckpointError(
+        f"{reason}, and the download cache {cache_dir or constants.HF_HUB_CACHE} lacks {'; '.join(parts)}{more}"
+    )

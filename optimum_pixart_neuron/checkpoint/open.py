@@ -1,0 +1,191 @@
+"""Bring a checkpoint onto this machine, each component from where it is: the one place that decides which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+from ..errors import CheckpointError
+from ..export.options import ExportOptions
+from .address import Address
+from .checkpoint import ComponentSource, PixArtCheckpoint, WeightNames, read_json
+from .layout import (
+    COMPONENT_CLASSES,
+    COMPONENTS,
+    COMPONENTS_MODEL,
+    COPIED_COMPONENTS,
+    INDEX,
+    PIPELINE_CLASS,
+    RECOGNIZED,
+    WEIGHT_STEMS,
+    configuration_file,
+    resulting_class,
+)
+from .places import Place, download_weights, locate, refuse_uncached
+
+# diffusers 0.35 `vae/config.json` of SDXL, with which PixArt-Sigma was trained; PixArt-Alpha has Stable Diffusion's.
+_SDXL_SCALING = 0.13025
+
+
+def open_checkpoint(options: ExportOptions) -> PixArtCheckpoint:
+    """The checkpoint that `options` name, with its configurations; weights come with `fetch_weights`.
+
+    Each component comes from `options.transformer` or `options.text_encoder` if given, else from `options.model`,
+    else from `options.components_model`.
+
+    Raises:
+        CheckpointError: it is no PixArt-Sigma checkpoint, does not fit together, or cannot be downloaded.
+    """
+    chosen = {name: text for name in RECOGNIZED if (text := getattr(options, name)) is not None}
+    sources = {name: _chosen(name, text, options) for name, text in chosen.items()}
+    open_ones = [name for name in COMPONENTS if name not in sources]
+    model = Address.of_model(options.model, options.revision, options.subfolder)
+    own = locate(model, open_ones, options)
+    index = own.index()
+    _check_kind(own, index, options)
+    lacking = []
+    for name in open_ones:
+        if _belongs_to(own, index, name):
+            sources[name] = own.source(name)
+        else:
+            lacking.append(name)
+    rest = _completing(own, index, lacking, options) if lacking else None
+    if rest is not None:
+        sources |= {name: rest.source(name) for name in lacking}
+    sources, notes = _with_variants(sources, options.variant)
+    refuse_uncached(sources, options, weights=False)
+    base = own if index is not None else rest
+    checkpoint = PixArtCheckpoint(
+        source=options.model,
+        sources={name: sources[name] for name in COMPONENTS},
+        model_index=_model_index(sources, base),
+        notes=(*_origins(sources, options.model), *notes, *_vae_note(sources)),
+    )
+    checkpoint.check()
+    return checkpoint
+
+
+def fetch_weights(options: ExportOptions, checkpoint: PixArtCheckpoint) -> None:
+    """Download the weight files that the export reads, and check that all are there.
+
+    Raises:
+        CheckpointError: names the missing or unreadable file.
+    """
+    download_weights({name: checkpoint.sources[name] for name in WEIGHT_STEMS}, options)
+    for name in WEIGHT_STEMS:
+        checkpoint.weights(name)
+
+
+def _chosen(component: str, text: str, options: ExportOptions) -> ComponentSource:
+    """What `--transformer` or `--text_encoder` names: a pipeline that holds it, or the component itself."""
+    address = Address.parse(f"--{component}", text)
+    place = locate(address, [component], options)
+    if not place.holds(component) and not place.is_component(component):
+        if place.cached_only and "config.json" not in place.files:
+            return place.source(component)  # refused with the names of its missing files
+        raise CheckpointError(
+            f"{address.flag} {text} holds no {component}/, and is no {component} of PixArt-Sigma by its config.json"
+        )
+    return place.source(component)
+
+
+def _check_kind(own: Place, index: dict | None, options: ExportOptions) -> None:
+    if index is not None:
+        found = resulting_class(index.get("_class_name"), transformer_given=options.transformer is not None)
+        if found != PIPELINE_CLASS:
+            raise CheckpointError(f"{options.model} is a {found}, not a {PIPELINE_CLASS}")
+    elif not any(own.holds(name) or own.is_component(name) for name in COMPONENTS):
+        raise CheckpointError(
+            f"{own.folder} is not a diffusers checkpoint: it has no {INDEX}, and no component of {PIPELINE_CLASS}"
+        )
+
+
+def _belongs_to(own: Place, index: dict | None, component: str) -> bool:
+    """Whether a component is taken from the model itself; an index that leaves it out or null goes before a folder."""
+    listed = index is None or any(index.get(component) or ())
+    there = own.holds(component) or (index is None and own.is_component(component))
+    # Without network, what is listed is there and may be missing in the download cache, which is refused later.
+    return listed and (there or (index is not None and own.cached_only))
+
+
+def _completing(own: Place, index: dict | None, lacking: list[str], options: ExportOptions) -> Place:
+    """Where the lacking components come from.
+
+    A checkpoint with a model_index.json says that it is whole, so it is completed only if the user asks for that.
+    """
+    if index is not None and options.components_model is None:
+        raise CheckpointError(
+            f"{options.model} has no {lacking[0]}; a PixArt-Sigma export needs it, from another checkpoint with"
+            f" {'--' + lacking[0] + ' or ' if lacking[0] in RECOGNIZED else ''}--components_model"
+        )
+    address = Address.parse("--components_model", options.components_model or COMPONENTS_MODEL)
+    place = locate(address, lacking, options)
+    for name in lacking:
+        if not place.holds(name) and not place.cached_only:
+            raise CheckpointError(
+                f"neither {options.model} nor --components_model {address.name} has a {name}; a PixArt-Sigma export"
+                " needs it"
+            )
+    return place
+
+
+def _with_variants(
+    sources: dict[str, ComponentSource], variant: str | None
+) -> tuple[dict[str, ComponentSource], tuple[str, ...]]:
+    """Give each component the variant if it has it, as diffusers does (0.35, `variant_compatible_siblings`).
+
+    Where no component has it, all keep it and are refused for lack of it.
+    """
+    if variant is None:
+        return sources, ()
+    found = {
+        choice: {name for name, stem in WEIGHT_STEMS.items() if WeightNames.among(sources[name].files, stem, choice)}
+        for choice in (variant, None)
+    }
+    plain = [name for name in WEIGHT_STEMS if found[variant] and name in found[None] - found[variant]]
+    chosen = {
+        name: replace(source, variant=None if name in plain else variant) if name in WEIGHT_STEMS else source
+        for name, source in sources.items()
+    }
+    return chosen, (f"{', '.join(plain)}: no {variant} weights, the plain ones are taken",) if plain else ()
+
+
+def _origins(sources: Mapping[str, ComponentSource], model: str) -> list[str]:
+    """A line for each other checkpoint that components come from."""
+    others = dict.fromkeys(sources[name].model for name in COMPONENTS if sources[name].model != model)
+    return [
+        f"{', '.join(name for name in COMPONENTS if sources[name].model == other)} from {other}" for other in others
+    ]
+
+
+def _vae_note(sources: Mapping[str, ComponentSource]) -> list[str]:
+    source = sources["vae"]
+    if source.model == sources["transformer"].model:
+        return []
+    scaling = read_json(source.folder / "config.json").get("scaling_factor")
+    if scaling == _SDXL_SCALING:
+        return []
+    return [
+        f"the vae of {source.model} has scaling_factor {scaling}, PixArt-Sigma was trained with {_SDXL_SCALING}: is it"
+        " the transformer's?"
+    ]
+
+
+def _model_index(sources: Mapping[str, ComponentSource], base: Place | None) -> dict[str, Any]:
+    """The pipeline's index: the one that `base` has, with what it does not know and as PixArt-Sigma's.
+
+    Args:
+        base: the checkpoint, or what completes it where the checkpoint has no index; None for neither.
+    """
+    index: dict[str, Any] = {"_diffusers_version": version("diffusers"), **((base and base.index()) or {})}
+    index["_class_name"] = PIPELINE_CLASS
+    for name, (library, class_name) in COMPONENT_CLASSES.items():
+        known = any(index.get(name) or ())
+        if name in COPIED_COMPONENTS and not (known and base.address.name == sources[name].model):
+            said = read_json(sources[name].folder / configuration_file(name))
+            index[name] = [library, said.get("tokenizer_class") or said.get("_class_name") or class_name]
+        elif not known:
+            index[name] = [library, class_name]
+    return dict(sorted(index.items()))  # the order in which diffusers writes it

@@ -1,0 +1,234 @@
+"""Folders and repositories that components are taken from: what they hold, and downloads from them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from requests.exceptions import ConnectionError, Timeout
+
+from ..errors import CheckpointError
+from ..export.options import ExportOptions
+from ..hub import HUB_ERRORS, hub_reason
+from .address import Address, download_error, not_cached
+from .checkpoint import ComponentSource, WeightNames, indexed_files, only_pickled, read_json, why_missing
+from .layout import (
+    COPIED_COMPONENTS,
+    INDEX,
+    RECOGNIZED,
+    TOKENIZER_MODELS,
+    WEIGHT_STEMS,
+    configuration_file,
+    expected_files,
+)
+
+_UNREACHABLE = (ConnectionError, Timeout, OfflineModeIsEnabled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A checkpoint, whole or in part, with its configurations on this machine.
+
+    Attributes:
+        address: what the user called it.
+        folder: on this machine.
+        files: every file of it by path, with those that are still on the Hub; of a folder, down to the components'.
+        revision: commit hash on the Hub; None for a folder.
+        cached_only: whether the Hub was not asked, so that `files` is what the download cache holds.
+    """
+
+    address: Address
+    folder: Path
+    files: frozenset[str]
+    revision: str | None = None
+    cached_only: bool = False
+
+    def index(self) -> dict | None:
+        """Its model_index.json; None where it has none.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        return read_json(self.folder / INDEX) if INDEX in self.files else None
+
+    def holds(self, component: str) -> bool:
+        """Whether any file of the component is there."""
+        return any(name.startswith(f"{component}/") for name in self.files)
+
+    def is_component(self, component: str) -> bool:
+        """Whether the place is the component itself: its config.json says so."""
+        config = self.folder / "config.json"
+        return (
+            component in RECOGNIZED
+            and "config.json" in self.files
+            and config.exists()
+            and RECOGNIZED[component](read_json(config))
+        )
+
+    def source(self, component: str) -> ComponentSource:
+        """Where the component is, or would be."""
+        below = "" if not self.holds(component) and self.is_component(component) else component
+        prefix = f"{below}/" if below else ""
+        names = {name.removeprefix(prefix) for name in self.files if name.startswith(prefix)}
+        return ComponentSource(
+            model=self.address.name,
+            revision=self.revision,
+            folder=self.folder / below,
+            files=frozenset(name for name in names if "/" not in name),
+            repository=self.address.repository,
+            path="/".join(part for part in (self.address.path, below) if part),
+            cached_only=self.cached_only,
+        )
+
+
+def locate(address: Address, components: Collection[str], options: ExportOptions) -> Place:
+    """Find a place, and have the configurations of its `components` on this machine.
+
+    Args:
+        options: reads cache_dir, token and local_files_only.
+
+    Raises:
+        CheckpointError: it does not exist, cannot be downloaded, or is not in the download cache.
+    """
+    if address.folder is not None:
+        folder = address.folder / address.path
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"{address.flag}: {folder} is not a folder; give a Hub id or the folder of a checkpoint"
+            )
+        return Place(address=address, folder=folder, files=_files_below(folder))
+    prefix = f"{address.path}/" if address.path else ""
+    nothing_cached = _uncached({address.repository: [prefix + name for name in expected_files(components)]}, options)
+    listed = _listed(address, options)
+    patterns = [prefix + name for name in _configurations(components)]
+    try:
+        snapshot = Path(_download(address.repository, address.revision, patterns, options, offline=listed is None))
+    except LocalEntryNotFoundError:
+        raise nothing_cached from None
+    except HUB_ERRORS as error:
+        raise download_error(error, address) from None
+    folder = snapshot / address.path
+    if listed is None:
+        place = Place(address=address, folder=folder, files=_files_below(folder), cached_only=True)
+        if place.index() is None and not any(place.holds(name) or place.is_component(name) for name in components):
+            raise nothing_cached
+    else:
+        below = (name.removeprefix(prefix) for name in listed if name.startswith(prefix))
+        place = Place(address=address, folder=folder, files=frozenset(below))
+    if not place.files:
+        raise CheckpointError(f"{address.flag} {address.name}: the repository has no {address.path or 'files'}")
+    return replace(place, revision=snapshot.name)
+
+
+def download_weights(sources: dict[str, ComponentSource], options: ExportOptions) -> None:
+    """Have the weight files of these components on this machine.
+
+    Raises:
+        CheckpointError: there are none that an export reads, they cannot be downloaded, or they are not in the
+            download cache, which names all that are missing.
+    """
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for component, source in sources.items():
+        if source.repository is None or source.cached_only:
+            continue
+        found = WeightNames.among(source.files, WEIGHT_STEMS[component], source.variant)
+        if found is None:
+            where = f"{source.repository}/{source.path}".rstrip("/")
+            raise CheckpointError(why_missing(where, source.files, WEIGHT_STEMS[component], source.variant))
+        files = wanted.setdefault((source.repository, source.revision), [])
+        names = [name for name in (found.index, *found.files) if name]
+        files += [f"{source.path}/{name}" if source.path else name for name in names]
+    for (repository, revision), names in wanted.items():
+        try:
+            # The commit of the configurations, whatever the branch has become meanwhile.
+            _download(repository, revision, names, options)
+        except HUB_ERRORS as error:
+            raise CheckpointError(f"weights of {repository} cannot be downloaded: {hub_reason(error)}") from None
+    refuse_uncached(sources, options, weights=True)
+
+
+def refuse_uncached(sources: dict[str, ComponentSource], options: ExportOptions, *, weights: bool) -> None:
+    """Refuse an export without network of which files are missing in the download cache, and name all of them.
+
+    Args:
+        weights: whether missing weights are a reason; else they are only named beside missing configurations.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    missing: dict[str, list[str]] = {}
+    reason = False
+    for component, source in sources.items():
+        if source.cached_only:
+            configurations = _missing_configurations(component, source)
+            files = [*configurations, *_missing_weights(component, source)]
+            reason = reason or bool(files if weights else configurations)
+            names = [f"{source.path}/{name}" if source.path else name for name in files]
+            if names:
+                missing.setdefault(source.repository, []).extend(names)
+    if reason:
+        raise _uncached(missing, options)
+
+
+def _missing_configurations(component: str, source: ComponentSource) -> list[str]:
+    missing = [] if configuration_file(component) in source.files else [configuration_file(component)]
+    if component == "tokenizer" and not source.files.intersection(TOKENIZER_MODELS):
+        missing.append(TOKENIZER_MODELS[0])
+    return missing
+
+
+def _missing_weights(component: str, source: ComponentSource) -> list[str]:
+    if component not in WEIGHT_STEMS or only_pickled(source.files):
+        return []
+    stem = WEIGHT_STEMS[component]
+    found = WeightNames.among(source.files, stem, source.variant)
+    if found is None:
+        return [f"{stem}.{source.variant}.safetensors" if source.variant else f"{stem}.safetensors"]
+    if found.index is None:
+        return []
+    return [path.name for path in indexed_files(source.folder / found.index) if not path.exists()]
+
+
+def _listed(address: Address, options: ExportOptions) -> list[str] | None:
+    """Every file of a repository; None where the Hub is not to be asked or cannot be reached."""
+    if options.local_files_only:
+        return None
+    try:
+        info = HfApi(token=options.token).model_info(address.repository, revision=address.revision)
+    except _UNREACHABLE:
+        return None
+    except HUB_ERRORS as error:
+        raise download_error(error, address) from None
+    return [file.rfilename for file in info.siblings or ()]
+
+
+def _download(
+    repository: str, revision: str | None, names: Iterable[str], options: ExportOptions, *, offline: bool = False
+) -> str:
+    return snapshot_download(
+        repository,
+        revision=revision,
+        cache_dir=options.cache_dir,
+        token=options.token,
+        local_files_only=options.local_files_only or offline,
+        allow_patterns=list(names),
+    )
+
+
+def _configurations(components: Collection[str]) -> list[str]:
+    """Patterns of the small files; `config.json` is there where the place is a component itself."""
+    whole = [f"{name}/*" for name in components if name in COPIED_COMPONENTS]
+    return [INDEX, "config.json", *(f"{name}/config.json" for name in components if name in WEIGHT_STEMS), *whole]
+
+
+def _files_below(folder: Path) -> frozenset[str]:
+    """Names of the files in a folder and in its folders; a link to nothing is no file."""
+    paths = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    return frozenset(path.relative_to(folder).as_posix() for path in paths if path.is_file())
+
+
+def _uncached(missing: dict[str, list[str]], options: ExportOptions) -> CheckpointError:
+    return not_cached(missing, cache_dir=options.cache_dir, local_files_only=options.local_files_only)

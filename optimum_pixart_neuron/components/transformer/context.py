@@ -1,0 +1,94 @@
+"""Split the transformer by guidance and sequence: rows of the guidance pair over groups, image tokens inside a group.
+
+Rank r of W belongs to guidance group r // w and owns slice r % w of the image tokens, w = W / groups: the ranks of
+one exchange group are adjacent cores. All ranks run one program, so the rank is a weight (NxD's `SPMDRank`), one
+tensor for each of the two indices; arithmetic on a single rank would lower to floating point.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ...parallel.exchange import EXCHANGES
+
+
+def rank_weights(ranks: int, guidance_groups: int) -> dict[str, Tensor]:
+    """The checkpoint's side of the rank tensors: (W,) int32 each, one entry a rank.
+
+    Only those that the program reads: a weight that no operation uses is no parameter of a compiled program.
+    """
+    sequence_ranks = ranks // guidance_groups
+    everyone = torch.arange(ranks, dtype=torch.int32)
+    weights = {}
+    if guidance_groups > 1:
+        weights["guidance_rank.rank"] = everyone // sequence_ranks
+    if sequence_ranks > 1:
+        weights["sequence_rank.rank"] = everyone % sequence_ranks
+    return weights
+
+
+def exchange_groups(ranks: int, guidance_groups: int) -> list[list[int]]:
+    """The replica groups of the sequence exchange: contiguous ranks, one list a guidance group."""
+    size = ranks // guidance_groups
+    return [list(range(start, start + size)) for start in range(0, ranks, size)]
+
+
+def split_by_context(model: nn.Module, *, ranks: int, guidance_groups: int, exchange: str) -> None:
+    """Make `model`, a `PixArtTransformer`, the program of one of `ranks` ranks, in place.
+
+    Rows are picked as they come in, tokens after the patch embedding; cross-attention, feed-forward, norms and
+    modulation then need no other rank. The last projection is gathered, so every rank returns the whole prediction.
+    Called inside NxD's parallel state, whose tensor-parallel group is all ranks.
+
+    Args:
+        exchange: a name of `EXCHANGES`.
+    """
+    from neuronx_distributed.parallel_layers.layers import SPMDRank
+
+    sequence_ranks = ranks // guidance_groups
+
+    if guidance_groups > 1:
+        model.guidance_rank = SPMDRank(ranks)
+
+        def pick_rows(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(_own_part(tensor, 0, guidance_groups, module.guidance_rank.get_rank()) for tensor in inputs)
+
+        model.register_forward_pre_hook(pick_rows)
+
+    if sequence_ranks > 1:
+        model.sequence_rank = SPMDRank(ranks)
+
+        def pick_tokens(module: nn.Module, inputs: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
+            return _own_part(tokens, 1, sequence_ranks, model.sequence_rank.get_rank())
+
+        model.pos_embed.register_forward_hook(pick_tokens)
+        group = _exchange_group(exchange_groups(ranks, guidance_groups))
+        for block in model.transformer_blocks:
+            block.attn1.processor.exchange = EXCHANGES[exchange](ranks=sequence_ranks, group=group)
+
+    def gather_all(module: nn.Module, inputs: tuple[Tensor, ...], prediction: Tensor) -> Tensor:
+        return _gather(prediction, guidance_groups, sequence_ranks)
+
+    model.proj_out.register_forward_hook(gather_all)
+
+
+def _own_part(tensor: Tensor, dim: int, parts: int, rank: Tensor) -> Tensor:
+    """This rank's of `parts` equal parts of `dim`: one index, so one gather of a contiguous slice."""
+    return tensor.unflatten(dim, (parts, -1)).index_select(dim, rank).squeeze(dim)
+
+
+def _gather(prediction: Tensor, guidance_groups: int, sequence_ranks: int) -> Tensor:
+    """(n, S/w, c) of every rank -> (groups * n, S, c), rows and tokens in their order."""
+    from neuronx_distributed.parallel_layers.mappings import gather_from_tensor_model_parallel_region_with_dim
+
+    gathered = gather_from_tensor_model_parallel_region_with_dim(prediction.unsqueeze(0), 0)
+    by_group = gathered.unflatten(0, (guidance_groups, sequence_ranks)).transpose(1, 2)  # (g, n, w, S/w, c)
+    return by_group.flatten(2, 3).flatten(0, 1)
+
+
+def _exchange_group(mesh: list[list[int]]):
+    """A process group whose replica groups are `mesh`.
+
+    Called by attribute and positionally: NxD's mock of `torch.distributed` replaces the attribute and takes only
+    these two arguments (NxD 0.15 and 0.18 `trace/mock_torchdist.py`).
+    """
+    return torch.distributed.new_group(mesh[0], {"xla_pg_options": {"mesh": mesh}})

@@ -1,0 +1,1 @@
+"""What is decided once, for the export, the planner, the benchmark and validation."""

@@ -1,0 +1,85 @@
+"""Fingerprints of the checkpoint's files, each read whole once and remembered for the next run of the export."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from ..artifact.manifest import SourceRecord
+from ..checkpoint.checkpoint import ComponentSource
+from ..errors import CheckpointError
+from ..files import FileRecord, records_of, sample_digest, write_whole
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class _Stamp(BaseModel):
+    """What tells, on one machine, that a file was not written since."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size: int
+    inode: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path) -> "_Stamp":
+        found = path.stat()
+        return cls(size=found.st_size, inode=found.st_ino, modified=found.st_mtime_ns, changed=found.st_ctime_ns)
+
+
+class _Seen(BaseModel):
+    stamp: _Stamp
+    record: FileRecord
+
+
+_MEMORY = TypeAdapter(dict[str, _Seen])
+
+
+class SourceFiles:
+    """The files that an export reads.
+
+    Args:
+        memory: the file in which their fingerprints outlive an interrupted export.
+    """
+
+    def __init__(self, memory: Path) -> None:
+        self._memory = memory
+        try:
+            self._seen = _MEMORY.validate_json(memory.read_bytes())
+        except (OSError, ValidationError):
+            self._seen = {}
+
+    def record(self, source: ComponentSource, paths: Iterable[Path]) -> SourceRecord:
+        """Fingerprints of files in a component's folder, which are read whole unless they were before."""
+        names = {path.relative_to(source.folder).as_posix(): path for path in paths}
+        files = {name: self._record(path) for name, path in sorted(names.items())}
+        return SourceRecord(model=source.model, revision=source.revision, files=files)
+
+    def check_unchanged(self, paths: Iterable[Path]) -> None:
+        """Refuse files that were written while they were read.
+
+        Raises:
+            CheckpointError: names the first one.
+        """
+        for path in paths:
+            if _Stamp.of(path) != self._seen[os.path.realpath(path)].stamp:
+                raise CheckpointError(f"{path} was changed during the export; run it again")
+
+    def _record(self, path: Path) -> FileRecord:
+        key, stamp = os.path.realpath(path), _Stamp.of(path)
+        if key not in self._seen or self._seen[key].stamp != stamp:
+            self._seen[key] = _Seen(stamp=stamp, record=_read(path))
+            write_whole(self._memory, _MEMORY.dump_json(self._seen))
+        return self._seen[key].record
+
+
+def _read(path: Path) -> FileRecord:
+    """The Hub's download cache names large files by their SHA-256 (huggingface_hub, "Understand caching")."""
+    blob = Path(os.path.realpath(path))
+    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
+        return FileRecord(size=blob.stat().st_size, sha256=blob.name, sample=sample_digest(path))
+    return records_of(path.parent, [path.name], title=f"    reading {path.name}")[path.name]

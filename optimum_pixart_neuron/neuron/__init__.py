@@ -1,0 +1,1 @@
+"""The SDK of this process, the machine, and processes of our own."""

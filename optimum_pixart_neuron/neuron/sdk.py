@@ -1,0 +1,54 @@
+"""Which Neuron SDK this process uses: the installed one, or the emulator in its place.
+
+The only module that knows of the emulator.
+"""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from ..errors import InvalidExportOption
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronSdk:
+    """The SDK of this process.
+
+    Attributes:
+        emulated: whether the emulator stands in for it.
+        instance: product name of the machine, real or emulated, such as "trn1.32xlarge"; None without a device.
+    """
+
+    emulated: bool
+    instance: str | None
+
+    @property
+    def has_device(self) -> bool:
+        """Whether programs can run here."""
+        return self.instance is not None
+
+
+def ensure_sdk(instance: str | None = None) -> NeuronSdk:
+    """Make the SDK's modules importable, by activating the emulator where no SDK is installed. Idempotent.
+
+    Args:
+        instance: what the emulator should be, if it is not active yet; by default its own choice.
+
+    Raises:
+        InvalidExportOption: the emulator does not know the instance.
+    """
+    from .. import emulator
+
+    if not emulator.is_active() and find_spec("torch_neuronx") is not None:
+        return NeuronSdk(emulated=False, instance=_device_instance())
+    if not emulator.is_active():
+        try:
+            emulator.activate(instance)
+        except ValueError as error:
+            raise InvalidExportOption(str(error)) from None
+    return NeuronSdk(emulated=True, instance=emulator.emulated_instance().name)
+
+
+def _device_instance() -> str | None:
+    from optimum.neuron.utils.system import get_instance_name, get_neuron_major
+
+    return None if get_neuron_major() == -1 else get_instance_name().strip()

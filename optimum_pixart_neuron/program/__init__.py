@@ -1,0 +1,1 @@
+"""The traced program of a component, and checks on it."""

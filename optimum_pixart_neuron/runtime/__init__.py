@@ -1,0 +1,1 @@
+"""The pipeline that users call."""

@@ -1,0 +1,213 @@
+"""Whether a call fits the compiled programs, asked before any of them runs.
+
+Arguments, defaults and meaning are those of `diffusers.PixArtSigmaPipeline.__call__` (0.35), which checks by itself
+what does not depend on compiled shapes and says it well; what it would let through into a crash or a wrong picture is
+refused here.
+"""
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from diffusers import PixArtSigmaPipeline
+from diffusers.image_processor import PixArtImageProcessor
+from torch import Tensor
+
+from ..errors import ProgramInputError
+from .batching import ProgramInput, refuse
+
+_SIGNATURE = inspect.signature(PixArtSigmaPipeline.__call__)
+_DEFAULTS = {name: parameter.default for name, parameter in _SIGNATURE.parameters.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledCall:
+    """What the programs of a pipeline can be asked for.
+
+    Attributes:
+        size: height and width in pixels.
+        bins: aspect ratio -> (height, width), to which other sizes are mapped; empty where there are none.
+        embeddings: what the transformer takes as text embeddings.
+        mask: as their mask.
+        latents: as latents.
+        prompts: how many a call must have; None for any number, which programs in batches take.
+        images: how many they must make; None for any number.
+    """
+
+    size: tuple[int, int]
+    bins: Mapping[str, list[float]]
+    embeddings: ProgramInput
+    mask: ProgramInput
+    latents: ProgramInput
+    prompts: int | None = None
+    images: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a prompt."""
+        return self.embeddings.shape[1]
+
+    def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The arguments by name, as diffusers' pipeline is to be called: tensors in the compiled dtypes, size and
+        length filled in.
+
+        Raises:
+            ProgramInputError: an argument does not fit; names it, what is expected and what was given.
+        """
+        given = dict(_SIGNATURE.bind(None, *args, **kwargs).arguments)
+        del given["self"]
+        given |= given.pop("kwargs", {})
+        call = {**_DEFAULTS, **given}
+        _check_numbers(call)
+        fitted = {**given, **self._fit_size(call, given), "max_sequence_length": self._length(given)}
+        prompts = self._check_prompts(call)
+        images = prompts * call["num_images_per_prompt"]
+        self._check_images(call, prompts, images)
+        _check_generators(call["generator"], images)
+        for name in ("prompt_embeds", "negative_prompt_embeds"):
+            if call[name] is not None:
+                fitted[name] = self._fit_embeddings(name, call[name], prompts)
+        for name in ("prompt_attention_mask", "negative_prompt_attention_mask"):
+            if call[name] is not None:
+                fitted[name] = self._fit_mask(name, call[name], prompts)
+        if call["latents"] is not None:
+            fitted["latents"] = self._fit_latents(call["latents"], images)
+        return fitted
+
+    def _fit_size(self, call: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        """Height, width and whether diffusers has to map them to a bin; the compiled size where none was given."""
+        height, width = (given.get(name) or side for name, side in zip(("height", "width"), self.size))
+        binned = (height, width) != self.size and call["use_resolution_binning"]
+        if (height, width) != self.size:
+            self._check_size(height, width, binned)
+        return {"height": height, "width": width, "use_resolution_binning": binned}
+
+    def _check_size(self, height: int, width: int, binned: bool) -> None:
+        compiled = f"{self.size[1]} x {self.size[0]} px"
+        if not (binned and self.bins):
+            raise ProgramInputError(
+                f"{width} x {height} px: compiled for {compiled}; export with --height {height} --width {width}"
+            )
+        tall, wide = PixArtImageProcessor.classify_height_width_bin(height, width, ratios=self.bins)
+        if (tall, wide) != self.size:
+            raise ProgramInputError(
+                f"{width} x {height} px is made at {wide} x {tall} px, compiled is {compiled};"
+                f" export with --height {tall} --width {wide}"
+            )
+
+    def _length(self, given: dict[str, Any]) -> int:
+        length = given.get("max_sequence_length")
+        if length not in (None, self.tokens):
+            refuse("max_sequence_length", self.tokens, length, f"export with --sequence_length {length}")
+        return self.tokens
+
+    def _check_prompts(self, call: dict[str, Any]) -> int:
+        """The number of prompts."""
+        prompt, embeddings = call["prompt"], call["prompt_embeds"]
+        if isinstance(prompt, str):
+            prompts = 1
+        elif isinstance(prompt, list) and prompt:
+            prompts = len(prompt)
+            _check_texts("prompt", prompt)
+        elif prompt is None and embeddings is not None:
+            prompts = self.embeddings.fit(embeddings, name="prompt_embeds", advice=self._padding(embeddings)).shape[0]
+        else:
+            refuse("prompt", "a string or a list of strings, or prompt_embeds", repr(prompt))
+        if self.prompts not in (None, prompts):
+            refuse("prompt", f"{self.prompts} prompt(s)", prompts, f"export with --batch_size {prompts}")
+        if call["guidance_scale"] > 1 and call["negative_prompt_embeds"] is None:
+            self._check_negative(call["negative_prompt"], prompts)
+        return prompts
+
+    def _check_negative(self, negative: Any, prompts: int) -> None:
+        if isinstance(negative, str):
+            return
+        expected = f"a string, a list of {prompts}, one for each prompt, or negative_prompt_embeds"
+        if not isinstance(negative, (list, tuple)):
+            refuse("negative_prompt", expected, repr(negative))
+        if len(negative) != prompts:
+            refuse("negative_prompt", expected, f"a list of {len(negative)}")
+        _check_texts("negative_prompt", negative)
+
+    def _check_images(self, call: dict[str, Any], prompts: int, images: int) -> None:
+        if self.images not in (None, images):
+            refuse(
+                "num_images_per_prompt",
+                self.images // prompts,
+                call["num_images_per_prompt"],
+                f"export with --num_images_per_prompt {call['num_images_per_prompt']}",
+            )
+        if (self.images or 1) > 1 and not call["guidance_scale"] > 1:
+            refuse("guidance_scale", "more than 1, which two cores run as pairs", call["guidance_scale"])
+
+    def _fit_embeddings(self, name: str, embeddings: Any, prompts: int) -> Tensor:
+        return self.embeddings.fit(embeddings, name=name, rows=prompts, advice=self._padding(embeddings))
+
+    def _padding(self, embeddings: Any) -> str:
+        if not isinstance(embeddings, Tensor) or embeddings.dim() != 3 or embeddings.shape[1] == self.tokens:
+            return ""
+        return (
+            f"pad them to {self.tokens} tokens and mask those, or export with --sequence_length {embeddings.shape[1]}"
+        )
+
+    def _fit_mask(self, name: str, mask: Any, prompts: int) -> Tensor:
+        """Any real dtype, as diffusers takes it; the values say what is text and what is padding."""
+        if isinstance(mask, Tensor) and not mask.is_complex():
+            if not ((mask == 0) | (mask == 1)).all():
+                refuse(name, "1 for text and 0 for padding", f"values from {mask.min()} to {mask.max()}")
+            mask = mask.to(self.mask.dtype)
+        return self.mask.fit(mask, name=name, rows=prompts)
+
+    def _fit_latents(self, latents: Any, images: int) -> Tensor:
+        advice = ""
+        if isinstance(latents, Tensor) and latents.dim() == 4 and latents.shape[2:] != self.latents.shape[2:]:
+            scale = self.size[0] // self.latents.shape[2]
+            tall, wide = (side * scale for side in latents.shape[2:])
+            advice = f"export with --height {tall} --width {wide}"
+        return self.latents.fit(latents, name="latents", rows=images, advice=advice)
+
+
+def _check_numbers(call: dict[str, Any]) -> None:
+    _check_whole(call, "num_images_per_prompt")
+    for name in ("height", "width", "max_sequence_length"):
+        if call[name] is not None:
+            _check_whole(call, name)
+    for name in ("timesteps", "sigmas"):
+        if call[name] is not None and len(call[name]) == 0:
+            refuse(name, "at least one", "none")
+    if call["timesteps"] is None and call["sigmas"] is None:
+        _check_whole(call, "num_inference_steps")
+    scale = call["guidance_scale"]
+    one = isinstance(scale, Real) or (isinstance(scale, Tensor) and scale.numel() == 1)
+    if not one or math.isnan(scale):
+        refuse("guidance_scale", "a number", repr(scale))
+    if call["callback"] is not None and not callable(call["callback"]):
+        refuse("callback", "a function", repr(call["callback"]))
+
+
+def _check_whole(call: dict[str, Any], name: str) -> None:
+    if not isinstance(call[name], Integral) or call[name] < 1:
+        refuse(name, "a whole number from 1 on", repr(call[name]))
+
+
+def _check_texts(name: str, texts: Any) -> None:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            refuse(f"{name}[{number}]", "a string", repr(text))
+
+
+def _check_generators(generator: Any, images: int) -> None:
+    """diffusers looks at them only after the text encoder has run."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    expected = f"a torch.Generator or a list of {images}, one for each image"
+    if not isinstance(generator, list) or len(generator) != images:
+        found = f"a list of {len(generator)}" if isinstance(generator, list) else type(generator).__name__
+        refuse("generator", expected, found)
+    for number, one in enumerate(generator):
+        if not isinstance(one, torch.Generator):
+            refuse(f"generator[{number}]", "a torch.Generator", type(one).__name__)

@@ -1,0 +1,241 @@
+"""The pipeline that users call: optimum-neuron's, without its limits.
+
+The denoising loop is diffusers' own. What the compiled programs cannot take as it comes is adapted at their border:
+any number of rows (`batching.py`), and sizes that the checkpoint's resolution bins map to the compiled one.
+"""
+
+import shutil
+import tempfile
+import weakref
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import PixArtSigmaPipeline
+from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
+
+from ..artifact.checks import check_artifact, machine_problem
+from ..artifact.hub import is_repository, pull, push
+from ..artifact.loading import load_program, neuron_section
+from ..components.component import REGISTERED
+from ..components.vae.tiling import TiledDecoder
+from ..deployment.deployment import resolution_bins
+from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, ValidationFailed
+from ..export.exporter import export as export_checkpoint
+from ..export.options import ExportOptions
+from ..neuron.machine import Machine
+from ..neuron.sdk import ensure_sdk
+from .batching import BatchedProgram, ProgramInput
+from .call import CompiledCall
+
+_CONFIG_CLASSES = {model_type: config_class for (model_type, _), config_class in REGISTERED.items()}
+_DOWNLOAD_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
+
+
+class NeuronPixArtSigmaPipeline(HostPipeline):
+    """PixArt-Sigma on NeuronCores, called like `diffusers.PixArtSigmaPipeline`.
+
+    Loads the folders that this package and `optimum-cli export neuron` write; the stock
+    `optimum.neuron.NeuronPixArtSigmaPipeline` loads them too. Beyond the stock class it takes any number of prompts
+    and images, guidance on or off, and requested sizes that are not compiled but binned to what is.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for part in (self.text_encoder, self.transformer, self.vae_decoder, self.vae_encoder):
+            if part is not None and "parallel" in part.config.neuron:
+                part.model = BatchedProgram(part.model, _program_inputs(part))
+        if self._decodes_in_tiles():
+            self.vae_decoder.model = TiledDecoder(self.vae_decoder.model, self._vae_tile(), self.vae_scale_factor)
+        self._compiled_call = self._describe_call()
+
+    def _vae_tile(self) -> tuple[int, int]:
+        neuron = self.vae_decoder.config.neuron
+        return neuron["static_height"], neuron["static_width"]
+
+    def _decodes_in_tiles(self) -> bool:
+        neuron = self.transformer.config.neuron
+        return self._vae_tile() != (neuron["static_height"], neuron["static_width"])
+
+    @staticmethod
+    def load_model(data_parallel_mode: str, tensor_parallel_size: int, **kwargs: Any) -> dict[str, Any]:
+        """Load the programs; those of one core are copied to every core that the pipeline has.
+
+        Folders without our `parallel` section are loaded as the host does.
+        """
+        programs = {
+            name.removesuffix("_path"): path
+            for name, path in kwargs.items()
+            if isinstance(path, Path) and path.is_file()
+        }
+        if "parallel" not in neuron_section(programs["transformer"]):
+            return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
+        # On one core the guidance pair and the images go to two, as with the host's DataParallel.
+        cores = max(tensor_parallel_size, min(2, Machine.of(ensure_sdk()).cores))
+        order = sorted(programs, key=lambda name: name != "transformer")  # the largest copy of the host's memory first
+        return {name: load_program(programs[name], cores) for name in order}
+
+    @classmethod
+    def from_pretrained(cls, model_id: str | Path, export: bool = False, verify: str = "sizes", **kwargs: Any):
+        """Load a compiled pipeline, or compile a checkpoint and load it.
+
+        Args:
+            model_id: a compiled pipeline's folder or Hub id; with `export`, a checkpoint's.
+            export: compile first. Takes the options of `optimum-cli export neuron` by name, see `ExportOptions`;
+                `output` is where the artifacts go, a temporary folder that lives as long as the pipeline if left out.
+            verify: how closely the files are held against the manifest before any is loaded: "sizes", "full" or
+                "none", see `check_artifact`. What is downloaded is always verified in full.
+            revision, token, cache_dir, local_files_only, force_download: of a download, as everywhere in Hugging
+                Face's libraries.
+
+        Raises:
+            ArtifactError: the folder is not whole, or is not for this machine.
+            HubError: it cannot be downloaded.
+            InvalidExportOption: an option that the export does not know, or a value it cannot have.
+            DeviceError: this machine has no NeuronCore; or what was compiled cannot be loaded on this machine, then it
+                names the folder, which is kept.
+        """
+        if export:
+            return cls._export_and_load(model_id, verify, kwargs)
+        sdk = ensure_sdk()
+        download = {name: kwargs.pop(name) for name in _DOWNLOAD_OPTIONS & set(kwargs)}
+        folder = Path(model_id)
+        if is_repository(model_id):
+            Machine.of(sdk)  # without a NeuronCore there is nothing to download for
+            folder = pull(str(model_id), **download)
+        check_artifact(folder, sdk, verify=verify)
+        return super().from_pretrained(folder, **kwargs)
+
+    @classmethod
+    def _export_and_load(cls, model_id: str | Path, verify: str, kwargs: dict[str, Any]):
+        known = {field.name for field in fields(ExportOptions)} - {"model"}
+        unknown = sorted(set(kwargs) - known)
+        if unknown:
+            raise InvalidExportOption(f"from_pretrained(export=True) does not take {', '.join(unknown)}")
+        output, temporary = kwargs.pop("output", None), None
+        if output is None:
+            temporary = Path(tempfile.mkdtemp(prefix="pixart-neuron-"))
+            output = temporary / "pipeline"
+        options = {name: _dtype_name(value) for name, value in kwargs.items()}
+        try:
+            folder = export_checkpoint(ExportOptions(model=str(model_id), output=Path(output), **options))
+        except BaseException as error:
+            if temporary and not isinstance(error, ValidationFailed):  # which keeps what was compiled, and names it
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        problem = machine_problem(folder, ensure_sdk())
+        if problem:
+            raise DeviceError(f"compiled into {folder}, but {problem}")
+        pipeline = cls.from_pretrained(folder, verify=verify)
+        if temporary:
+            weakref.finalize(pipeline, shutil.rmtree, temporary, ignore_errors=True)
+        return pipeline
+
+    @staticmethod
+    def push_to_hub(
+        save_directory: str | Path,
+        repository_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: bool | str | None = None,
+        endpoint: str | None = None,
+        *,
+        commit_message: str | None = None,
+        allow_emulated: bool = False,
+    ) -> str:
+        """Upload an export to the Hugging Face Hub with a model card, as one commit; see `artifact.upload.push`.
+
+        Needs no loaded pipeline: `NeuronPixArtSigmaPipeline.push_to_hub(folder, repository_id)` runs on any machine.
+
+        Args:
+            save_directory: folder of the export.
+            repository_id: on the Hub; made if it does not exist.
+            private: visibility of a repository that is made.
+            revision: branch; made if it does not exist.
+            token: access token; by default the one that huggingface_hub finds.
+            endpoint: of the Hub, by default huggingface_hub's.
+            commit_message: first line of the commit.
+            allow_emulated: push also what the emulator made.
+
+        Returns:
+            the address of the commit.
+
+        Raises:
+            HubError: it cannot be pushed.
+            ArtifactError: the folder is no whole export.
+        """
+        return push(
+            save_directory,
+            repository_id,
+            private=private,
+            revision=revision,
+            token=token,
+            endpoint=endpoint,
+            commit_message=commit_message,
+            allow_emulated=allow_emulated,
+        )
+
+    def replace_weights(self, weights: Any = None) -> None:
+        """Not offered: the host's method skips most weights of PixArt and does not say so.
+
+        Raises:
+            PixArtNeuronError: always; says what to do instead.
+        """
+        raise PixArtNeuronError("weights of a compiled PixArt-Sigma cannot be replaced; export the changed checkpoint")
+
+    @property
+    def compiled_size(self) -> tuple[int, int]:
+        """Height and width of the images this pipeline makes, in pixels."""
+        neuron = self.transformer.config.neuron
+        return neuron["static_height"] * self.vae_scale_factor, neuron["static_width"] * self.vae_scale_factor
+
+    def __call__(self, *args: Any, **kwargs: Any):
+        """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`, but for these.
+
+        Args:
+            height: pixels; the compiled height if left out.
+            width: pixels; the compiled width if left out.
+            use_resolution_binning: map a size that is not compiled to the checkpoint's nearest resolution, and resize
+                the image back, as diffusers does.
+            max_sequence_length: tokens of a prompt; can only be the compiled number.
+            latents: (images, channels, height / scale, width / scale) in any float dtype; computed in float32.
+            prompt_embeds, negative_prompt_embeds: (prompts, compiled tokens, width) in any float dtype.
+            prompt_attention_mask, negative_prompt_attention_mask: (prompts, compiled tokens) of 0 and 1.
+
+        Raises:
+            ProgramInputError: an argument that does not fit the compiled programs; raised before any of them runs.
+        """
+        return PixArtSigmaPipeline.__call__(self, **self._compiled_call.fit(*args, **kwargs))
+
+    def _describe_call(self) -> CompiledCall:
+        transformer, text_encoder = self.transformer.config.neuron, self.text_encoder.config.neuron
+        inputs = {spec.name: spec for spec in _program_inputs(self.transformer)}
+        one_batch = "parallel" not in transformer and not self.dynamic_batch_size  # as the host runs its exports
+        return CompiledCall(
+            size=self.compiled_size,
+            bins=resolution_bins(self.transformer.config.sample_size),
+            embeddings=replace(inputs["encoder_hidden_states"], dtype=self.transformer.neuron_config.float_dtype),
+            mask=inputs["encoder_attention_mask"],
+            latents=inputs["hidden_states"],
+            prompts=text_encoder["static_batch_size"] if one_batch else None,
+            images=transformer["static_batch_size"] if one_batch else None,
+        )
+
+
+def _program_inputs(part: Any) -> list[ProgramInput]:
+    """What the compiled program of a component takes, in call order."""
+    neuron = part.config.neuron
+    batch = neuron["static_batch_size"] * (2 if neuron.get("parallel", {}).get("guided") else 1)
+
+    def size(axis: str | int) -> int:
+        return batch if axis == "batch_size" else neuron[f"static_{axis}"]
+
+    return [
+        ProgramInput(name=spec.name, shape=tuple(size(axis) for axis in spec.axes), dtype=spec.dtype)
+        for spec in _CONFIG_CLASSES[part.neuron_config.MODEL_TYPE].PROGRAM_INPUTS
+    ]
+
+
+def _dtype_name(value: Any) -> Any:
+    return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value

@@ -1,0 +1,190 @@
+"""The command in one process: which exporter a model goes to, and how the child's end becomes the command's."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
+
+from optimum_pixart_neuron.commands import export
+from optimum_pixart_neuron.commands.export import PixArtNeuronExportCommand, extend_host_command
+from optimum_pixart_neuron.neuron import process
+
+NASTY = ["with space", 'quo"te', "apos'trophe", "semi;colon && true", "$HOME `id`", "star*", "", "line\nbreak", "ünï"]
+
+
+@pytest.fixture
+def recorder(tmp_path, monkeypatch) -> Path:
+    """Stands in for the export process: writes down its arguments and ends with STATUS."""
+    record = tmp_path / "argv.json"
+    (tmp_path / "recording_export.py").write_text(
+        "import json, os, sys\n"
+        f"json.dump([sys.executable, *sys.argv[1:]], open({str(record)!r}, 'w'))\n"
+        "sys.exit(int(os.environ.get('STATUS', '0')))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(export, "MODULE", "recording_export")
+    return record
+
+
+def _checkpoint(folder: Path, class_name: str = "PixArtSigmaPipeline") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    return folder
+
+
+def _run(monkeypatch, command_class, argv) -> int | str | None:
+    """Run the command as optimum-cli does, and return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["optimum-cli", "export", "neuron", *argv])
+    parser = argparse.ArgumentParser()
+    command_class(parser.add_subparsers())
+    args = parser.parse_args(["neuron", *argv])
+    with pytest.raises(SystemExit) as end:
+        args.func(args).run()
+    return end.value.code
+
+
+@pytest.mark.parametrize("nasty", NASTY, ids=repr)
+def test_arguments_reach_the_child_as_they_are(nasty, recorder, tmp_path, monkeypatch):
+    model = _checkpoint(tmp_path / f"model {nasty}")
+    argv = ["--model", str(model), str(tmp_path / f"out {nasty}"), "--token", nasty]
+    assert _run(monkeypatch, PixArtNeuronExportCommand, argv) == 0
+    assert json.loads(recorder.read_text()) == [sys.executable, *argv]
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 77])
+def test_the_childs_status_is_the_commands(status, recorder, tmp_path, monkeypatch):
+    monkeypatch.setenv("STATUS", str(status))
+    model = _checkpoint(tmp_path / "model")
+    assert _run(monkeypatch, PixArtNeuronExportCommand, ["-m", str(model), "out"]) == status
+
+
+def test_a_killed_child_gives_a_line_and_the_shells_status(tmp_path, monkeypatch, capfd):
+    (tmp_path / "dying_export.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert process.run_module("dying_export", "optimum-cli export neuron", []) == 137
+    assert capfd.readouterr().err == (
+        "optimum-cli export neuron: error: ended by SIGKILL; the machine may be out of memory.\n"
+    )
+
+
+def test_another_pipeline_is_refused_without_the_sdk(recorder, tmp_path, monkeypatch, capsys):
+    model = _checkpoint(tmp_path / "model", "StableDiffusionPipeline")
+    assert _run(monkeypatch, PixArtNeuronExportCommand, ["-m", str(model), "out"]) == 2
+    assert capsys.readouterr().err == (
+        f"optimum-cli export neuron: error: --model {model} is a StableDiffusionPipeline; only PixArt-Sigma "
+        "(PixArtSigmaPipeline) can be exported without the Neuron SDK.\n"
+    )
+    assert not recorder.exists()
+
+
+def test_a_transformers_model_is_refused_without_the_sdk(recorder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert _run(monkeypatch, PixArtNeuronExportCommand, ["-m", str(tmp_path), "out"]) == 2
+    assert "is not a diffusers pipeline; only PixArt-Sigma" in capsys.readouterr().err
+    assert not recorder.exists()
+
+
+def test_a_folder_that_is_no_checkpoint_is_one_line(recorder, tmp_path, monkeypatch, capsys):
+    assert _run(monkeypatch, PixArtNeuronExportCommand, ["-m", str(tmp_path), "out"]) == 2
+    assert capsys.readouterr().err == (
+        f"optimum-cli export neuron: error: --model {tmp_path} is no checkpoint: it has no model_index.json.\n"
+    )
+    assert not recorder.exists()
+
+
+def _host_command() -> type[BaseOptimumCLICommand]:
+    """A command class shaped like the host's: stricter parser, own defaults, notes what it is run with."""
+
+    class HostCommand(BaseOptimumCLICommand):
+        COMMAND = CommandInfo(name="neuron", help="host")
+        ran: argparse.Namespace | None = None
+
+        @staticmethod
+        def parse_args(parser):
+            parser.add_argument("-m", "--model", required=True)
+            parser.add_argument("output")
+            parser.add_argument("--instance_type", required=True)
+            parser.add_argument("--torch_dtype", default="float32")
+
+        def run(self):
+            type(self).ran = self.args
+            raise SystemExit(5)
+
+    return HostCommand
+
+
+def test_beside_the_host_pixart_sigma_is_ours(recorder, tmp_path, monkeypatch):
+    host = _host_command()
+    extend_host_command(host)
+    model = _checkpoint(tmp_path / "model")
+    assert _run(monkeypatch, host, ["-m", str(model), "out"]) == 0
+    assert recorder.exists() and host.ran is None
+
+
+def test_beside_the_host_other_models_are_the_hosts(recorder, tmp_path, monkeypatch):
+    host = _host_command()
+    extend_host_command(host)
+    model = _checkpoint(tmp_path / "model", "FluxPipeline")
+    assert _run(monkeypatch, host, ["-m", str(model), "out", "--instance_type", "trn1"]) == 5
+    assert not recorder.exists()
+    assert vars(host.ran) == {"model": str(model), "output": "out", "instance_type": "trn1", "torch_dtype": "float32"}
+
+
+@pytest.mark.parametrize("extra", [[], ["--instance_type", "trn1", "--parallel_mode", "tensor"]])
+def test_beside_the_host_its_own_parser_judges_other_models(extra, recorder, tmp_path, monkeypatch, capsys):
+    host = _host_command()
+    extend_host_command(host)
+    model = _checkpoint(tmp_path / "model", "FluxPipeline")
+    assert _run(monkeypatch, host, ["-m", str(model), "out", *extra]) == 2
+    assert host.ran is None
+    assert ("--parallel_mode" if extra else "--instance_type") in capsys.readouterr().err
+
+
+def test_extending_the_host_twice_changes_nothing_more():
+    host = _host_command()
+    original = host.run
+    extend_host_command(host)
+    once = dict(vars(host))
+    extend_host_command(host)
+    assert dict(vars(host)) == once
+    assert host._run_of_host is original
+
+
+@pytest.mark.parametrize(
+    ("number", "to_group", "status"),
+    [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143), (signal.SIGHUP, False, 129)],
+)
+def test_signals_end_command_and_child_without_traceback(number, to_group, status, tmp_path):
+    (tmp_path / "slow_export.py").write_text(
+        "import os, sys, time\n"
+        "try:\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    sys.exit(130)\n"
+    )
+    code = (
+        "import sys\nfrom optimum_pixart_neuron.neuron import process\n"
+        "sys.exit(process.run_module('slow_export', 'slow', []))\n"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    pid = int(command.stdout.readline())
+    begun = time.monotonic()
+    (os.killpg if to_group else os.kill)(command.pid, number)
+    _, errors = command.communicate(timeout=20)
+    assert command.returncode == status
+    assert time.monotonic() - begun < 5
+    assert "Traceback" not in errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

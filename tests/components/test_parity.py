@@ -1,0 +1,139 @@
+"""Each component's module on one core against the unmodified upstream module, in float32 on the same weights.
+
+Tolerance 1e-5 relative: the only differences are the order of float32 sums (attention written out, norms by another
+kernel), about 1e-7 a layer; a wrong scale, mask or bias is above 1e-2.
+"""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, PixArtTransformer2DModel
+from transformers import T5Config, T5EncoderModel
+
+from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
+from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer, position_table
+from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder, PixArtVaeEncoder
+
+from ..parity import relative_error
+
+CONDITIONS = {"resolution": None, "aspect_ratio": None}
+BUCKETS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+
+
+@pytest.fixture(scope="module")
+def transformer() -> PixArtTransformer2DModel:
+    torch.manual_seed(0)
+    return PixArtTransformer2DModel(
+        num_attention_heads=4,
+        attention_head_dim=8,
+        cross_attention_dim=32,
+        num_layers=2,
+        sample_size=32,
+        caption_channels=24,
+        use_additional_conditions=False,
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def t5() -> T5EncoderModel:
+    torch.manual_seed(1)
+    config = T5Config(
+        d_model=32, d_kv=8, num_heads=4, d_ff=64, num_layers=2, vocab_size=100, feed_forward_proj="gated-gelu"
+    )
+    return T5EncoderModel(config).eval()
+
+
+@pytest.fixture(scope="module")
+def vae() -> AutoencoderKL:
+    torch.manual_seed(2)
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    return AutoencoderKL(block_out_channels=(8, 8, 16, 16), norm_num_groups=4, layers_per_block=1, **blocks).eval()
+
+
+def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.ones(2, 20, dtype=torch.int64)
+    mask[0, 5:] = 0
+    mask[1, 12:] = 0
+    return (
+        torch.randn(2, 4, height, width, generator=generator),
+        torch.randn(2, 20, 24, generator=generator),
+        torch.tensor([999.0, 3.0]),
+        mask,
+    )
+
+
+# Latent cells of the 256 px checkpoint: its own square, two of its non-square bins (0.57 and 1.75), and none of them.
+@pytest.mark.parametrize("size", [(32, 32), (24, 42), (42, 24), (64, 64)], ids=["square", "wide", "tall", "no bin"])
+@torch.no_grad()
+def test_transformer(transformer, size):
+    built = PixArtTransformer.build(
+        dict(transformer.config), latent_height=size[0], latent_width=size[1], dtype=torch.float32
+    )
+    table = position_table(dict(transformer.config), *size)
+    built.load_state_dict({**transformer.state_dict(), "pos_embed.pos_embed": table}, strict=True)
+    sample, text, timestep, mask = transformer_inputs(*size)
+    expected = transformer(
+        sample, text, timestep=timestep.long(), encoder_attention_mask=mask, added_cond_kwargs=CONDITIONS
+    ).sample
+    assert relative_error(built(sample, text, timestep, mask)[0], expected) < 1e-5
+
+
+@torch.no_grad()
+def test_bfloat16_transformer_keeps_the_timestep(transformer):
+    """Contract 9.2: a timestep cast to bfloat16 makes 999 the same as 1000. Ours enters the graph in float32."""
+    built = PixArtTransformer.build(dict(transformer.config), latent_height=32, latent_width=32, dtype=torch.bfloat16)
+    table = position_table(dict(transformer.config), 32, 32)
+    built.load_state_dict({**transformer.state_dict(), "pos_embed.pos_embed": table})
+    sample, text, _, mask = transformer_inputs(32, 32)
+    outputs = [built(sample, text, torch.full((2,), float(step)), mask)[0] for step in (999, 1000)]
+    assert outputs[0].dtype == torch.float32
+    assert not torch.equal(outputs[0], outputs[1])
+
+
+@torch.no_grad()
+def test_text_encoder(t5):
+    built = PixArtTextEncoder(t5.config, sequence_length=16, dtype=torch.float32)
+    weights = t5.state_dict()
+    weights["position_bias.value"] = relative_position_bias(weights.pop(BUCKETS), t5.config, 16)
+    built.load_state_dict(weights, strict=True)
+    ids = torch.randint(2, 100, (2, 16), generator=torch.Generator().manual_seed(4))
+    ids[0, 7:] = 0
+    ids[1, 1:] = 0
+    expected = t5(ids, attention_mask=(ids != 0).long()).last_hidden_state
+    unmasked = t5(ids).last_hidden_state
+    result = built(ids)["last_hidden_state"]
+    assert relative_error(result, expected) < 1e-5
+    # Contract 9.1: the host drops the mask of T5; without one these embeddings differ by far more than rounding.
+    assert relative_error(unmasked, expected) > 1e-2
+
+
+@torch.no_grad()
+def test_vae(vae):
+    generator = torch.Generator().manual_seed(5)
+    latents, images = torch.randn(2, 4, 8, 12, generator=generator), torch.randn(2, 3, 64, 96, generator=generator)
+    decoder = PixArtVaeDecoder(dict(vae.config), torch.float32)
+    encoder = PixArtVaeEncoder(dict(vae.config), torch.float32)
+    for part in (decoder, encoder):
+        part.load_state_dict({name: vae.state_dict()[name] for name in part.state_dict()}, strict=True)
+    assert relative_error(decoder(latents)["sample"], vae.decode(latents).sample) < 1e-5
+    assert relative_error(encoder(images)["latent_parameters"], vae.encode(images).latent_dist.parameters) < 1e-5
+
+
+@pytest.mark.parametrize("sample_size", [32, 64, 128, 256])
+@torch.no_grad()
+def test_position_table_is_the_upstream_one(sample_size):
+    """For the native square and two non-square bins of each checkpoint: bit for bit what `PatchEmbed` adds."""
+    from optimum_pixart_neuron.deployment.deployment import resolution_bins
+
+    model = PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, num_layers=1, sample_size=sample_size, caption_channels=8,
+        use_additional_conditions=False, cross_attention_dim=16,
+    )  # fmt: skip
+    patches = model.pos_embed
+    patches.proj.weight.zero_()
+    patches.proj.bias.zero_()
+    bins = list(resolution_bins(sample_size).values())
+    shapes = [(sample_size, sample_size), *((int(tall) // 8, int(wide) // 8) for tall, wide in (bins[3], bins[-3]))]
+    for height, width in shapes:
+        expected = patches(torch.zeros(1, 4, height, width))
+        assert torch.equal(position_table(dict(model.config), height, width), expected)

@@ -1,0 +1,235 @@
+"""Calls held against compiled shapes: every refusal names the input, what is expected and what was given.
+
+No program runs here; `tests/e2e/test_load_checks.py` shows that none runs before a refusal.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from optimum_pixart_neuron.errors import ProgramInputError
+from optimum_pixart_neuron.runtime.batching import BatchedProgram, ProgramInput
+from optimum_pixart_neuron.runtime.call import CompiledCall
+
+TOKENS, WIDTH = 20, 6
+EMBEDDINGS = torch.randn(2, TOKENS, WIDTH)
+MASK = torch.ones(2, TOKENS, dtype=torch.int64)
+LATENTS = torch.randn(2, 4, 8, 8)
+GENERATOR = torch.Generator()
+TWO = ["a", "b"]
+
+
+def program_input(name: str, *shape: int, dtype: torch.dtype = torch.float32) -> ProgramInput:
+    return ProgramInput(name=name, shape=shape, dtype=dtype)
+
+
+COMPILED = CompiledCall(
+    size=(64, 64),
+    bins={"0.5": [32.0, 64.0], "1.0": [64.0, 64.0]},
+    embeddings=program_input("encoder_hidden_states", 2, TOKENS, WIDTH),
+    mask=program_input("encoder_attention_mask", 2, TOKENS, dtype=torch.int64),
+    latents=program_input("hidden_states", 2, 4, 8, 8),
+)
+HOSTS = replace(COMPILED, prompts=1, images=2)  # an export of optimum-neuron's own, which runs one batch
+
+
+def refusal(compiled: CompiledCall, arguments: dict) -> str:
+    with pytest.raises(ProgramInputError) as caught:
+        compiled.fit(**arguments)
+    return str(caught.value)
+
+
+WHOLE = "expected a whole number from 1 on, given"
+PROMPT = "expected a string or a list of strings, or prompt_embeds, given"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, f"prompt: {PROMPT} None"),
+        ({"prompt": ("a", "b")}, f"prompt: {PROMPT} ('a', 'b')"),
+        ({"prompt": []}, f"prompt: {PROMPT} []"),
+        ({"prompt": ["a", None]}, "prompt[1]: expected a string, given None"),
+        (
+            {"prompt": TWO, "negative_prompt": ["x"]},
+            "negative_prompt: expected a string, a list of 2, one for each prompt, or negative_prompt_embeds, given a"
+            " list of 1",
+        ),
+        ({"prompt": "a", "negative_prompt": ["x", "y"]}, "given a list of 2"),
+        ({"prompt": TWO, "negative_prompt": ["x", 3]}, "negative_prompt[1]: expected a string, given 3"),
+        ({"prompt": "a", "negative_prompt": None}, "or negative_prompt_embeds, given None"),
+        ({"prompt": "a", "height": "64"}, f"height: {WHOLE} '64'"),
+        ({"prompt": "a", "width": 64.0}, f"width: {WHOLE} 64.0"),
+        ({"prompt": "a", "height": -8}, f"height: {WHOLE} -8"),
+        ({"prompt": "a", "num_images_per_prompt": 0}, f"num_images_per_prompt: {WHOLE} 0"),
+        ({"prompt": "a", "num_images_per_prompt": None}, f"num_images_per_prompt: {WHOLE} None"),
+        ({"prompt": "a", "num_images_per_prompt": 1.5}, f"num_images_per_prompt: {WHOLE} 1.5"),
+        ({"prompt": "a", "num_inference_steps": 0}, f"num_inference_steps: {WHOLE} 0"),
+        ({"prompt": "a", "num_inference_steps": 2.5}, f"num_inference_steps: {WHOLE} 2.5"),
+        ({"prompt": "a", "timesteps": []}, "timesteps: expected at least one, given none"),
+        ({"prompt": "a", "sigmas": []}, "sigmas: expected at least one, given none"),
+        ({"prompt": "a", "guidance_scale": None}, "guidance_scale: expected a number, given None"),
+        ({"prompt": "a", "guidance_scale": "4"}, "guidance_scale: expected a number, given '4'"),
+        ({"prompt": "a", "guidance_scale": float("nan")}, "guidance_scale: expected a number, given nan"),
+        ({"prompt": "a", "guidance_scale": torch.ones(2)}, "guidance_scale: expected a number, given tensor"),
+        ({"prompt": "a", "callback": 3}, "callback: expected a function, given 3"),
+        (
+            {"prompt": "a", "max_sequence_length": 300},
+            "max_sequence_length: expected 20, given 300; export with --sequence_length 300",
+        ),
+        ({"prompt": "a", "max_sequence_length": "20"}, f"max_sequence_length: {WHOLE} '20'"),
+        (
+            {"prompt": "a", "height": 34},
+            "64 x 34 px is made at 64 x 32 px, compiled is 64 x 64 px; export with --height 32 --width 64",
+        ),
+        (
+            {"prompt": "a", "height": 72, "use_resolution_binning": False},
+            "64 x 72 px: compiled for 64 x 64 px; export with --height 72 --width 64",
+        ),
+        (
+            {"prompt": TWO, "generator": [GENERATOR]},
+            "generator: expected a torch.Generator or a list of 2, one for each image, given a list of 1",
+        ),
+        ({"prompt": "a", "num_images_per_prompt": 3, "generator": [GENERATOR] * 2}, "a list of 3, one for each image"),
+        ({"prompt": "a", "generator": (GENERATOR,)}, "one for each image, given tuple"),
+        ({"prompt": "a", "generator": 7}, "one for each image, given int"),
+        ({"prompt": "a", "generator": [7]}, "generator[0]: expected a torch.Generator, given int"),
+        ({"prompt": TWO, "latents": LATENTS[:1]}, "latents: expected (2, 4, 8, 8), given (1, 4, 8, 8)"),
+        ({"prompt": "a", "latents": LATENTS}, "latents: expected (1, 4, 8, 8), given (2, 4, 8, 8)"),
+        ({"prompt": "a", "latents": LATENTS[0]}, "latents: expected (1, 4, 8, 8), given (4, 8, 8)"),
+        (
+            {"prompt": TWO, "latents": LATENTS[..., :4]},
+            "latents: expected (2, 4, 8, 8), given (2, 4, 8, 4); export with --height 64 --width 32",
+        ),
+        ({"prompt": TWO, "latents": LATENTS.numpy()}, "latents: expected a torch.Tensor, given ndarray"),
+        ({"prompt": TWO, "latents": LATENTS.long()}, "latents: expected torch.float32, given torch.int64"),
+    ],
+)
+def test_refused(arguments, message):
+    assert message in refusal(COMPILED, arguments)
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize(
+    ("embeddings", "mask", "message"),
+    [
+        (EMBEDDINGS[0], MASK, "prompt_embeds: expected ({rows}, 20, 6), given (20, 6)"),
+        (EMBEDDINGS[..., :3], MASK, "prompt_embeds: expected ({rows}, 20, 6), given (2, 20, 3)"),
+        (
+            EMBEDDINGS[:, :12],
+            MASK,
+            "prompt_embeds: expected ({rows}, 20, 6), given (2, 12, 6); pad them to 20 tokens and mask those, or"
+            " export with --sequence_length 12",
+        ),
+        (EMBEDDINGS[:0], MASK, "prompt_embeds: expected ({rows}, 20, 6), given (0, 20, 6)"),
+        (EMBEDDINGS.tolist(), MASK, "prompt_embeds: expected a torch.Tensor, given list"),
+        (EMBEDDINGS.long(), MASK, "prompt_embeds: expected torch.float32, given torch.int64"),
+        (EMBEDDINGS.to(torch.complex64), MASK, "prompt_embeds: expected torch.float32, given torch.complex64"),
+        (EMBEDDINGS, MASK[:, :12], "prompt_attention_mask: expected (2, 20), given (2, 12)"),
+        (EMBEDDINGS, MASK[:1], "prompt_attention_mask: expected (2, 20), given (1, 20)"),
+        (EMBEDDINGS, MASK[:, None], "prompt_attention_mask: expected (2, 20), given (2, 1, 20)"),
+        (EMBEDDINGS, MASK.tolist(), "prompt_attention_mask: expected a torch.Tensor, given list"),
+        (
+            EMBEDDINGS,
+            MASK * 0.5,
+            "prompt_attention_mask: expected 1 for text and 0 for padding, given values from 0.5",
+        ),
+        (EMBEDDINGS, (MASK.triu() - 1) * 10_000, "given values from -10000 to 0"),
+        (EMBEDDINGS, MASK * float("nan"), "expected 1 for text and 0 for padding, given values from nan"),
+        (EMBEDDINGS, MASK.to(torch.complex64), "prompt_attention_mask: expected torch.int64, given torch.complex64"),
+    ],
+)
+def test_refused_embeddings(negative, embeddings, mask, message):
+    pair = {"prompt_embeds": embeddings, "prompt_attention_mask": mask}
+    if negative:
+        pair = {f"negative_{name}": value for name, value in pair.items()}
+        pair |= {"prompt_embeds": EMBEDDINGS, "prompt_attention_mask": MASK, "negative_prompt": None}
+        message = message.replace("prompt_", "negative_prompt_")
+    assert message.format(rows=2 if negative else "any number") in refusal(COMPILED, pair)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": TWO}, "prompt: expected 1 prompt(s), given 2; export with --batch_size 2"),
+        ({"prompt": "a"}, "num_images_per_prompt: expected 2, given 1; export with --num_images_per_prompt 1"),
+        (
+            {"prompt": "a", "num_images_per_prompt": 2, "guidance_scale": 1.0},
+            "guidance_scale: expected more than 1, which two cores run as pairs, given 1.0",
+        ),
+    ],
+)
+def test_refused_of_an_export_that_runs_one_batch(arguments, message):
+    assert message in refusal(HOSTS, arguments)
+    assert HOSTS.fit("a", num_images_per_prompt=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"prompt": ""},
+        {"prompt": "word " * 400},
+        {"prompt": TWO, "negative_prompt": ("x", "y"), "num_images_per_prompt": 3, "generator": [GENERATOR] * 6},
+        {"prompt": "a", "negative_prompt": ["not", "used"], "guidance_scale": 1},
+        {"prompt": "a", "guidance_scale": torch.tensor(4.5), "generator": GENERATOR},
+        {"prompt": "a", "timesteps": [999, 1], "num_inference_steps": None},
+        {"prompt": "a", "max_sequence_length": TOKENS, "output_type": "np", "callback": print, "eta": 0.5},
+        {"prompt_embeds": EMBEDDINGS, "prompt_attention_mask": MASK},
+    ],
+)
+def test_taken_as_they_are(arguments):
+    fitted = COMPILED.fit(**arguments)
+    assert {name: fitted[name] for name in arguments} == arguments
+    expected = {"height": 64, "width": 64, "use_resolution_binning": False, "max_sequence_length": TOKENS}
+    assert fitted == {**arguments, **expected}
+
+
+def test_positions_are_those_of_diffusers():
+    fitted = COMPILED.fit("a", "b", 5, None, None, 1.5, 2, 60, 60)
+    named = {"prompt": "a", "negative_prompt": "b", "num_inference_steps": 5, "guidance_scale": 1.5}
+    assert {name: fitted[name] for name in named} == named
+    assert (fitted["height"], fitted["width"], fitted["use_resolution_binning"]) == (60, 60, True)
+    with pytest.raises(TypeError, match="multiple values for argument 'prompt'"):
+        COMPILED.fit("a", prompt="b")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_floats_are_given_the_compiled_dtype(dtype):
+    given = {"prompt_embeds": EMBEDDINGS.to(dtype), "prompt_attention_mask": MASK, "latents": LATENTS.to(dtype)}
+    fitted = COMPILED.fit(**given)
+    for name in ("prompt_embeds", "latents"):
+        assert fitted[name].dtype == torch.float32
+        assert torch.equal(fitted[name], given[name].float())
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32, torch.bfloat16])
+def test_masks_of_any_dtype_mean_the_same(dtype):
+    fitted = COMPILED.fit(prompt_embeds=EMBEDDINGS, prompt_attention_mask=MASK.triu().to(dtype))
+    assert fitted["prompt_attention_mask"].dtype == torch.int64
+    assert torch.equal(fitted["prompt_attention_mask"], MASK.triu())
+
+
+class TestBatchedProgram:
+    """The border of a program, for whoever calls a component by itself."""
+
+    PROGRAM = BatchedProgram([lambda x, y: x + y], [program_input("x", 2, 3), program_input("y", 2, 3)])
+
+    @pytest.mark.parametrize(
+        ("tensors", "message"),
+        [
+            ((torch.ones(4, 2), torch.ones(4, 3)), r"x: expected \(any number, 3\), given \(4, 2\)"),
+            ((torch.ones(0, 3), torch.ones(0, 3)), r"x: expected \(any number, 3\), given \(0, 3\)"),
+            ((torch.tensor(1.0), torch.ones(4, 3)), r"x: expected \(any number, 3\), given \(\)"),
+            ((torch.ones(4, 3), torch.ones(2, 3)), r"y: expected \(4, 3\), given \(2, 3\)"),
+            ((torch.ones(4, 3), torch.ones(4, 3).long()), "y: expected torch.float32, given torch.int64"),
+        ],
+    )
+    def test_refused(self, tensors, message):
+        with pytest.raises(ProgramInputError, match=message):
+            self.PROGRAM(*tensors)
+
+    def test_any_number_of_rows(self):
+        for rows in (1, 2, 5):
+            x, y = torch.randn(rows, 3), torch.randn(rows, 3)
+            assert torch.equal(self.PROGRAM(x, y), x + y)

@@ -1,0 +1,5 @@
+"""The small random checkpoint of the tests."""
+
+from .checkpoint import PATCH_SIZE, build_tiny_checkpoint
+
+__all__ = ["PATCH_SIZE", "build_tiny_checkpoint"]

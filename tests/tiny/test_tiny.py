@@ -1,0 +1,145 @@
+"""The small checkpoint: complete, reproducible, and not so degenerate that a comparison with it proves nothing."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny import build_tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint):
+    from diffusers import PixArtSigmaPipeline
+
+    pipeline = PixArtSigmaPipeline.from_pretrained(tiny_checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _files(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return ((one - other).norm() / other.norm()).item()
+
+
+def test_it_has_all_components_and_makes_a_picture(tiny_checkpoint, pipeline):
+    index = json.loads((tiny_checkpoint / "model_index.json").read_text())
+    assert index["_class_name"] == "PixArtSigmaPipeline"
+    assert {name for name in index if not name.startswith("_")} == {
+        "tokenizer",
+        "text_encoder",
+        "transformer",
+        "vae",
+        "scheduler",
+    }
+    image = pipeline("a cat", num_inference_steps=2).images[0]
+    assert image.size == (256, 256)
+    assert all(low < high for low, high in image.getextrema())
+
+
+def test_the_same_arguments_give_the_same_bytes_and_leave_the_random_state(tiny_checkpoint, tmp_path):
+    state = torch.random.get_rng_state()
+    again = build_tiny_checkpoint(tmp_path / "again")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert _files(again) == _files(tiny_checkpoint)
+
+
+def test_the_size_of_one_component_does_not_change_the_others(tiny_checkpoint, tmp_path):
+    other = _files(build_tiny_checkpoint(tmp_path / "other", layers=1, heads=16, seed=0))
+    files = _files(tiny_checkpoint)
+    assert other["vae/diffusion_pytorch_model.safetensors"] == files["vae/diffusion_pytorch_model.safetensors"]
+    assert other["text_encoder/model.safetensors"] == files["text_encoder/model.safetensors"]
+
+
+def test_another_seed_gives_other_weights(tiny_checkpoint, tmp_path):
+    other = _files(build_tiny_checkpoint(tmp_path / "other", seed=1))
+    assert sum(other[name] != content for name, content in _files(tiny_checkpoint).items()) == 3
+
+
+def test_the_tokenizer_is_a_t5_tokenizer(pipeline):
+    tokenizer = pipeline.tokenizer
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+    ids = tokenizer("a photo of an astronaut, 35mm", padding="max_length", max_length=64).input_ids
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "a photo of an astronaut, 35mm"
+    assert ids.count(1) == 1 and ids[ids.index(1) + 1 :] == [0] * (63 - ids.index(1))
+    assert tokenizer("雪").input_ids[-2] == tokenizer.unk_token_id
+    assert len(tokenizer) <= pipeline.text_encoder.config.vocab_size
+
+
+def test_no_bias_or_norm_is_trivial(pipeline):
+    for component in (pipeline.text_encoder, pipeline.transformer, pipeline.vae):
+        for name, parameter in component.named_parameters():
+            assert parameter.dim() != 1 or parameter.numel() == 1 or parameter.std() > 0.02, name
+
+
+@torch.no_grad()
+def test_prompt_mask_and_timestep_change_the_outputs(pipeline):
+    """Limits are about half of what was measured, and far above every tolerance of a parity test."""
+    tokens = pipeline.tokenizer(["a cat", "two dogs"], padding="max_length", max_length=32, return_tensors="pt")
+    mask = tokens.attention_mask
+    encode = pipeline.text_encoder
+    prompts = encode(tokens.input_ids, mask).last_hidden_state
+    assert _distance(prompts[0], prompts[1]) > 0.5
+    assert _distance(encode(tokens.input_ids).last_hidden_state[:, :3], prompts[:, :3]) > 0.3
+
+    latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
+
+    def predict(timestep, mask=mask):
+        return pipeline.transformer(
+            latents,
+            encoder_hidden_states=prompts,
+            encoder_attention_mask=mask,
+            timestep=torch.tensor([timestep, timestep]),
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+        ).sample
+
+    noise = predict(999.0)
+    assert 0.2 < noise.std() < 2.0
+    assert _distance(noise[0], noise[1]) > 0.4
+    assert _distance(predict(500.0), noise) > 0.3
+    assert _distance(predict(1000.0), noise) > 0.05, "bf16 rounds 999 to 1000: the mistake must show"
+    assert _distance(predict(999.0, torch.ones_like(mask)), noise) > 0.2
+
+    picture = pipeline.vae.decode(latents[:1] / pipeline.vae.config.scaling_factor).sample
+    assert 0.2 < picture.std() < 1.0
+
+
+def test_variants_of_the_files(tmp_path):
+    from diffusers import PixArtSigmaPipeline
+
+    folder = build_tiny_checkpoint(
+        tmp_path / "tiny",
+        dtype=torch.bfloat16,
+        variant="fp16",
+        max_shard_size="100KB",
+        sample_size=64,
+        heads=4,
+        head_dim=16,
+        caption_dim=32,
+        text_heads=4,
+    )
+    index = json.loads(
+        (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.fp16.json").read_text(encoding="utf-8")
+    )
+    parts = set(index["weight_map"].values())
+    assert len(parts) > 1 and all("fp16" in part for part in parts)
+    assert {tensor.dtype for tensor in load_file(folder / "transformer" / min(parts)).values()} == {torch.bfloat16}
+    pipeline = PixArtSigmaPipeline.from_pretrained(folder, variant="fp16", torch_dtype=torch.float32)
+    assert pipeline.transformer.config.sample_size == 64
+    assert pipeline.transformer.config.num_attention_heads == 4
+    assert pipeline.text_encoder.config.d_model == pipeline.transformer.config.caption_channels == 32
+
+
+def test_the_command_writes_a_checkpoint(tmp_path, tiny_checkpoint):
+    argv = [sys.executable, "-m", "tests.tiny", str(tmp_path / "out dir")]
+    run = subprocess.run(argv, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"Wrote a PixArt-Sigma checkpoint for 256 x 256 pixels to {tmp_path / 'out dir'}\n"
+    assert _files(tmp_path / "out dir") == _files(tiny_checkpoint)
