@@ -1,4 +1,4 @@
-"""Facts about the AWS instances with NeuronCores: one frozen table, each figure with its source.
+"""Facts about the AWS instances with NeuronCores, each with its source, and which cores a process takes of one.
 
 Sources (AWS Neuron SDK documentation):
     [arch]  about-neuron/arch/neuron-hardware/{inf2,trn1,trn2}-arch.rst and {inferentia2,trainium,trainium2}.rst:
@@ -8,9 +8,13 @@ Sources (AWS Neuron SDK documentation):
     [core]  about-neuron/arch/neuron-hardware/neuron-core-v2.rst and neuron-core-v3.rst: cores per chip.
     [lnc]   about-neuron/arch/neuron-features/logical-neuroncore-config.rst: which LNC a chip offers, the default, and
             the device memory that a logical core sees (trn2: one 24 GiB bank per pair of physical cores).
+    [cores] neuron-runtime/guides/nrt-developer-guide.rst and configuration-guide.rst: the variables by which a process
+            chooses its cores, and which of them goes first.
     [chip]  not in the SDK documentation: derived from one chip of the larger instance.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 GIB = 1024**3
@@ -173,3 +177,91 @@ def get_instance(name: str) -> Instance:
     if instance is None:
         raise ValueError(f"unknown instance {name!r}: known are {', '.join([*FAMILIES, *INSTANCES])}")
     return instance
+
+
+# The second is the older name of the first (NxD 0.15 and the AWS samples still set it).
+LNC_VARIABLES = ("NEURON_LOGICAL_NC_CONFIG", "NEURON_RT_VIRTUAL_CORE_SIZE")
+# [cores]: the first wins where both are set.
+CORE_VARIABLES = ("NEURON_RT_VISIBLE_CORES", "NEURON_RT_NUM_CORES")
+
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_CORE_OR_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
+_LONGEST_SHOWN = 40  # characters of a variable's value in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeCores:
+    """The cores of a machine that the Neuron runtime of one process takes.
+
+    Attributes:
+        lnc: physical cores behind a logical one.
+        visible: logical cores, as the whole machine counts them.
+        chosen_by: the variable that says so, with its value; empty where the process takes all there are.
+    """
+
+    lnc: int
+    visible: range
+    chosen_by: str
+
+
+def runtime_cores(instance: Instance, environment: Mapping[str, str]) -> RuntimeCores:
+    """Read the variables that the runtime reads when it loads its first program. An empty one counts as unset.
+
+    `NEURON_RT_VISIBLE_CORES` is a core, a range, or a list of cores and ranges, increasing and without gaps, as "3",
+    "0-7", "0,1,2-7"; it goes before `NEURON_RT_NUM_CORES`, a number of cores of which 0 means all ([cores]).
+
+    Raises:
+        ValueError: a value that the runtime cannot take, or cores that the instance does not have; one line that names
+            the variable, its value and what can be set instead.
+    """
+    lnc = _chosen_lnc(instance, environment)
+    present = instance.logical_cores(lnc)
+    for variable, read in zip(CORE_VARIABLES, (_listed, _counted)):
+        text = environment.get(variable)
+        if text:
+            try:
+                visible = read(text, instance.name, present)
+            except ValueError as error:
+                raise ValueError(f"{_shown(variable, text)}: {error}; change or unset it") from None
+            return RuntimeCores(lnc=lnc, visible=visible, chosen_by=_shown(variable, text))
+    return RuntimeCores(lnc=lnc, visible=range(present), chosen_by="")
+
+
+def _chosen_lnc(instance: Instance, environment: Mapping[str, str]) -> int:
+    for variable in LNC_VARIABLES:
+        text = environment.get(variable)
+        if text:
+            if text not in map(str, instance.lnc_options):
+                options = " or ".join(map(str, instance.lnc_options))
+                raise ValueError(f"{_shown(variable, text)}: {instance.name} offers {options}; set it so, or unset it")
+            return int(text)
+    return instance.default_lnc
+
+
+def _listed(text: str, name: str, present: int) -> range:
+    """The cores that a list names; ValueError says what it should have been."""
+    visible = range(0)
+    for part in text.split(","):
+        found = _CORE_OR_RANGE.fullmatch(part)
+        named = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
+        if not named or (visible and named.start != visible.stop):
+            raise ValueError(
+                "write a core (3), a range (0-7) or a list of both (0,1,2-7), increasing and without gaps"
+            )
+        if named.stop > present:
+            raise ValueError(f"{name} has cores 0-{present - 1}")
+        visible = range(visible.start, named.stop) if visible else named
+    return visible
+
+
+def _counted(text: str, name: str, present: int) -> range:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"write a number of cores, 0 for all {present}")
+    asked = int(text)
+    if asked > present:
+        raise ValueError(f"{name} has {present} cores")
+    return range(asked or present)
+
+
+def _shown(variable: str, text: str) -> str:
+    return f"{variable}={text if len(text) <= _LONGEST_SHOWN else f'{text[:_LONGEST_SHOWN]}...'}"

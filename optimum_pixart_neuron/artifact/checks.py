@@ -19,8 +19,8 @@ from tqdm import tqdm
 from ..checkpoint.layout import INDEX
 from ..errors import ArtifactError, DeviceError
 from ..files import FileRecord, full_digest, sample_digest
-from ..hardware import get_instance
-from ..neuron.machine import LNC_VARIABLES, Machine
+from ..hardware import LNC_VARIABLES, get_instance
+from ..neuron.machine import Machine
 from ..neuron.sdk import NeuronSdk
 from ..parallel.shard_writer import shard_file
 from .manifest import MANIFEST_FILE, Manifest

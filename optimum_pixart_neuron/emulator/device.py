@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..hardware import Instance
+from ..hardware import Instance, runtime_cores
 from . import emulated_instance
 from .compiler_flags import CompilerFlags, target_class
 
@@ -106,8 +106,11 @@ def current_device() -> Device:
     with _creation:
         if _device is None:
             instance = emulated_instance()
-            lnc = _logical_core_config(instance)
-            _device = Device(instance, lnc, _visible_cores(instance, instance.logical_cores(lnc)))
+            try:
+                cores = runtime_cores(instance, os.environ)
+            except ValueError as error:
+                raise RuntimeError(str(error)) from None
+            _device = Device(instance, cores.lnc, cores.visible)
         return _device
 
 
@@ -116,30 +119,3 @@ def reset_device() -> None:
     global _device
     with _creation:
         _device = None
-
-
-def _logical_core_config(instance: Instance) -> int:
-    for variable in ("NEURON_LOGICAL_NC_CONFIG", "NEURON_RT_VIRTUAL_CORE_SIZE"):
-        text = os.environ.get(variable)
-        if text:
-            if text not in map(str, instance.lnc_options):
-                options = " or ".join(map(str, instance.lnc_options))
-                raise RuntimeError(f"{variable}={text}: {instance.name} offers {options}")
-            return int(text)
-    return instance.default_lnc
-
-
-def _visible_cores(instance: Instance, cores: int) -> range:
-    text = os.environ.get("NEURON_RT_VISIBLE_CORES")
-    if text:
-        first, separator, last = text.partition("-")
-        if not first.isdigit() or (separator and not last.isdigit()):
-            raise RuntimeError(f"NEURON_RT_VISIBLE_CORES={text}: write one core (3) or a range (0-7)")
-        visible = range(int(first), int(last or first) + 1)
-        if not visible or visible[-1] >= cores:
-            raise RuntimeError(f"NEURON_RT_VISIBLE_CORES={text}: {instance.name} has cores 0-{cores - 1}")
-        return visible
-    text = os.environ.get("NEURON_RT_NUM_CORES") or "0"
-    if not text.isdigit() or int(text) > cores:
-        raise RuntimeError(f"NEURON_RT_NUM_CORES={text}: {instance.name} has {cores} cores")
-    return range(int(text) or cores)

@@ -8,20 +8,13 @@ emulator.activate()
 
 from optimum_pixart_neuron.emulator import device as device_module  # noqa: E402
 from optimum_pixart_neuron.emulator.compiler_flags import CompilerFlags  # noqa: E402
-from optimum_pixart_neuron.hardware import GIB, get_instance  # noqa: E402
-
-VARIABLES = (
-    "NEURON_RT_VISIBLE_CORES",
-    "NEURON_RT_NUM_CORES",
-    "NEURON_LOGICAL_NC_CONFIG",
-    "NEURON_RT_VIRTUAL_CORE_SIZE",
-)
+from optimum_pixart_neuron.hardware import CORE_VARIABLES, GIB, LNC_VARIABLES, get_instance  # noqa: E402
 
 
 @pytest.fixture
 def device(monkeypatch):
     """A function that starts the runtime on an instance with the given environment."""
-    for variable in VARIABLES:
+    for variable in (*CORE_VARIABLES, *LNC_VARIABLES):
         monkeypatch.delenv(variable, raising=False)
 
     def start(instance="trn1.32xlarge", **environment):
@@ -35,31 +28,19 @@ def device(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environment", "visible"),
-    [
-        ({}, range(32)),
-        ({"NEURON_RT_NUM_CORES": "0"}, range(32)),
-        ({"NEURON_RT_NUM_CORES": "4"}, range(4)),
-        ({"NEURON_RT_VISIBLE_CORES": "5"}, range(5, 6)),
-        ({"NEURON_RT_VISIBLE_CORES": "8-15", "NEURON_RT_NUM_CORES": "2"}, range(8, 16)),
-    ],
-)
-def test_visible_cores(device, environment, visible):
-    assert device(**environment).visible == visible
-
-
-@pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"NEURON_RT_NUM_CORES": "33"}, "NEURON_RT_NUM_CORES=33: trn1.32xlarge has 32 cores"),
-        ({"NEURON_RT_VISIBLE_CORES": "0,2"}, "NEURON_RT_VISIBLE_CORES=0,2: write one core"),
-        ({"NEURON_RT_VISIBLE_CORES": "30-40"}, "trn1.32xlarge has cores 0-31"),
+        ({"NEURON_RT_VISIBLE_CORES": "30-40"}, "NEURON_RT_VISIBLE_CORES=30-40: trn1.32xlarge has cores 0-31"),
         ({"NEURON_LOGICAL_NC_CONFIG": "2"}, "NEURON_LOGICAL_NC_CONFIG=2: trn1.32xlarge offers 1"),
     ],
 )
 def test_an_environment_that_the_instance_cannot_serve(device, environment, message):
     with pytest.raises(RuntimeError, match=message):
         device(**environment)
+
+
+def test_the_cores_that_ray_lists(device):
+    assert device(NEURON_RT_VISIBLE_CORES="0,1,2,3").visible == range(4)
 
 
 def test_the_environment_is_read_once(device, monkeypatch):
