@@ -1,14 +1,23 @@
 """Errors that a user can mend; each is one line, and the command line exits with its status."""
 
 
+_LONGEST_MESSAGE = 2000  # characters
+
+
 class PixArtNeuronError(Exception):
     """Base of all errors raised for the user.
+
+    The message is one line, whatever it quotes: line ends and control characters of names that come from files are
+    written as escapes, and what is too long is cut.
 
     Attributes:
         exit_status: What the command line exits with.
     """
 
     exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message, _LONGEST_MESSAGE))
 
 
 class InvalidExportOption(PixArtNeuronError):
@@ -55,7 +64,13 @@ class HubError(PixArtNeuronError):
     """Artifacts cannot be pushed to the Hugging Face Hub, or pulled from it."""
 
 
-def one_line(error: Exception) -> str:
+def printable(text: object, longest: int = 80) -> str:
+    """Text of unknown origin as it may be shown in a terminal: characters that do not print as escapes, cut."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[:longest]}…"
+
+
+def one_line(error: BaseException) -> str:
     """The line of another library's error that says what is wrong.
 
     TorchScript puts its own trace in front of it, and where Python raised it, Python's stack follows.
