@@ -78,13 +78,17 @@ def aliases_first_argument(node: fx.Node) -> bool:
     return schema is not None and bool(schema.arguments) and schema.arguments[0].alias_info is not None
 
 
-def largest_live_set(graph_module: fx.GraphModule, weight_count: int) -> int:
+def largest_live_set(graph: fx.Graph, weight_count: int) -> int:
     """Bytes of the largest set of values alive at once in program order: inputs and outputs, weights not.
 
     A view costs nothing and keeps what it looks at alive. What a compiler makes of the program may need less, by
     tiling and fusion, or more, by reordering.
+
+    Args:
+        graph: of a traced program, each node's value in its `meta["val"]`.
+        weight_count: how many of the first placeholders are weights.
     """
-    nodes = list(graph_module.graph.nodes)
+    nodes = list(graph.nodes)
     free = set([node for node in nodes if node.op == "placeholder"][:weight_count])
     owner: dict[fx.Node, fx.Node] = {}
     last_use: dict[fx.Node, fx.Node] = {}
@@ -97,15 +101,16 @@ def largest_live_set(graph_module: fx.GraphModule, weight_count: int) -> int:
     alive = peak = 0
     for node in nodes:
         if owner[node] is node and node not in free and node.op in ("placeholder", "call_function"):
-            alive += _bytes(node)
+            alive += node_bytes(node)
         peak = max(peak, alive)
         for used in {owner[used] for used in node.all_input_nodes}:
             if last_use[used] is node and used not in free and used.op in ("placeholder", "call_function"):
-                alive -= _bytes(used)
+                alive -= node_bytes(used)
     return peak
 
 
-def _bytes(node: fx.Node) -> int:
+def node_bytes(node: fx.Node) -> int:
+    """Bytes of the values that a node makes."""
     value = node.meta.get("val")
     tensors = value if isinstance(value, (list, tuple)) else [value]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))

@@ -111,7 +111,7 @@ class Program:
             flags=flags,
             device_bytes=sum(spec.nbytes for spec in weights)
             + sum(TensorSpec.of(constant).nbytes for constant in constants)
-            + largest_live_set(graph, len(weights)),
+            + largest_live_set(graph.graph, len(weights)),
             mutated=mutated_placeholders(placeholders),
             instructions=instructions,
             results=results,

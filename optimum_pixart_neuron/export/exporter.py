@@ -116,7 +116,9 @@ def _check_all(components: list["PixArtComponentConfig"], settings: ExportSettin
     for component in components:
         weights = component.weights()
         with environment_variables(settings.compiler.environment(component.ranks)):
-            program = trace_program(component.build, component.example_inputs(), component.ranks)
+            program = trace_program(
+                component.build, component.example_inputs(), component.ranks, settings.compiler.lnc
+            )
         for finding in check_program(program, component.weights_dtype):
             print(f"  hygiene     {component.COMPONENT}: {finding}")
         programs.append(program)

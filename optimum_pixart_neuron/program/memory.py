@@ -38,7 +38,7 @@ class MemoryNeed:
         return cls(
             component=component,
             weights=sum(weight.rank_bytes(ranks) for weight in weights.values()),
-            activations=largest_live_set(graph.graph_module, len(graph.weight_names)),
+            activations=largest_live_set(graph.graph_module.graph, len(graph.weight_names)),
         )
 
     def __str__(self) -> str:

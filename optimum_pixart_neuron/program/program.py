@@ -6,7 +6,7 @@ replaced by recorders of the same shapes.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
@@ -63,32 +63,52 @@ class TracedProgram:
         return kinds
 
 
-def trace_program(build: Callable[[], nn.Module], example_inputs: tuple[Tensor, ...], ranks: int) -> TracedProgram:
+def trace_program(
+    build: Callable[[], nn.Module], example_inputs: tuple[Tensor, ...], ranks: int, lnc: int = 1
+) -> TracedProgram:
     """Trace the module that `build` returns inside a parallel state of `ranks` ranks; nothing is executed.
 
     Args:
         build: makes the module with parallel layers; its weights may be on the meta device.
         example_inputs: tensors of the shapes and dtypes the program is compiled for.
+        lnc: physical cores of a logical one.
     """
-    recorder = _Recorder()
-    with patch.object(attention_kernel, "launch", _record_kernel):
-        if ranks == 1:
-            return TracedProgram(graph=trace_graph(build(), example_inputs), collectives=())
-        with parallel_state_of_rank_0(ranks), recorder.installed():
-            graph = trace_graph(build(), example_inputs)
-    return TracedProgram(graph=graph, collectives=tuple(recorder.collectives))
+    with program_of_rank_0(ranks, lnc) as collectives:
+        graph = trace_graph(build(), example_inputs)
+    return TracedProgram(graph=graph, collectives=tuple(collectives))
 
 
 @contextmanager
-def parallel_state_of_rank_0(ranks: int) -> Iterator[None]:
-    """NxD's tensor-parallel state without processes, as rank 0: as in NxD 0.15 `ModelBuilder.trace`."""
+def program_of_rank_0(ranks: int, lnc: int) -> Iterator[list[Collective]]:
+    """Where a component's module can be built for rank 0 and run on tensors without values.
+
+    Yields:
+        the collectives that it has called so far, in program order.
+    """
+    recorder = _Recorder()
+    with patch.object(attention_kernel, "launch", _record_kernel), ExitStack() as stack:
+        if ranks > 1:
+            stack.enter_context(parallel_state_of_rank_0(ranks, lnc))
+            stack.enter_context(recorder.installed())
+        yield recorder.collectives
+
+
+@contextmanager
+def parallel_state_of_rank_0(ranks: int, lnc: int) -> Iterator[None]:
+    """NxD's tensor-parallel state without processes, as rank 0: as in NxD 0.15 `ModelBuilder.trace`.
+
+    64 ranks of a trn2 form one group at two physical cores a rank; at one they would be half of its 128 cores, which
+    NxD puts into two groups.
+    """
     import torch_xla.runtime  # noqa: F401  mock_distributed patches it by name
     from neuronx_distributed.parallel_layers import parallel_state
     from neuronx_distributed.trace.mock_torchdist import mock_distributed
 
     with mock_distributed(world_size=ranks):
         torch.distributed.init_process_group(backend="xla", rank=0, world_size=ranks)
-        parallel_state.initialize_model_parallel(tensor_model_parallel_size=ranks, skip_collective_init=True)
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=ranks, skip_collective_init=True, lnc_size=lnc
+        )
         was_aot = parallel_state.get_aot_mode()
         parallel_state.set_aot_mode(True)
         try:

@@ -26,7 +26,7 @@ def test_largest_live_set_counts_values_once_and_weights_not():
     traced = trace_graph(Widen().eval(), (torch.ones(4, 8),))
     # While `down` runs: its input, seen through two views, and its output. The first input is dead by then, or was
     # alive beside the wide value before: 4 x 8 either way.
-    assert largest_live_set(traced.graph_module, len(traced.weight_names)) == (4 * 1024 + 4 * 8) * 4
+    assert largest_live_set(traced.graph_module.graph, len(traced.weight_names)) == (4 * 1024 + 4 * 8) * 4
 
 
 def needs(weights: int, *activations: int) -> list[MemoryNeed]:

@@ -51,7 +51,7 @@ def test_activations_are_what_the_export_counts(mode, ranks, side, exchange):
     rows = 2 if ranks > 1 else 1
     for component, batch in (("text_encoder", 1), ("transformer", rows)):
         program = trace(geometry, row, component, side=side, tokens=300, rows=batch, kernel=kernel)
-        counted = largest_live_set(program.graph.graph_module, len(program.graph.weight_names))
+        counted = largest_live_set(program.graph.graph_module.graph, len(program.graph.weight_names))
         assert row.component(component).footprint.activations == pytest.approx(counted, rel=0.1), component
 
 
@@ -59,7 +59,7 @@ def test_activations_are_what_the_export_counts(mode, ranks, side, exchange):
 def test_activations_of_the_vae_decoder(side):
     row = predict(XL_2, Request(height=side, width=side), "trn1", mode=None, ranks=1)
     program = trace(XL_2, row, "vae_decoder", side=side, tokens=300, rows=1)
-    counted = largest_live_set(program.graph.graph_module, len(program.graph.weight_names))
+    counted = largest_live_set(program.graph.graph_module.graph, len(program.graph.weight_names))
     assert row.component("vae_decoder").footprint.activations == pytest.approx(counted, rel=0.01)
 
 
