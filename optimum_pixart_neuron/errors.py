@@ -1,6 +1,5 @@
 """Errors that a user can mend; each is one line, and the command line exits with its status."""
 
-
 _LONGEST_MESSAGE = 2000  # characters
 
 
