@@ -101,18 +101,18 @@ def component(folder: Path, ranks: int):
     """The text encoder's export config, as `export/describe.py` makes it."""
     import torch
 
-    from optimum_pixart_neuron.checkpoint.checkpoint import WEIGHT_STEMS, ComponentWeights, read_json
+    from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights, read_json
     from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     ensure_sdk("trn1.32xlarge")
     from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
-    from optimum_pixart_neuron.components.component import PixArtTextEncoderNeuronConfig
-    from optimum_pixart_neuron.parallel.plans import TEXT_ENCODER_PLAN
-    from optimum_pixart_neuron.parallel.split import TensorSplit
+    from optimum_pixart_neuron.components.export_config import config_class
+    from optimum_pixart_neuron.components.text_encoder.spec import TEXT_ENCODER
+    from optimum_pixart_neuron.parallel.modes import TensorParallel
 
     source = read_json(folder / CHECKPOINT / "config.json")
-    config = PixArtTextEncoderNeuronConfig(
+    config = config_class(TEXT_ENCODER)(
         DiffusersPretrainedConfig.from_dict(dict(source)),
         task="feature-extraction",
         input_shapes=InputShapesArguments(batch_size=1, sequence_length=300),
@@ -121,9 +121,9 @@ def component(folder: Path, ranks: int):
         float_dtype=torch.float32,
     )
     config.source_config = source
-    config.source_weights = ComponentWeights.find(folder / CHECKPOINT, WEIGHT_STEMS["text_encoder"], None)
+    config.source_weights = ComponentWeights.find(folder / CHECKPOINT, TEXT_ENCODER.part.weights, None)
     config.weights_dtype = torch.bfloat16
-    config.split = TensorSplit(plan=TEXT_ENCODER_PLAN, ranks=ranks)
+    config.split = TensorParallel(ranks=ranks).split(TEXT_ENCODER)
     return config
 
 

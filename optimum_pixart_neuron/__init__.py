@@ -4,14 +4,23 @@ Importing this package has no side effect. `NeuronPixArtSigmaPipeline` needs the
 asking for it activates the emulator.
 """
 
-__all__ = ["NeuronPixArtSigmaPipeline", "register"]
+from importlib import import_module
+
+_PUBLIC = {
+    "register": "components.registration",
+    "register_component": "components.registry",
+    "unregister_component": "components.registry",
+    "register_mode": "parallel.modes",
+    "unregister_mode": "parallel.modes",
+}
+"""Name -> module that has it, imported when it is asked for."""
+
+__all__ = ["NeuronPixArtSigmaPipeline", *_PUBLIC]
 
 
 def __getattr__(name: str):
-    if name == "register":
-        from .components.registration import register
-
-        return register
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
     if name == "NeuronPixArtSigmaPipeline":
         from .neuron.sdk import ensure_sdk
 

@@ -15,15 +15,14 @@ def describe(folder: Path, mode: str, dtype: torch.dtype, ranks: int):
     """The transformer's component as `optimum-cli export neuron` describes it, for the guidance pair of one image."""
     from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
-    from optimum_pixart_neuron.checkpoint.checkpoint import WEIGHT_STEMS, ComponentWeights, read_json
-    from optimum_pixart_neuron.components.component import PixArtTransformerNeuronConfig
-    from optimum_pixart_neuron.parallel.exchange import choose_exchange
-    from optimum_pixart_neuron.parallel.plans import TRANSFORMER_PLAN
-    from optimum_pixart_neuron.parallel.split import ContextSplit, TensorSplit
+    from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights, read_json
+    from optimum_pixart_neuron.components.export_config import config_class
+    from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER as COMPONENT
+    from optimum_pixart_neuron.parallel.modes import MODES
 
     source = read_json(folder / TRANSFORMER / "config.json")
-    cells, heads = source["sample_size"], source["num_attention_heads"]
-    component = PixArtTransformerNeuronConfig(
+    cells = source["sample_size"]
+    component = config_class(COMPONENT)(
         DiffusersPretrainedConfig.from_dict(dict(source)),
         task="semantic-segmentation",
         input_shapes=InputShapesArguments(
@@ -40,19 +39,11 @@ def describe(folder: Path, mode: str, dtype: torch.dtype, ranks: int):
         float_dtype=torch.float32,
     )
     component.source_config = source
-    component.source_weights = ComponentWeights.find(folder / TRANSFORMER, WEIGHT_STEMS["transformer"], None)
+    component.source_weights = ComponentWeights.find(folder / TRANSFORMER, COMPONENT.part.weights, None)
     component.weights_dtype = dtype
     component.guided = True
-    if mode == "tensor":
-        component.split = TensorSplit(plan=TRANSFORMER_PLAN, ranks=ranks)
-    else:
-        exchange = choose_exchange(
-            tokens=(cells // source["patch_size"]) ** 2,
-            heads=heads,
-            head_width=source["attention_head_dim"],
-            ranks=ranks // 2,
-        )
-        component.split = ContextSplit(ranks=ranks, guidance_groups=2, exchange=exchange)
+    work = COMPONENT.workload(source, tokens=(cells // source["patch_size"]) ** 2)
+    component.split = MODES[mode](ranks=ranks, guidance_groups=2).settled(work, None).split(COMPONENT)
     return component
 
 
@@ -85,7 +76,7 @@ def main(folder: Path, mode: str, dtype: torch.dtype, ranks: int) -> None:
             )
         program = NeuronTracedModel.load_model(exported / MODEL_FILE, tensor_parallel_size=ranks)
         inputs = load_file(folder / INPUTS)
-        arguments = [inputs[spec.name] for spec in component.PROGRAM_INPUTS]
+        arguments = [inputs[spec.name] for spec in component.COMPONENT.inputs]
         return lambda: program(*arguments)[0], {"threads": 1, "collectives": traffic}
 
     serve(load, pids=rank_process_ids)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from huggingface_hub import ModelCardData
 
+from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
 from .manifest import Manifest, TensorRecord
 
 TAGS = ("neuron", "pixart-sigma", "text-to-image")
 
-# Options that name sources, some by folders of the user's disk: the table of sources has them.
-_SOURCE_OPTIONS = {"subfolder", "components_model", "transformer", "text_encoder", "revision"}
+# Options that name sources, some by folders of the user's disk, as options named like parts of a checkpoint do: the
+# table of sources has them.
+_SOURCE_OPTIONS = {"subfolder", "components_model", "revision"}
 
 _CARD = """\
 ---
@@ -121,7 +123,7 @@ def _digest(text: str) -> str:
 
 
 def _target(manifest: Manifest) -> list[tuple[str, object]]:
-    names = sorted(manifest.options.keys() - _SOURCE_OPTIONS)
+    names = sorted(manifest.options.keys() - _SOURCE_OPTIONS - PARTS.keys())
     options = [(f"`{name}`", value) for name in names if (value := manifest.options[name]) not in (None, False, "")]
     return [
         ("Instance", manifest.instance),
@@ -135,14 +137,16 @@ def _target(manifest: Manifest) -> list[tuple[str, object]]:
 
 def _shapes(manifest: Manifest) -> Iterable[tuple[str, object]]:
     """Size of the images and length of the prompts, read off the programs' borders."""
-    text_encoder, transformer, decoder = map(manifest.components.get, ("text_encoder", "transformer", "vae_decoder"))
-    if transformer and decoder:
-        borders = (transformer.inputs[0], decoder.inputs[0], decoder.outputs[0])
+    encoder, denoiser, decoder = (
+        manifest.components.get(component.name) for component in (PROMPT_ENCODER, DENOISER, IMAGE_DECODER)
+    )
+    if denoiser and decoder:
+        borders = (denoiser.inputs[0], decoder.inputs[0], decoder.outputs[0])
         latent, tile, image = (border.shape[-2:] for border in borders)
         height, width = (size * pixels // latents for size, pixels, latents in zip(latent, image, tile))
         yield "Image", f"{width} x {height} px"
-    if text_encoder:
-        prompts, tokens = text_encoder.inputs[0].shape
+    if encoder:
+        prompts, tokens = encoder.inputs[0].shape
         yield "Prompts a run", prompts
         yield "Tokens a prompt", tokens
 

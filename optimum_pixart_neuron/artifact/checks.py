@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from ..checkpoint.layout import INDEX
+from ..components.registry import COMPONENTS, DENOISER
 from ..errors import ArtifactError, DeviceError
 from ..files import FileRecord, full_digest, sample_digest
 from ..hardware import LNC_VARIABLES, get_instance
@@ -30,7 +31,6 @@ VERIFY = ("none", "sizes", "full")
 
 _COMPILER = "neuronx-cc"
 _EMULATED = "emulated"  # local part of the version that the emulator gives its compiler
-_REQUIRED = ("text_encoder", "transformer", "vae_decoder")  # of text-to-image
 _SHARD_NAME = re.compile(r"tp(\d+)_sharded_checkpoint\.safetensors")  # optimum-neuron 0.4.5 `load_model`
 _AGAIN = "export or download it again"
 
@@ -90,7 +90,7 @@ class Artifact:
 
     @cached_property
     def needs(self) -> Needs:
-        """From the manifest; without one from the transformer's configuration, by which the loaders go."""
+        """From the manifest; without one from the denoiser's configuration, by which the loaders go."""
         if self.manifest:
             return Needs(
                 ranks=self.manifest.ranks,
@@ -99,7 +99,7 @@ class Artifact:
                 compiler=self.manifest.versions.get(_COMPILER),
                 emulated=self.manifest.emulated,
             )
-        section = self.sections["transformer"]
+        section = self.sections[DENOISER.name]
         compiler = section.get("compiler_version")
         return Needs(
             ranks=section.get("tensor_parallel_size", 1),
@@ -191,7 +191,8 @@ def _components(artifact: Artifact) -> str | None:
         wanted = dict.fromkeys(PurePosixPath(name).parts[0] for name in artifact.manifest.files if "/" in name)
         missing = [name for name in wanted if not (artifact.folder / name).is_dir()]
     else:
-        missing = [name for name in _REQUIRED if name not in artifact.sections]
+        required = [component.name for component in COMPONENTS.values() if component.required]
+        missing = [name for name in required if name not in artifact.sections]
     return f"{missing[0]}/ is missing, or nothing in it is compiled; {_AGAIN}" if missing else None
 
 

@@ -14,6 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalE
 from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
+from ..components.registry import COMPONENTS, DENOISER
 from ..errors import ArtifactError, HubError
 from ..files import FileRecord, records_of
 from ..hub import patiently
@@ -190,7 +191,7 @@ class _Snapshot:
     def bring_stock(self, force: bool) -> None:
         """Have the files here that the stock loader reads, by the layout of optimum-neuron 0.4.5."""
         where = {"revision": self.folder.name, "force_download": force, **self.access}
-        config_file = "transformer/config.json"
+        config_file = f"{DENOISER.name}/config.json"
         path = patiently(partial(_find, self.repo_id, config_file, **where), f"{self.named}, {config_file}")
         neuron = json.loads(path.read_text()).get("neuron") if path else None
         if neuron is None:
@@ -202,13 +203,13 @@ class _Snapshot:
 
 
 def _stock_patterns(components: Iterable[str], neuron: dict) -> list[str]:
-    """Patterns of the stock layout; the loader reads as many shards of each component as the transformer has ranks."""
+    """Patterns of the stock layout; the loader reads as many shards of each component as the denoiser has ranks."""
     patterns = [INDEX]
     for name in components:
         if name in COPIED_COMPONENTS:
             patterns.append(f"{name}/*")
             continue
-        for folder in ("vae_encoder", "vae_decoder") if name == "vae" else (name,):
+        for folder in [component.name for component in COMPONENTS.values() if component.part.name == name] or [name]:
             patterns += [f"{folder}/config.json", f"{folder}/model.neuron"]
             ranks = range(neuron.get("tensor_parallel_size", 1))
             patterns += [shard_file(Path(folder, "weights"), rank).as_posix() for rank in ranks]

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.layout import COMPONENTS_MODEL
-
-PARALLEL_MODES = ("context", "tensor", "data")
-"""How the transformer may be spread over the cores."""
+from ..parallel.modes import MODES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ HARDWARE = (
     _flag("--num_cores", type=int, help=SUPPRESS, dest="tensor_parallel_size"),
     _flag(
         "--parallel_mode",
-        choices=PARALLEL_MODES,
+        choices=tuple(MODES),
         help=(
             "How the transformer uses the cores: context (default) splits the guidance pair and the image tokens, "
             "tensor splits the weights, data gives each core a copy and images of its own."

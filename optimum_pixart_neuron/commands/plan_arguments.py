@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError
 
 from ..hardware import get_instance
+from ..parallel.modes import MODES
 from . import flags
 from .main import one_line_errors
 from .result_file import result_file
@@ -54,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Instances or families, such as inf2.48xlarge trn2, or all (default).",
     )
     where.add_argument(
-        "--parallel_mode", choices=flags.PARALLEL_MODES, help="Only this mode; default: every one that is valid."
+        "--parallel_mode", choices=tuple(MODES), help="Only this mode; default: every one that is valid."
     )
     where.add_argument("--tensor_parallel_size", type=int, metavar="CORES", help="Only this number of ranks.")
 

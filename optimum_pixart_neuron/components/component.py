@@ -1,32 +1,86 @@
-"""One declarative export config a component, registered with optimum in place of the host's.
+"""What every phase may ask of one component, in one object; `registry.py` lists them all. Imports nothing heavy.
 
-Each extends optimum-neuron 0.4.5's config of the same model type, so the stock loader finds what it knows. Importing
-this module imports the host's exporter, which needs the SDK or the emulator.
+A `Part` is a folder of a checkpoint, a `Component` is a program compiled from one. Both are described in
+`components/<name>/spec.py`, and no other file of the package spells their names.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from optimum.exporters.neuron.model_configs import (
-    PixartTransformerNeuronConfig,
-    T5EncoderForDiffusersNeuronConfig,
-    VaeDecoderNeuronConfig,
-    VaeEncoderNeuronConfig,
-)
-from torch import Tensor, nn
-from transformers import T5Config
+from ..neuron.compiler import ComponentFlags
+from ..parallel.modes import DataParallel, ParallelMode, Workload
+from ..parallel.sharding import ShardingPlan
 
-from ..checkpoint.checkpoint import ComponentWeights
-from ..errors import CheckpointError
-from ..parallel.apply import materialize
-from ..parallel.shard_writer import ShardedWeight
-from ..parallel.split import Split
-from .common.attention_kernel import KernelAttention
-from .text_encoder.graph import PixArtTextEncoder, relative_position_bias
-from .transformer.graph import PixArtTransformer, position_table
-from .vae.graph import PixArtVaeDecoder, PixArtVaeEncoder
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ..checkpoint.checkpoint import PixArtCheckpoint
+    from ..deployment.deployment import Deployment
+    from .common.attention import UnmaskedAttention
+    from .common.original import Original, Samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seam:
+    """A size that two parts of a checkpoint must have in common.
+
+    Attributes:
+        key: in the configuration of the part that declares the seam.
+        giver: name of the other part.
+        giver_key: in that part's configuration.
+    """
+
+    key: str
+    giver: str
+    giver_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One folder of a checkpoint.
+
+    Attributes:
+        name: of the folder, and of the entry in model_index.json.
+        library: that has its class, in model_index.json where no index of the checkpoint names it.
+        class_name: the class, likewise.
+        configuration: the file that says what the part is.
+        weights: stem of its weight files; None for a part that is copied to the export as it is.
+        one_of: files of which one must be there as well, in order of preference.
+        required_keys: of the configuration, from which an export takes sizes.
+        seams: sizes that must be equal to those of other parts.
+        recognize: tells by a folder's config.json that the folder is this part; None where a folder cannot be one.
+        flag_help: what `--<name>` of the command says; such a flag takes the part from another checkpoint. None for a
+            part without one.
+        check: raises CheckpointError for a checkpoint whose part cannot be exported; called with all configurations
+            at hand.
+        notes: lines that the user should read about this part of a checkpoint.
+        optional: whether a checkpoint may lack it; components made from it are then left out.
+    """
+
+    name: str
+    library: str
+    class_name: str
+    configuration: str = "config.json"
+    weights: str | None = None
+    one_of: tuple[str, ...] = ()
+    required_keys: tuple[str, ...] = ()
+    seams: tuple[Seam, ...] = ()
+    recognize: Callable[[dict], bool] | None = None
+    flag_help: str | None = None
+    check: Callable[[PixArtCheckpoint], None] | None = None
+    notes: Callable[[PixArtCheckpoint], Iterable[str]] | None = None
+    optional: bool = False
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the export copies it instead of compiling programs from it."""
+        return self.weights is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,233 +90,155 @@ class Input:
     Attributes:
         name: as the module's `forward` calls it.
         axes: names of the config's axes, or numbers.
-        dtype: what the stock loader passes.
+        dtype: what the stock loader passes, by its name in torch.
     """
 
     name: str
     axes: tuple[str | int, ...]
-    dtype: torch.dtype
+    dtype: str
 
 
-class PixArtComponentConfig:
-    """What the export needs to know of a component beyond what the host's config says.
+class Per(Enum):
+    """What a call of the pipeline runs a component once for."""
+
+    PROMPT = "prompt"
+    """Each batch of prompts, and with guidance each batch of negative prompts."""
+    STEP = "step"
+    """Each denoising step."""
+    IMAGE = "image"
+    """Each image, or each tile of one."""
+    NEVER = "never"
+    """Text-to-image does not call it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputedWeight:
+    """A weight that the checkpoint does not hold under its name.
+
+    Attributes:
+        sources: weights of the checkpoint that it is computed from, with their shapes.
+        compute: makes it, of what was read, in the order of `sources`.
+    """
+
+    sources: Mapping[str, tuple[int, ...]]
+    compute: Callable[..., Tensor]
+
+
+class Component(ABC):
+    """One compiled program, for every phase: export, plan, validation, benchmark and pipeline.
 
     Class attributes:
-        COMPONENT: folder in the export; also the key of its compiler flags.
-        SOURCE: folder in the checkpoint.
-        PROGRAM_INPUTS: in call order.
-        NEEDS_MODEL_BUILDER: whether it is an NxD program even on one core.
-
-    Attributes:
-        source_config: the checkpoint's `config.json` of the component; None where the host made this config, to load
-            an artifact or to export another model, and everything is as in the host's class.
-        source_weights: its weight files.
-        weights_dtype: dtype of weights and matmuls.
-        split: how it runs on several ranks; None for a program of one core.
-        guided: whether the program takes the guidance pair, twice the batch of images.
-        dynamic_batch: whether the program cuts larger batches itself, for the stock class.
+        name: folder in the export, and attribute of the pipeline.
+        label: short name for tables and plots.
+        colour: in plots, as matplotlib takes it.
+        part: of the checkpoint, that it is made from.
+        model_type, task: under which its export config is registered with optimum's TasksManager.
+        host_config: class of `optimum.exporters.neuron.model_configs` that this config extends, which makes the
+            stock loader find what it knows; None for a component that optimum-neuron has no config for.
+        per: how often a call of the pipeline runs it.
+        required: whether text-to-image is impossible without it.
+        follows: name of the component whose output it takes and replaces, see `NeuronPixArtSigmaPipeline`; None for
+            those that diffusers' pipeline calls by itself.
+        inputs: of the program, in call order.
+        outputs: names of what it returns, in order.
+        flags: of the compiler.
+        plan: how tensor-parallel ranks divide its weights; None where they cannot.
+        needs_model_builder: whether it is an NxD program even on one core, which keeps its weights out of the archive.
+        takes_guidance: whether it runs on both rows of the guidance pair at once where the mode can.
+        has_kernel: whether its self-attention may be computed by the SDK's attention kernel.
+        loads_lazily: whether the program is loaded only when it is replicated (`torch_neuronx.lazy_load`).
     """
 
-    COMPONENT: ClassVar[str]
-    SOURCE: ClassVar[str]
-    PROGRAM_INPUTS: ClassVar[tuple[Input, ...]]
-    NEEDS_MODEL_BUILDER: ClassVar[bool] = False
+    name: ClassVar[str]
+    label: ClassVar[str]
+    colour: ClassVar[str] = "#555555"
+    part: ClassVar[Part]
+    model_type: ClassVar[str]
+    task: ClassVar[str]
+    host_config: ClassVar[str | None] = None
+    per: ClassVar[Per]
+    required: ClassVar[bool] = True
+    follows: ClassVar[str | None] = None
+    inputs: ClassVar[tuple[Input, ...]]
+    outputs: ClassVar[tuple[str, ...]]
+    flags: ClassVar[ComponentFlags]
+    plan: ClassVar[ShardingPlan | None] = None
+    needs_model_builder: ClassVar[bool] = False
+    takes_guidance: ClassVar[bool] = False
+    has_kernel: ClassVar[bool] = False
+    loads_lazily: ClassVar[bool] = False
 
-    source_config: dict | None = None
-    source_weights: ComponentWeights | None = None
-    weights_dtype: torch.dtype = torch.float32
-    split: Split | None = None
-    guided: bool = False
-    dynamic_batch: bool = False
+    def is_exported(self, options: Any) -> bool:
+        """Whether an export with these options compiles it; `options` are `ExportOptions`."""
+        return True
 
-    @property
-    def ranks(self) -> int:
-        """Ranks that run the program together."""
-        return self.split.ranks if self.split else 1
+    @abstractmethod
+    def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:
+        """Sizes of the axes of `inputs`, by the names of optimum-neuron's `InputShapesArguments`.
 
-    @property
-    def program_batch_size(self) -> int:
-        return self.batch_size * (2 if self.guided else 1)
+        Args:
+            config: the part's `config.json`.
+            deployment: decided; `batch_size` is that of one run without guidance.
+        """
 
-    def example_inputs(self) -> tuple[Tensor, ...]:
-        """Tensors of ones with the shapes and dtypes of the compiled program, in call order."""
+    @abstractmethod
+    def build(
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+    ) -> nn.Module:
+        """The module as it computes on one core, its weights uninitialised on the current default device.
 
-        def size(axis: str | int) -> int:
-            if axis == "batch_size":
-                return self.program_batch_size
-            return axis if isinstance(axis, int) else getattr(self, axis)
+        Args:
+            config: the part's `config.json`.
+            shapes: of `shapes`.
+            dtype: of weights and matmuls.
+            kernel: computes self-attention; None for the written-out form.
+        """
 
-        return tuple(torch.ones([size(axis) for axis in spec.axes], dtype=spec.dtype) for spec in self.PROGRAM_INPUTS)
+    def computed_weights(
+        self, config: dict, shapes: Mapping[str, int], stored: Collection[str]
+    ) -> dict[str, ComputedWeight]:
+        """Weights that the checkpoint does not hold under their name, by state-dict name.
 
-    def build(self) -> nn.Module:
-        """The module of one rank with uninitialised weights; for several ranks, called inside NxD's parallel state."""
-        with torch.device("meta"):
-            model = self.build_unsharded()
-            if self.split:
-                self.split.apply(model, self.weights_dtype)
-        materialize(model)
-        return model
-
-    def build_unsharded(self) -> nn.Module:
-        """The module as it computes on one core, weights on the current default device."""
-        raise NotImplementedError
-
-    def computed_weights(self) -> dict[str, Callable[[], Tensor]]:
-        """Weights that the checkpoint does not hold under their name, by state-dict name."""
+        Args:
+            config: the part's `config.json`.
+            shapes: of `shapes`.
+            stored: names of the weights in the checkpoint.
+        """
         return {}
 
-    def weights(self) -> dict[str, ShardedWeight]:
-        """Every weight of the program, checked against the checkpoint's headers.
+    def workload(self, config: dict, tokens: int) -> Workload:
+        """What a parallel mode can divide of it.
 
-        Raises:
-            CheckpointError: the checkpoint lacks a weight or has it in another shape; names the first one.
+        Args:
+            config: the part's `config.json`.
+            tokens: of one image.
         """
-        with torch.device("meta"):
-            model = self.build_unsharded()
-        parameters = dict(model.named_parameters())
-        dims = self.split.divided_dims(list(parameters)) if self.split else dict.fromkeys(parameters)
-        computed = self.computed_weights()
-        result = {}
-        for name, parameter in parameters.items():
-            shape = tuple(parameter.shape)
-            if name not in computed:
-                self._check_source(name, shape)
-            result[name] = ShardedWeight(shape=shape, dtype=parameter.dtype, dim=dims[name])
-        for name, tensor in self._added_weights().items():
-            result[name] = ShardedWeight(shape=tuple(tensor.shape), dtype=tensor.dtype, dim=0)
-        return result
+        return Workload(component=self.name, plan=self.plan, config=config)
 
-    def _added_weights(self) -> dict[str, Tensor]:
-        return self.split.added_weights() if self.split else {}
+    def mode(self, chosen: ParallelMode) -> ParallelMode:
+        """How the component runs where the pipeline runs in the mode `chosen`; by default a copy on every core."""
+        if chosen.ranks == 1:
+            return chosen
+        return DataParallel(ranks=chosen.ranks, guidance_groups=chosen.guidance_groups)
 
-    def _check_source(self, name: str, shape: tuple[int, ...]) -> None:
-        if name not in self.source_weights.files:
-            raise CheckpointError(f"{self.SOURCE}: the checkpoint has no weight {name}")
-        found = self.source_weights.shape(name)
-        if found != shape:
-            raise CheckpointError(f"{self.SOURCE}: weight {name} has shape {found}, config.json asks for {shape}")
+    def has_dynamic_batch(self, deployment: Deployment) -> bool:
+        """Whether the program itself cuts larger batches, as the stock class needs it."""
+        return False
 
-    def read_weight(self, name: str) -> Tensor:
-        """One whole weight by state-dict name, in the checkpoint's dtype."""
-        added, computed = self._added_weights(), self.computed_weights()
-        if name in added:
-            return added[name]
-        return computed[name]() if name in computed else self.source_weights.read(name)
+    def finish_config(self, config: dict, deployment: Deployment) -> None:  # noqa: B027  most have nothing to change
+        """Change, in place, what the export writes as the component's `config.json`, its `neuron` section included."""
 
-    def load_checkpoint(self) -> dict[str, Tensor]:
-        """All weights, memory-mapped, as NxD's `ModelBuilder.shard_checkpoint` asks for them."""
-        return {name: self.read_weight(name) for name in self.weights()}
+    @abstractmethod
+    def original(self) -> Original:
+        """The component before compilation, for the comparison with it."""
 
-    def build_loaded(self) -> nn.Module:
-        """The module on one core with the checkpoint's weights."""
-        model = self.build()
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(self.read_weight(name))
-        return model
+    @abstractmethod
+    def samples(self, wanted: Samples) -> dict[str, Tensor]:
+        """Inputs of the comparison by name: those of the program in call order, and what only the original takes.
 
+        Each (rows, ...), with rows a multiple of `wanted.batch` and all rows different.
+        """
 
-class PixArtTextEncoderNeuronConfig(PixArtComponentConfig, T5EncoderForDiffusersNeuronConfig):
-    """T5, sharded by heads and feed-forward width. Always an NxD program: its weights stay out of the archive."""
-
-    COMPONENT = SOURCE = "text_encoder"
-    PROGRAM_INPUTS = (Input(name="input_ids", axes=("batch_size", "sequence_length"), dtype=torch.int64),)
-    NEEDS_MODEL_BUILDER = True
-
-    _BUCKETS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    _TIED = "encoder.embed_tokens.weight"
-
-    def get_parallel_callable(self) -> nn.Module:
-        return self.build() if self.source_weights else super().get_parallel_callable()
-
-    def checkpoint_loader_fn(self, mmap: bool = False) -> dict[str, Tensor]:
-        return self.load_checkpoint() if self.source_weights else super().checkpoint_loader_fn(mmap)
-
-    def build_unsharded(self) -> nn.Module:
-        return PixArtTextEncoder(T5Config.from_dict(self.source_config), self.sequence_length, self.weights_dtype)
-
-    def computed_weights(self) -> dict[str, Callable[[], Tensor]]:
-        self._check_source(self._BUCKETS, self._bucket_shape())
-        computed = {"position_bias.value": self._position_bias}
-        if "shared.weight" not in self.source_weights.files:  # saved under the other name of the tied pair
-            computed["shared.weight"] = lambda: self.source_weights.read(self._TIED)
-        return computed
-
-    def _bucket_shape(self) -> tuple[int, int]:
-        config = T5Config.from_dict(self.source_config)
-        return (config.relative_attention_num_buckets, config.num_heads)
-
-    def _position_bias(self) -> Tensor:
-        buckets = self.source_weights.read(self._BUCKETS)
-        return relative_position_bias(buckets, T5Config.from_dict(self.source_config), self.sequence_length)
-
-
-class PixArtTransformerNeuronConfig(PixArtComponentConfig, PixartTransformerNeuronConfig):
-    """The diffusion transformer; with several ranks the guidance pair is inside the program.
-
-    Attributes:
-        kernel: computes self-attention; None for the written-out form.
-    """
-
-    COMPONENT = SOURCE = "transformer"
-    PROGRAM_INPUTS = (
-        Input(name="hidden_states", axes=("batch_size", "num_channels", "height", "width"), dtype=torch.float32),
-        Input(
-            name="encoder_hidden_states",
-            axes=("batch_size", "sequence_length", "encoder_hidden_size"),
-            dtype=torch.float32,
-        ),
-        Input(name="timestep", axes=("batch_size",), dtype=torch.float32),
-        Input(name="encoder_attention_mask", axes=("batch_size", "sequence_length"), dtype=torch.int64),
-    )
-
-    kernel: KernelAttention | None = None
-
-    def build_unsharded(self) -> nn.Module:
-        return PixArtTransformer.build(
-            self.source_config,
-            latent_height=self.height,
-            latent_width=self.width,
-            dtype=self.weights_dtype,
-            kernel=self.kernel,
-        )
-
-    def computed_weights(self) -> dict[str, Callable[[], Tensor]]:
-        return {"pos_embed.pos_embed": lambda: position_table(self.source_config, self.height, self.width)}
-
-
-class _VaeConfig(PixArtComponentConfig):
-    SOURCE = "vae"
-
-
-class PixArtVaeDecoderNeuronConfig(_VaeConfig, VaeDecoderNeuronConfig):
-    """Latents to images, on one core."""
-
-    COMPONENT = "vae_decoder"
-    PROGRAM_INPUTS = (
-        Input(name="latent_sample", axes=("batch_size", "num_channels", "height", "width"), dtype=torch.float32),
-    )
-
-    def build_unsharded(self) -> nn.Module:
-        return PixArtVaeDecoder(self.source_config, self.weights_dtype)
-
-
-class PixArtVaeEncoderNeuronConfig(_VaeConfig, VaeEncoderNeuronConfig):
-    """Images to latents, on one core; text-to-image does not use it."""
-
-    COMPONENT = "vae_encoder"
-    PROGRAM_INPUTS = (
-        Input(name="sample", axes=("batch_size", "num_channels", "height", "width"), dtype=torch.float32),
-    )
-
-    def build_unsharded(self) -> nn.Module:
-        return PixArtVaeEncoder(self.source_config, self.weights_dtype)
-
-
-# (model type, task) under which optimum-neuron 0.4.5 looks the configs up.
-REGISTERED = {
-    ("t5-encoder", "feature-extraction"): PixArtTextEncoderNeuronConfig,
-    ("pixart-transformer-2d", "semantic-segmentation"): PixArtTransformerNeuronConfig,
-    ("vae-decoder", "semantic-segmentation"): PixArtVaeDecoderNeuronConfig,
-    ("vae-encoder", "semantic-segmentation"): PixArtVaeEncoderNeuronConfig,
-}
+    def counted(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """(rows, n): which entries along the second dimension of the output matter; None for all."""
+        return None

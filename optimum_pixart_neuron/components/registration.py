@@ -1,24 +1,27 @@
-"""Make optimum know this project's export configs."""
+"""Make optimum know the export configs of every component."""
+
+from __future__ import annotations
 
 from ..neuron.sdk import ensure_sdk
+from .component import Component
+from .registry import COMPONENTS
 
-_registered = False
+_registered: dict[str, Component] = {}
 
 
 def register() -> None:
     """Register the export configs for exporter "neuron", library "diffusers", in place of the host's. Idempotent.
 
+    A component that is already there keeps the config that the TasksManager has for it, whoever put it there since.
     Pipelines that are not PixArt-Sigma keep the host's behaviour: each config extends the host's of its model type.
     """
-    global _registered
-    if _registered:
-        return
     ensure_sdk()
     from optimum.exporters.tasks import TasksManager
 
-    from .component import REGISTERED
+    from .export_config import EXPORTER, LIBRARY, config_class
 
-    create = TasksManager.create_register("neuron", overwrite_existing=True)
-    for (model_type, task), config_class in REGISTERED.items():
-        create(model_type, task, library_name="diffusers")(config_class)
-    _registered = True
+    create = TasksManager.create_register(EXPORTER, overwrite_existing=True)
+    for name, component in COMPONENTS.items():
+        if _registered.get(name) is not component:
+            create(component.model_type, component.task, library_name=LIBRARY)(config_class(component))
+            _registered[name] = component

@@ -1,29 +1,20 @@
 """Every choice of one export: what the user asked for, defaults for the rest, refusals before any weight is read."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
 
-from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..commands.arguments import check_choices
 from ..components.common.attention_kernel import WRITTEN_OUT, available_kernels, choose_kernel
+from ..components.registry import DENOISER, IMAGE_DECODER
 from ..errors import InvalidExportOption
 from ..export.options import ExportOptions
 from ..hardware import Instance, get_instance
 from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import NeuronSdk
-from ..parallel.exchange import EXCHANGES
-from ..parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN
-from ..parallel.split import ContextSplit, Split, TensorSplit
-from .decisions import (
-    check_dtype,
-    check_side,
-    choose_ranks,
-    exchange_of,
-    guidance_groups_of,
-    takes_guidance_pair,
-    vae_tile_of,
-)
+from ..parallel.modes import ParallelMode, Workload
+from .decisions import Configurations, check_dtype, check_side, choose_mode, denoiser_workload, vae_tile_of
 
 # `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
 RESOLUTION_BINS = {
@@ -35,15 +26,12 @@ RESOLUTION_BINS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """One export, decided.
+class Deployment:
+    """One way to run the pipeline on an instance, decided once, for export, planner, benchmark and validation.
 
     Attributes:
         instance: the machine the artifacts are for.
-        ranks: logical cores of the pipeline; all of them run the text encoder together.
-        parallel_mode: how the transformer uses them: "context", "tensor" or "data"; None on one core.
-        guidance_groups: rows of a guided step that different ranks may own: 2, or 1 without guidance.
-        exchange: of self-attention in context mode, a name of `parallel.exchange.EXCHANGES`; None in other modes.
+        mode: how the denoiser uses the cores; all ranks run the text encoder together.
         weights_dtype: of weights and matmuls.
         batch_size: prompts a run.
         num_images_per_prompt: images a prompt.
@@ -53,16 +41,12 @@ class ExportSettings:
         vae_scale_factor: pixels a latent cell.
         vae_tile: height and width in pixels of what the VAE decoder takes at once; the image, or a tile of it.
         compiler: compiler flags that do not depend on the component.
-        with_vae_encoder: whether the VAE encoder is compiled too.
-        attention_kernel: of self-attention, a name of `modeling.attention_kernel.KERNELS`; None: it is written out.
+        attention_kernel: of self-attention, a name of `attention_kernel.KERNELS`; None: it is written out.
         notes: what the user should know of these choices, a line each.
     """
 
     instance: Instance
-    ranks: int
-    parallel_mode: str | None
-    guidance_groups: int
-    exchange: str | None
+    mode: ParallelMode
     weights_dtype: torch.dtype
     batch_size: int
     num_images_per_prompt: int
@@ -72,7 +56,6 @@ class ExportSettings:
     vae_scale_factor: int
     vae_tile: tuple[int, int]
     compiler: CompilerSettings
-    with_vae_encoder: bool
     attention_kernel: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -87,26 +70,29 @@ class ExportSettings:
         return self.height // self.vae_scale_factor, self.width // self.vae_scale_factor
 
     @property
-    def guided(self) -> bool:
-        """Whether the transformer takes the guidance pair in one run."""
-        return takes_guidance_pair(self.guidance_groups, self.ranks)
+    def ranks(self) -> int:
+        """Logical cores of a program that all of them run."""
+        return self.mode.ranks
 
-    def split_of(self, component: str) -> Split | None:
-        """How a component runs on several ranks, None for one core."""
-        if self.ranks == 1:
-            return None
-        if component == "text_encoder":
-            return TensorSplit(plan=TEXT_ENCODER_PLAN, ranks=self.ranks)
-        if component == "transformer" and self.parallel_mode == "tensor":
-            return TensorSplit(plan=TRANSFORMER_PLAN, ranks=self.ranks)
-        if component == "transformer" and self.parallel_mode == "context":
-            return ContextSplit(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
-        return None
+    @property
+    def parallel_mode(self) -> str | None:
+        """The mode's name; None on one core."""
+        return self.mode.name
 
-    def mode_of(self, component: str) -> str | None:
-        """How a component uses the cores: its split's mode, "data" for copies on all of them, None for one core."""
-        split = self.split_of(component)
-        return split.mode if split else self.parallel_mode and "data"
+    @property
+    def cores(self) -> int:
+        """Cores that the pipeline holds: programs of one core are loaded on two, see `runtime.pipeline`."""
+        return max(self.ranks, 2)
+
+    @property
+    def replicas(self) -> int:
+        """Pipelines that the instance holds side by side."""
+        return self.instance.logical_cores() // self.cores
+
+    @property
+    def batches(self) -> int:
+        """Compiled batches that are under way at once in one pipeline."""
+        return self.mode.batches(self.cores)
 
     def _tiles(self) -> str:
         tall, wide = self.vae_tile
@@ -114,13 +100,9 @@ class ExportSettings:
 
     def table(self) -> list[tuple[str, str]]:
         """What was chosen, for the user, as (name, value)."""
-        mode = f"{self.parallel_mode} parallel" if self.parallel_mode else "unsharded"
-        if self.exchange:
-            sequence_ranks = self.ranks // self.guidance_groups
-            mode += f": {self.guidance_groups} guidance x {sequence_ranks} sequence, exchange {self.exchange}"
         return [
             ("instance", f"{self.instance.name} (--target {self.compiler.target}, LNC {self.compiler.lnc})"),
-            ("cores", f"{self.ranks} ({mode})"),
+            ("cores", f"{self.ranks} ({self.mode.describe()})"),
             ("image", f"{self.width} x {self.height} px{self._tiles()}"),
             ("batch", f"{self.batch_size} prompt(s) x {self.num_images_per_prompt} image(s)"),
             ("text", f"{self.sequence_length} tokens"),
@@ -129,32 +111,32 @@ class ExportSettings:
         ]
 
 
-def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk) -> ExportSettings:
-    """Decide everything that `options` leaves open.
+def decide(options: ExportOptions, checkpoint: Configurations, sdk: NeuronSdk) -> Deployment:
+    """Decide everything that `options` leave open, for an export in this process.
 
     Raises:
         InvalidExportOption: a value that the checkpoint or the instance cannot have; names value, limit and flag.
     """
     check_choices(options)
-    instance = _instance(options, sdk)
-    transformer = checkpoint.config("transformer")
-    scale = 2 ** (len(checkpoint.config("vae")["block_out_channels"]) - 1)
+    return decide_for(options, checkpoint, _instance(options, sdk), kernels=available_kernels())
+
+
+def decide_for(
+    options: ExportOptions, checkpoint: Configurations, instance: Instance, *, kernels: Collection[str]
+) -> Deployment:
+    """The same for any instance, and for an SDK that offers these attention kernels."""
+    denoiser = checkpoint.config(DENOISER.part.name)
+    scale = IMAGE_DECODER.pixels_per_cell(checkpoint.config(IMAGE_DECODER.part.name))
     for flag in ("batch_size", "num_images_per_prompt", "sequence_length"):
         if getattr(options, flag) < 1:
             raise InvalidExportOption(f"--{flag} {getattr(options, flag)} is below 1")
-    native = transformer["sample_size"] * scale
+    native = denoiser["sample_size"] * scale
     height, width = options.height or native, options.width or native
-    notes = _check_size(height, width, transformer, scale)
-    tokens = height * width // (scale * transformer["patch_size"]) ** 2
-    ranks = choose_ranks(options, instance, checkpoint, tokens)
-    mode = (options.parallel_mode or "context") if ranks > 1 else None
-    groups = guidance_groups_of(options)
-    settings = ExportSettings(
+    notes = _check_size(height, width, denoiser, scale)
+    tokens = height * width // (scale * denoiser["patch_size"]) ** 2
+    deployment = Deployment(
         instance=instance,
-        ranks=ranks,
-        parallel_mode=mode,
-        guidance_groups=groups,
-        exchange=exchange_of(options, transformer, tokens, ranks // groups) if mode == "context" else None,
+        mode=choose_mode(options, instance, checkpoint, tokens),
         weights_dtype=_dtype(options),
         batch_size=options.batch_size,
         num_images_per_prompt=options.num_images_per_prompt,
@@ -170,10 +152,10 @@ def resolve(options: ExportOptions, checkpoint: PixArtCheckpoint, sdk: NeuronSdk
             auto_cast_type=options.auto_cast_type,
             optlevel=options.optlevel,
         ),
-        with_vae_encoder=options.with_vae_encoder,
         notes=notes,
     )
-    return replace(settings, attention_kernel=_attention_kernel(options.attention, settings, transformer, tokens))
+    kernel = _attention_kernel(options.attention, deployment, denoiser_workload(checkpoint, tokens), kernels)
+    return replace(deployment, attention_kernel=kernel)
 
 
 def _instance(options: ExportOptions, sdk: NeuronSdk) -> Instance:
@@ -191,33 +173,27 @@ def _dtype(options: ExportOptions) -> torch.dtype:
     return getattr(torch, options.torch_dtype)
 
 
-def _attention_kernel(requested: str, settings: ExportSettings, transformer: dict, tokens: int) -> str | None:
+def _attention_kernel(requested: str, deployment: Deployment, work: Workload, kernels: Collection[str]) -> str | None:
     """The kernel for the self-attention of one core, by the part of it that the mode leaves to a core."""
-    heads, queries, keys, rows = transformer["num_attention_heads"], tokens, tokens, settings.images
-    if settings.parallel_mode == "context":
-        sequence_ranks = settings.ranks // settings.guidance_groups
-        queries, keys, heads = EXCHANGES[settings.exchange].attended(tokens, heads, sequence_ranks)
-    else:
-        rows *= 2 if settings.guided else 1
-        heads //= settings.ranks if settings.parallel_mode == "tensor" else 1
+    share = deployment.mode.share(work, deployment.images * (2 if deployment.mode.takes_pair else 1))
     return choose_kernel(
         requested,
-        head_width=transformer["attention_head_dim"],
-        query_tokens=queries,
-        key_tokens=keys,
-        batch_heads=rows * heads,
-        lnc=settings.compiler.lnc,
-        dtype=settings.weights_dtype,
-        available=available_kernels(),
+        head_width=work.head_width,
+        query_tokens=share.query_tokens,
+        key_tokens=share.key_tokens,
+        batch_heads=share.rows * share.heads,
+        lnc=deployment.compiler.lnc,
+        dtype=deployment.weights_dtype,
+        available=kernels,
     )
 
 
-def _check_size(height: int, width: int, transformer: dict, scale: int) -> tuple[str, ...]:
-    cell = scale * transformer["patch_size"]
+def _check_size(height: int, width: int, denoiser: dict, scale: int) -> tuple[str, ...]:
+    cell = scale * denoiser["patch_size"]
     for flag, size in (("height", height), ("width", width)):
         check_side(flag, size, cell)
-    bins = {tuple(map(int, shape)) for shape in resolution_bins(transformer["sample_size"]).values()}
-    native = transformer["sample_size"] * scale
+    bins = {tuple(map(int, shape)) for shape in resolution_bins(denoiser["sample_size"]).values()}
+    native = denoiser["sample_size"] * scale
     sides = [side for shape in bins for side in shape] or [native // 2, native * 2]
     for flag, size in (("height", height), ("width", width)):
         if not min(sides) <= size <= max(sides):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ..components.component import PixArtComponentConfig
+from ..components.export_config import ExportConfig
 from ..neuron.compiler import CompilerSettings
 from ..parallel.shard_writer import write_shards
 from .output import MODEL_FILE, WEIGHTS_FOLDER
@@ -24,7 +24,7 @@ class CompileJob:
         on_device: whether this machine has a NeuronCore.
     """
 
-    component: PixArtComponentConfig
+    component: ExportConfig
     compiler: CompilerSettings
     folder: Path
     workdir: Path
@@ -34,7 +34,7 @@ class CompileJob:
     @property
     def spmd(self) -> bool:
         """Whether it is an NxD program."""
-        return self.component.NEEDS_MODEL_BUILDER or self.component.ranks > 1
+        return self.component.COMPONENT.needs_model_builder or self.component.ranks > 1
 
     @property
     def inline(self) -> bool:
@@ -53,7 +53,7 @@ def compile_component(job: CompileJob) -> None:
     job.folder.mkdir()
     # ModelBuilder deletes the folder it is given (NxD 0.15), so it gets one of a name that nobody else uses: a
     # component's own name could be a folder of the user's checkpoint.
-    workdir = job.workdir / f"neuronx-cc-{job.component.COMPONENT}"
+    workdir = job.workdir / f"neuronx-cc-{job.component.COMPONENT.name}"
     workdir.mkdir(parents=True, exist_ok=True)
     if job.spmd:
         _build_spmd(job, workdir)
@@ -78,14 +78,14 @@ def _build_spmd(job: CompileJob, workdir: Path) -> None:
         logical_nc_config=job.compiler.lnc,
     )
     builder.add(
-        key=component.COMPONENT,
+        key=component.COMPONENT.name,
         model_instance=BaseModelInstance(component.build, input_output_aliases={}),
         example_inputs=[component.example_inputs()],
-        compiler_args=job.compiler.arguments(component.COMPONENT, ranks),
+        compiler_args=job.compiler.arguments(component.COMPONENT.flags, ranks),
         priority_model_idx=0,
     )
     save_program(builder.trace(initialize_model_weights=False), job.folder / MODEL_FILE)
-    title = f"    {component.COMPONENT} weights"
+    title = f"    {component.COMPONENT.name} weights"
     write_shards(component.weights(), component.read_weight, job.folder / WEIGHTS_FOLDER, ranks, title=title)
 
 
@@ -98,15 +98,15 @@ def _trace_single_core(job: CompileJob, workdir: Path) -> None:
         component.example_inputs(),
         input_output_aliases={},
         compiler_workdir=str(workdir),
-        compiler_args=job.compiler.arguments(component.COMPONENT, 1),
+        compiler_args=job.compiler.arguments(component.COMPONENT.flags, 1),
         inline_weights_to_neff=job.inline,
         cpu_backend=not job.on_device,
     )
     if component.dynamic_batch:
         program = torch_neuronx.dynamic_batch(program)
     torch_neuronx.async_load(program)
-    if component.COMPONENT == "transformer":
-        torch_neuronx.lazy_load(program)  # DataParallel replicates it; loading it alone first would be work twice
+    if component.COMPONENT.loads_lazily:
+        torch_neuronx.lazy_load(program)
     save_program(program, job.folder / MODEL_FILE)
 
 

@@ -6,17 +6,16 @@ from types import SimpleNamespace
 from optimum.neuron.utils import store_compilation_config
 from optimum.neuron.utils.version_utils import get_neuronxcc_version
 
-from ..components.common.attention_kernel import WRITTEN_OUT
-from ..deployment.deployment import ExportSettings
+from ..deployment.deployment import Deployment
 from ..program.program import TracedProgram
 from .compile import CompileJob
 
 
-def write_component_config(job: CompileJob, program: TracedProgram, settings: ExportSettings) -> None:
+def write_component_config(job: CompileJob, program: TracedProgram, deployment: Deployment) -> None:
     """Write the component's `config.json`: the checkpoint's, with the `neuron` section the stock loader reads.
 
     Ours in that section: `torch_dtype` of weights and matmuls, `target`, `lnc`, `compiler_args`, `parallel` with the
-    split and the collectives of one run, counted from the traced program, and the transformer's `attention`.
+    split and the collectives of one run, counted from the traced program, and what the component adds.
     """
     component, compiler = job.component, job.compiler
     holder = SimpleNamespace(model_type=component.source_config.get("model_type"))
@@ -26,7 +25,7 @@ def write_component_config(job: CompileJob, program: TracedProgram, settings: Ex
         compiler_kwargs={
             "auto_cast": compiler.auto_cast,
             "auto_cast_type": compiler.auto_cast_type if compiler.auto_cast else None,
-            "instance_type": settings.instance.family,
+            "instance_type": deployment.instance.family,
         },
         int_dtype=component.int_dtype,
         float_dtype=component.float_dtype,
@@ -34,13 +33,13 @@ def write_component_config(job: CompileJob, program: TracedProgram, settings: Ex
         compiler_type="neuronx-cc",
         compiler_version=get_neuronxcc_version(),
         inline_weights_to_neff=job.inline,
-        optlevel=str(compiler.optlevel_of(component.COMPONENT)),
-        tensor_parallel_size=settings.ranks,
+        optlevel=str(compiler.optlevel_of(component.COMPONENT.flags)),
+        tensor_parallel_size=deployment.ranks,
         model_type=component.MODEL_TYPE,
         task=component.task,
     )
     parallel = {
-        "mode": settings.mode_of(component.COMPONENT),
+        "mode": component.COMPONENT.mode(deployment.mode).name,
         "ranks": component.ranks,
         "guided": component.guided,
         **(component.split.describe() if component.split else {}),
@@ -52,14 +51,9 @@ def write_component_config(job: CompileJob, program: TracedProgram, settings: Ex
         "torch_dtype": str(component.weights_dtype).removeprefix("torch."),
         "target": compiler.target,
         "lnc": compiler.lnc,
-        "compiler_args": compiler.arguments(component.COMPONENT, component.ranks),
+        "compiler_args": compiler.arguments(component.COMPONENT.flags, component.ranks),
         "parallel": parallel,
     }
-    if component.COMPONENT == "transformer":
-        neuron["attention"] = {"kernel": settings.attention_kernel or WRITTEN_OUT}
     config = {"model_type": component.MODEL_TYPE, **component.source_config, "neuron": neuron}
-    if component.COMPONENT == "text_encoder":
-        # The stock loader casts the embeddings to this, and diffusers makes the latents in the embeddings' dtype.
-        config.pop("torch_dtype", None)
-        config["dtype"] = "float32"
+    component.COMPONENT.finish_config(config, deployment)
     (job.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

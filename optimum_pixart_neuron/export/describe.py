@@ -1,76 +1,48 @@
-"""From settings to the export configs of the components."""
+"""From a deployment to the export configs of the components."""
 
 import torch
 from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.common.attention_kernel import KernelAttention
-from ..components.component import (
-    REGISTERED,
-    PixArtComponentConfig,
-    PixArtTextEncoderNeuronConfig,
-    PixArtTransformerNeuronConfig,
-    PixArtVaeDecoderNeuronConfig,
-    PixArtVaeEncoderNeuronConfig,
-)
-from ..deployment.deployment import ExportSettings
-
-_TASKS = {config_class: task for (_, task), config_class in REGISTERED.items()}
+from ..components.component import Component
+from ..components.export_config import ExportConfig, registered_config
+from ..components.registration import register
+from ..components.registry import COMPONENTS
+from ..deployment.deployment import Deployment
+from .options import ExportOptions
 
 
-def describe_components(checkpoint: PixArtCheckpoint, settings: ExportSettings) -> list[PixArtComponentConfig]:
-    """The components of one export, in the order they are compiled."""
-    transformer, vae = checkpoint.config("transformer"), checkpoint.config("vae")
-    height, width = settings.latent_size
-    text = {"batch_size": settings.batch_size, "sequence_length": settings.sequence_length}
-    latents = {"batch_size": settings.images, "height": height, "width": width}
-    shapes = {
-        PixArtTextEncoderNeuronConfig: text,
-        PixArtTransformerNeuronConfig: {
-            **text,
-            **latents,
-            "num_channels": transformer["in_channels"],
-            "vae_scale_factor": settings.vae_scale_factor,
-            "encoder_hidden_size": transformer["caption_channels"],
-        },
-        # One image or tile at a time: more of them run on other cores.
-        PixArtVaeDecoderNeuronConfig: {
-            "batch_size": 1,
-            "num_channels": vae["latent_channels"],
-            "height": settings.vae_tile[0] // settings.vae_scale_factor,
-            "width": settings.vae_tile[1] // settings.vae_scale_factor,
-        },
-    }
-    if settings.with_vae_encoder:
-        shapes[PixArtVaeEncoderNeuronConfig] = {
-            "batch_size": settings.images,
-            "num_channels": vae["in_channels"],
-            "height": settings.height,
-            "width": settings.width,
-        }
-    return [_describe(checkpoint, settings, config_class, shape) for config_class, shape in shapes.items()]
+def describe_components(
+    checkpoint: PixArtCheckpoint, deployment: Deployment, options: ExportOptions
+) -> list[ExportConfig]:
+    """The components of one export, in the order they are compiled; their configs come from the TasksManager."""
+    register()
+    exported = [
+        component
+        for component in COMPONENTS.values()
+        if component.part.name in checkpoint.sources and component.is_exported(options)
+    ]
+    return [_describe(checkpoint, deployment, component) for component in exported]
 
 
-def _describe(
-    checkpoint: PixArtCheckpoint, settings: ExportSettings, config_class: type[PixArtComponentConfig], shape: dict
-) -> PixArtComponentConfig:
-    source = checkpoint.config(config_class.SOURCE)
-    component = config_class(
+def _describe(checkpoint: PixArtCheckpoint, deployment: Deployment, component: Component) -> ExportConfig:
+    source = checkpoint.config(component.part.name)
+    config = registered_config(component)(
         DiffusersPretrainedConfig.from_dict(dict(source)),  # it adds keys to what it is given
-        task=_TASKS[config_class],
-        input_shapes=InputShapesArguments(**shape),
-        tensor_parallel_size=settings.ranks,
+        input_shapes=InputShapesArguments(**component.shapes(source, deployment)),
+        tensor_parallel_size=deployment.ranks,
         int_dtype=torch.int64,
         # Every border is float32: the stock loader casts latents and timesteps to this.
         float_dtype=torch.float32,
     )
-    component.source_config = source
-    component.source_weights = checkpoint.weights(config_class.SOURCE)
-    component.weights_dtype = settings.weights_dtype
-    component.dynamic_batch = config_class is PixArtVaeDecoderNeuronConfig and settings.images > 1
-    component.split = settings.split_of(config_class.COMPONENT)
-    if isinstance(component, PixArtTransformerNeuronConfig):
-        component.guided = settings.guided
-        if settings.attention_kernel:
-            component.kernel = KernelAttention(name=settings.attention_kernel, lnc=settings.compiler.lnc)
-    return component
+    config.source_config = source
+    config.source_weights = checkpoint.weights(component.part.name)
+    config.weights_dtype = deployment.weights_dtype
+    config.dynamic_batch = component.has_dynamic_batch(deployment)
+    mode = component.mode(deployment.mode)
+    config.split = mode.split(component)
+    config.guided = component.takes_guidance and mode.takes_pair
+    if component.has_kernel and deployment.attention_kernel:
+        config.kernel = KernelAttention(name=deployment.attention_kernel, lnc=deployment.compiler.lnc)
+    return config

@@ -12,7 +12,7 @@ from ..artifact.manifest import Manifest, ValidationRecord, listed_files
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint
-from ..deployment.deployment import ExportSettings, resolve
+from ..deployment.deployment import Deployment, decide
 from ..errors import ValidationFailed
 from ..files import FileRecord, records_of
 from ..neuron.sdk import NeuronSdk, ensure_sdk
@@ -22,7 +22,7 @@ from .publish import check_publication, publish
 from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_export
 
 if TYPE_CHECKING:
-    from ..components.component import PixArtComponentConfig
+    from ..components.export_config import ExportConfig
     from ..program.program import TracedProgram
 
 FAILED_LABEL = "failed-validation"
@@ -34,7 +34,7 @@ class _Request:
 
     options: ExportOptions
     checkpoint: PixArtCheckpoint
-    settings: ExportSettings
+    deployment: Deployment
     sdk: NeuronSdk
 
 
@@ -58,25 +58,23 @@ def export(options: ExportOptions) -> Path:
     sdk = ensure_sdk()
     check_publication(options, sdk)
     checkpoint = open_checkpoint(options)
-    settings = resolve(options, checkpoint, sdk)
-    _say_choices(options, checkpoint, settings, sdk.emulated)
+    deployment = decide(options, checkpoint, sdk)
+    _say_choices(options, checkpoint, deployment, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():
-        _make(_Request(options=options, checkpoint=checkpoint, settings=settings, sdk=sdk))
+        _make(_Request(options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk))
     print(f"saved to {options.output}")
     publish(options)
     return options.output
 
 
-def _say_choices(
-    options: ExportOptions, checkpoint: PixArtCheckpoint, settings: ExportSettings, emulated: bool
-) -> None:
+def _say_choices(options: ExportOptions, checkpoint: PixArtCheckpoint, deployment: Deployment, emulated: bool) -> None:
     print(f"PixArt-Sigma export: {options.model} -> {options.output}")
     if emulated:
         print("  SDK         emulator: these artifacts run on no Neuron device")
-    for name, value in settings.table():
+    for name, value in deployment.table():
         print(f"  {name:<11} {value}")
-    for note in (*checkpoint.notes, *settings.notes):
+    for note in (*checkpoint.notes, *deployment.notes):
         print(f"  note        {note}")
 
 
@@ -84,15 +82,15 @@ def _make(request: _Request) -> None:
     # Imported late: the host's exporter, which the components extend, imports the SDK.
     from .describe import describe_components
 
-    components = describe_components(request.checkpoint, request.settings)
-    programs = _check_all(components, request.settings)
-    names = [component.COMPONENT for component in components]
+    components = describe_components(request.checkpoint, request.deployment, request.options)
+    programs = _check_all(components, request.deployment)
+    names = [component.COMPONENT.name for component in components]
     with unfinished_export(request.options.output, names, force=request.options.force) as unfinished:
         copy_unchanged(request.checkpoint, unfinished.artifacts)
         finished = {}
         for number, (component, program) in enumerate(zip(components, programs), start=1):
-            title = f"[{number}/{len(components)}] {component.COMPONENT}"
-            finished[component.COMPONENT] = _finish(request, component, program, unfinished, title)
+            title = f"[{number}/{len(components)}] {component.COMPONENT.name}"
+            finished[component.COMPONENT.name] = _finish(request, component, program, unfinished, title)
         validation = _validate(request, unfinished)
         manifest = _manifest(request, unfinished, finished, validation)
         unfinished.seal(manifest)
@@ -100,7 +98,7 @@ def _make(request: _Request) -> None:
         unfinished.put_in_place()
 
 
-def _check_all(components: list["PixArtComponentConfig"], settings: ExportSettings) -> list["TracedProgram"]:
+def _check_all(components: list["ExportConfig"], deployment: Deployment) -> list["TracedProgram"]:
     """Trace every component, and refuse what cannot work before the first, long, compilation.
 
     Raises:
@@ -115,21 +113,21 @@ def _check_all(components: list["PixArtComponentConfig"], settings: ExportSettin
     programs, needs = [], []
     for component in components:
         weights = component.weights()
-        with environment_variables(settings.compiler.environment(component.ranks)):
+        with environment_variables(deployment.compiler.environment(component.ranks)):
             program = trace_program(
-                component.build, component.example_inputs(), component.ranks, settings.compiler.lnc
+                component.build, component.example_inputs(), component.ranks, deployment.compiler.lnc
             )
         for finding in check_program(program, component.weights_dtype):
-            print(f"  hygiene     {component.COMPONENT}: {finding}")
+            print(f"  hygiene     {component.COMPONENT.name}: {finding}")
         programs.append(program)
-        needs.append(MemoryNeed.of(component.COMPONENT, program, weights, component.ranks))
-    print(f"  memory      {check_memory(needs, settings.instance, settings.compiler.lnc)}", flush=True)
+        needs.append(MemoryNeed.of(component.COMPONENT.name, program, weights, component.ranks))
+    print(f"  memory      {check_memory(needs, deployment.instance, deployment.compiler.lnc)}", flush=True)
     return programs
 
 
 def _finish(
     request: _Request,
-    component: "PixArtComponentConfig",
+    component: "ExportConfig",
     program: "TracedProgram",
     unfinished: UnfinishedExport,
     title: str,
@@ -143,30 +141,31 @@ def _finish(
     from .component_config import write_component_config
     from .record import component_record
 
-    started, settings, sdk = time.monotonic(), request.settings, request.sdk
-    name = component.COMPONENT
+    started, deployment, sdk = time.monotonic(), request.deployment, request.sdk
+    name = component.COMPONENT.name
     job = CompileJob(
         component=component,
-        compiler=settings.compiler,
+        compiler=deployment.compiler,
         folder=unfinished.artifacts / name,
         workdir=request.options.compiler_workdir or unfinished.new_workdir(),
         inline_weights=request.options.inline_weights_to_neff,
         on_device=sdk.has_device and not sdk.emulated,
     )
     weight_files = set(component.source_weights.files.values())
-    source = unfinished.sources.record(request.checkpoint.sources[component.SOURCE], weight_files)
-    record = component_record(job, program, source, mode=settings.mode_of(name), emulated=sdk.emulated)
+    source = unfinished.sources.record(request.checkpoint.sources[component.COMPONENT.part.name], weight_files)
+    mode = component.COMPONENT.mode(deployment.mode).name
+    record = component_record(job, program, source, mode=mode, emulated=sdk.emulated)
     finished = unfinished.kept(name, record)
     if finished:
         print(f"{title}: unchanged, kept from the interrupted export", flush=True)
     else:
         print(f"{title}: {component.ranks} rank(s), compiling", flush=True)
-        with environment_variables(settings.compiler.environment(component.ranks)):
+        with environment_variables(deployment.compiler.environment(component.ranks)):
             compile_component(job)
         unfinished.sources.check_unchanged(weight_files)
         finished = unfinished.finish(name, record)
         print(f"    done in {time.monotonic() - started:.1f} s")
-    write_component_config(job, program, settings)
+    write_component_config(job, program, deployment)
     return finished
 
 
@@ -201,7 +200,7 @@ def _manifest(
     return describe_export(
         request.options,
         checkpoint,
-        request.settings,
+        request.deployment,
         emulated=request.sdk.emulated,
         components={name: component.record for name, component in finished.items()},
         copied=copied,

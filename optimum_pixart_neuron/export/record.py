@@ -17,7 +17,7 @@ from ..artifact.manifest import (
     installed_versions,
 )
 from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..deployment.deployment import ExportSettings
+from ..deployment.deployment import Deployment
 from ..files import FileRecord
 from ..program.program import TracedProgram
 from .compile import CompileJob
@@ -43,9 +43,11 @@ def component_record(
         emulated: whether the emulator stands in for the SDK.
     """
     component = job.component
-    examples = zip(component.PROGRAM_INPUTS, component.example_inputs())
+    examples = zip(component.COMPONENT.inputs, component.example_inputs())
     (output,) = [node for node in program.graph.graph_module.graph.nodes if node.op == "output"]
-    results = [(name, node.meta["val"]) for name, node in zip(component.outputs, output.args[0], strict=True)]
+    results = [
+        (name, node.meta["val"]) for name, node in zip(component.COMPONENT.outputs, output.args[0], strict=True)
+    ]
     return ComponentRecord(
         ranks=component.ranks,
         mode=mode,
@@ -71,13 +73,13 @@ def _inputs_digest(job: CompileJob, program: TracedProgram, source: SourceRecord
         "program": _program_digest(program.graph.graph_module),
         "collectives": [repr(collective) for collective in program.collectives],
         "program_weights": program.graph.weight_names,
-        "inputs": [repr(spec) for spec in component.PROGRAM_INPUTS],
+        "inputs": [repr(spec) for spec in component.COMPONENT.inputs],
         "config": component.source_config,
         "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
         "weight_files": {name: [file.size, file.sha256] for name, file in source.files.items()},
         "split": repr(component.split),
-        "kernel": repr(getattr(component, "kernel", None)),
-        "compiler_arguments": compiler.arguments(component.COMPONENT, component.ranks),
+        "kernel": repr(component.kernel),
+        "compiler_arguments": compiler.arguments(component.COMPONENT.flags, component.ranks),
         "environment": compiler.environment(component.ranks),
         "lnc": compiler.lnc,
         "inline": job.inline,
@@ -85,6 +87,7 @@ def _inputs_digest(job: CompileJob, program: TracedProgram, source: SourceRecord
         "on_device": job.on_device,
         "emulated": emulated,
         "versions": installed_versions(),
+        "config_class": f"{type(component).__module__}.{type(component).__qualname__}",
         "code": _code_digest(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -112,7 +115,7 @@ def _code_digest() -> str:
 def describe_export(
     options: ExportOptions,
     checkpoint: PixArtCheckpoint,
-    settings: ExportSettings,
+    deployment: Deployment,
     *,
     emulated: bool,
     components: dict[str, ComponentRecord],
@@ -125,11 +128,11 @@ def describe_export(
     return Manifest(
         model=checkpoint.source,
         revision=next((source.revision for source in sources if source.model == checkpoint.source), None),
-        instance=settings.instance.name,
-        target=settings.compiler.target,
-        lnc=settings.compiler.lnc,
-        ranks=settings.ranks,
-        parallel_mode=settings.parallel_mode,
+        instance=deployment.instance.name,
+        target=deployment.compiler.target,
+        lnc=deployment.compiler.lnc,
+        ranks=deployment.ranks,
+        parallel_mode=deployment.parallel_mode,
         emulated=emulated,
         options=_recorded(options),
         versions=installed_versions(),

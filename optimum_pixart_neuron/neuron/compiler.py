@@ -1,4 +1,4 @@
-"""Compiler flags and environment of each component, from data.
+"""Compiler flags and environment of a component, from data.
 
 Flags: neuronx-cc 2.21 reference (SDK 2.26 `compiler/neuronx-cc/api-reference-guide`); the undocumented option strings
 are those of optimum-neuron 0.4.5 (`T5EncoderForDiffusersNeuronConfig.get_compiler_args`) and of the AWS sample.
@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_OVERLAP = "--tensorizer-options='--enable-ccop-compute-overlap --cc-pipeline-tiling-factor=4'"
-_VERIFY_HLO = "--internal-hlo2tensorizer-options='--verify-hlo=true'"
-_NO_FUSE_DOT_LOGISTIC = "--internal-hlo2tensorizer-options='--fuse-dot-logistic=false'"
-_FAST_LOADING = "--enable-fast-loading-neuron-binaries"
+OVERLAP = "--tensorizer-options='--enable-ccop-compute-overlap --cc-pipeline-tiling-factor=4'"
+VERIFY_HLO = "--internal-hlo2tensorizer-options='--verify-hlo=true'"
+NO_FUSE_DOT_LOGISTIC = "--internal-hlo2tensorizer-options='--fuse-dot-logistic=false'"
+FAST_LOADING = "--enable-fast-loading-neuron-binaries"
+TRANSFORMER_MODEL, UNET_MODEL = "--model-type=transformer", "--model-type=unet-inference"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class ComponentFlags:
     """The flags of one component.
 
     Attributes:
-        model_type: `--model-type`.
+        model_type: the flag that says which kind of model it is.
         optlevel: `-O` unless the user chooses one.
         sharded: further flags when it runs on several ranks.
         extra: further flags always.
@@ -28,24 +29,11 @@ class ComponentFlags:
     """
 
     model_type: str
-    optlevel: int
+    optlevel: int = 1
     sharded: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     by_target: tuple[tuple[str, str], ...] = ()
 
-
-COMPONENT_FLAGS = {
-    "text_encoder": ComponentFlags(model_type="transformer", optlevel=1, sharded=(_OVERLAP,), extra=(_VERIFY_HLO,)),
-    "transformer": ComponentFlags(
-        model_type="transformer",
-        optlevel=1,
-        sharded=(_OVERLAP,),
-        extra=(_FAST_LOADING,),
-        by_target=(("trn2", _NO_FUSE_DOT_LOGISTIC),),
-    ),
-    "vae_encoder": ComponentFlags(model_type="unet-inference", optlevel=1, extra=(_FAST_LOADING,)),
-    "vae_decoder": ComponentFlags(model_type="unet-inference", optlevel=1, extra=(_FAST_LOADING,)),
-}
 
 # optimum-neuron 0.4.5 sets both before tracing a diffusion pipeline: custom lowering of softmax and SiLU.
 _TRACING_ENVIRONMENT = {"NEURON_FUSE_SOFTMAX": "1", "NEURON_CUSTOM_SILU": "1"}
@@ -69,19 +57,17 @@ class CompilerSettings:
     auto_cast_type: str = "bf16"
     optlevel: int | None = None
 
-    def optlevel_of(self, component: str) -> int:
-        return self.optlevel or COMPONENT_FLAGS[component].optlevel
+    def optlevel_of(self, flags: ComponentFlags) -> int:
+        return self.optlevel or flags.optlevel
 
-    def arguments(self, component: str, ranks: int) -> str:
-        """The neuronx-cc command line of `component` on `ranks` ranks.
+    def arguments(self, flags: ComponentFlags, ranks: int) -> str:
+        """The neuronx-cc command line of a component with these flags on `ranks` ranks.
 
         The optimisation level is spelled `-O1`: NxD's ModelBuilder does not know `--optlevel` and appends its own
         `-O1`, and the right-most wins (NxD 0.15 `append_default_compiler_flags`). `--auto-cast` is always there,
         because its default differs between releases.
         """
-        flags = COMPONENT_FLAGS[component]
-        arguments = [f"--target={self.target}", f"--model-type={flags.model_type}"]
-        arguments.append(f"-O{self.optlevel_of(component)}")
+        arguments = [f"--target={self.target}", flags.model_type, f"-O{self.optlevel_of(flags)}"]
         if self.auto_cast is None:
             arguments.append("--auto-cast=none")
         else:

@@ -43,6 +43,26 @@ def _regex(path: str) -> str:
     return re.sub(r"\\{([^}]*)\\}", lambda alternatives: f"(?:{alternatives[1].replace(',', '|')})", escaped)
 
 
+def column(path: str) -> Rule:
+    """Weight split over its output, bias with it; output stays split."""
+    return Rule(path=path, placement=Placement.COLUMN)
+
+
+def row(path: str) -> Rule:
+    """Weight split over its input; partial outputs are all-reduced, the whole bias is added once."""
+    return Rule(path=path, placement=Placement.ROW)
+
+
+def first_dim(path: str) -> Rule:
+    """A bare weight split over dim 0."""
+    return Rule(path=path, placement=Placement.FIRST_DIM)
+
+
+def replicated(path: str) -> Rule:
+    """Whole on every rank."""
+    return Rule(path=path, placement=Placement.REPLICATED)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Divided:
     """Integer attributes of modules that count what the plan splits, such as a number of heads; divided by W."""

@@ -1,25 +1,24 @@
 """How one component is split over ranks: what it does to the module, and where each weight then lives."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor, nn
-
-from ..components.transformer.context import exchange_groups, rank_weights, split_by_context
-from .apply import apply_plan
 from .sharding import ShardingPlan
+
+if TYPE_CHECKING:  # modes are decided on without torch
+    import torch
+    from torch import Tensor, nn
 
 
 class Split(Protocol):
     """One way to run a component on several ranks.
 
     Attributes:
-        mode: its `--parallel_mode`.
         ranks: W.
     """
 
-    mode: str
     ranks: int
 
     def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -41,9 +40,10 @@ class TensorSplit:
 
     plan: ShardingPlan
     ranks: int
-    mode: str = "tensor"
 
     def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
+        from .apply import apply_plan
+
         apply_plan(self.plan, model, tensor_parallel_size=self.ranks, dtype=dtype)
 
     def divided_dims(self, parameter_names: list[str]) -> dict[str, int | None]:
@@ -60,6 +60,12 @@ class TensorSplit:
 class ContextSplit:
     """Rows of the guidance pair and tokens of the image are divided, weights are copied.
 
+    For modules with a method `divide_context(ranks, guidance_groups, exchange)`, which does it in place.
+
+    Rank r of W belongs to guidance group r // w and owns slice r % w of the image tokens, w = W / groups: the ranks of
+    one exchange group are adjacent cores. All ranks run one program, so the rank is a weight (NxD's `SPMDRank`), one
+    tensor for each of the two indices; arithmetic on a single rank would lower to floating point.
+
     Attributes:
         guidance_groups: 2 for a program that takes the guidance pair, 1 without guidance.
         exchange: how sequence ranks see each other's tokens, a name of `exchange.EXCHANGES`.
@@ -68,10 +74,9 @@ class ContextSplit:
     ranks: int
     guidance_groups: int
     exchange: str
-    mode: str = "context"
 
     def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
-        split_by_context(model, ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
+        model.divide_context(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
 
     def divided_dims(self, parameter_names: list[str]) -> dict[str, int | None]:
         return dict.fromkeys(parameter_names)
@@ -81,3 +86,26 @@ class ContextSplit:
 
     def describe(self) -> dict:
         return {"groups": exchange_groups(self.ranks, self.guidance_groups), "exchange": self.exchange}
+
+
+def rank_weights(ranks: int, guidance_groups: int) -> dict[str, Tensor]:
+    """The checkpoint's side of the rank tensors: (W,) int32 each, one entry a rank.
+
+    Only those that the program reads: a weight that no operation uses is no parameter of a compiled program.
+    """
+    import torch
+
+    sequence_ranks = ranks // guidance_groups
+    everyone = torch.arange(ranks, dtype=torch.int32)
+    weights = {}
+    if guidance_groups > 1:
+        weights["guidance_rank.rank"] = everyone // sequence_ranks
+    if sequence_ranks > 1:
+        weights["sequence_rank.rank"] = everyone % sequence_ranks
+    return weights
+
+
+def exchange_groups(ranks: int, guidance_groups: int) -> list[list[int]]:
+    """The replica groups of the sequence exchange: contiguous ranks, one list a guidance group."""
+    size = ranks // guidance_groups
+    return [list(range(start, start + size)) for start in range(0, ranks, size)]

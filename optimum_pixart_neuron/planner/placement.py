@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..deployment.decisions import takes_guidance_pair
 from ..hardware import Instance
 from ..parallel.exchange import EXCHANGES
 
@@ -53,12 +52,12 @@ class Deployment:
         """
         if self.mode in ("context", "tensor"):
             return 1
-        pair_in_one_run = takes_guidance_pair(self.guidance_groups, self.ranks)
+        pair_in_one_run = self.guidance_groups == 2 and self.ranks > 1
         return self.cores if pair_in_one_run else self.cores // self.guidance_groups
 
     def share(self, *, images: int, tokens: int, text_tokens: int) -> TransformerShare:
         """One core's part of a run of the transformer on a batch of `images`."""
-        rows = images * (2 if takes_guidance_pair(self.guidance_groups, self.ranks) else 1)
+        rows = images * (2 if self.guidance_groups == 2 and self.ranks > 1 else 1)
         return TransformerShare(
             given_rows=rows,
             rows=rows // self.guidance_groups if self.mode == "context" else rows,

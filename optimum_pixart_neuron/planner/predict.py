@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..commands.flags import PARALLEL_MODES
-from ..deployment.decisions import choose_ranks, exchange_of, guidance_groups_of
+from ..deployment.decisions import choose_mode, guidance_groups_of
 from ..errors import InvalidExportOption
 from ..hardware import INSTANCES, Instance, get_instance
+from ..parallel.modes import MODES
 from ..program.memory import MemoryNeed, core_bytes
 from .components import ComponentPlan, plan_components
 from .geometry import XL_2, Geometry
@@ -133,16 +133,9 @@ def predict(
     request.check(geometry)
     asked = replace(request, parallel_mode=mode, tensor_parallel_size=ranks)
     tokens, groups = request.tokens(geometry), guidance_groups_of(asked)
-    choose_ranks(asked, instance, geometry, tokens)
-    mode = (mode or "context") if ranks > 1 else None
+    chosen = choose_mode(asked, instance, geometry, tokens)
     deployment = Deployment(
-        instance=instance,
-        mode=mode,
-        ranks=ranks,
-        guidance_groups=groups,
-        exchange=exchange_of(asked, geometry.config("transformer"), tokens, ranks // groups)
-        if mode == "context"
-        else None,
+        instance=instance, mode=chosen.name, ranks=ranks, guidance_groups=groups, exchange=chosen.exchange
     )
     return PlanRow(
         deployment=deployment,
@@ -159,15 +152,13 @@ def deployments(geometry: Geometry, request: Request, instance: Instance) -> Ite
     tokens = request.tokens(geometry)
     asked_for, cores = request.tensor_parallel_size, instance.logical_cores()
     wanted = range(1, cores + 1) if asked_for is None else [asked_for]
-    for mode in [request.parallel_mode] if request.parallel_mode else PARALLEL_MODES:
+    for mode in [request.parallel_mode] if request.parallel_mode else MODES:
         for ranks in wanted:
             if ranks == 1:
                 continue
             asked = replace(request, parallel_mode=mode, tensor_parallel_size=ranks)
             try:
-                choose_ranks(asked, instance, geometry, tokens)
-                if mode == "context":
-                    exchange_of(asked, geometry.config("transformer"), tokens, ranks // guidance_groups_of(asked))
+                choose_mode(asked, instance, geometry, tokens)
             except InvalidExportOption:
                 continue
             yield mode, ranks
@@ -219,14 +210,14 @@ def plan(
 
 def _order(deployment: tuple[str | None, int]) -> tuple[int, int]:
     mode, ranks = deployment
-    return (PARALLEL_MODES.index(mode) if mode else -1, ranks)
+    return (list(MODES).index(mode) if mode else -1, ranks)
 
 
 def _default(geometry: Geometry, request: Request, instance: Instance) -> tuple[str | None, int]:
     """Mode and ranks of an export without flags for them."""
     asked = replace(request, parallel_mode=None, tensor_parallel_size=None)
-    ranks = choose_ranks(asked, instance, geometry, request.tokens(geometry))
-    return ("context" if ranks > 1 else None, ranks)
+    mode = choose_mode(asked, instance, geometry, request.tokens(geometry))
+    return (mode.name, mode.ranks)
 
 
 def _refuse(geometry: Geometry, request: Request, instances: list[Instance]) -> None:
@@ -236,10 +227,7 @@ def _refuse(geometry: Geometry, request: Request, instances: list[Instance]) -> 
         InvalidExportOption: always.
     """
     largest = max(instances, key=Instance.logical_cores)
-    ranks = choose_ranks(request, largest, geometry, request.tokens(geometry))
-    if ranks > 1 and request.parallel_mode in (None, "context"):
-        sequence_ranks = ranks // guidance_groups_of(request)
-        exchange_of(request, geometry.config("transformer"), request.tokens(geometry), sequence_ranks)
+    ranks = choose_mode(request, largest, geometry, request.tokens(geometry)).ranks
     raise InvalidExportOption(
         f"--parallel_mode {request.parallel_mode} has no meaning on {ranks} rank of {largest.name};"
         " change --tensor_parallel_size or --instance_type"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ..parallel.exchange import EXCHANGES, HeadAllToAll, KeyValueGather
-from ..parallel.ring import ring_bytes_sent
+from ..parallel.exchange import EXCHANGES, HeadAllToAll, KeyValueGather, ring_bytes_sent
 from .geometry import TextEncoderSize, TransformerSize
 from .placement import Deployment, TransformerShare
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..aten_graph import TracedGraph, trace_graph
 from ..components.common import attention_kernel
-from ..parallel.ring import ring_bytes_sent
+from ..parallel.exchange import ring_bytes_sent
 
 
 @dataclass(frozen=True, kw_only=True)

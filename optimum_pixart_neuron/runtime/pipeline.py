@@ -18,7 +18,9 @@ from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 from ..artifact.checks import check_artifact, machine_problem
 from ..artifact.hub import is_repository, pull, push
 from ..artifact.loading import load_program, neuron_section
-from ..components.component import REGISTERED
+from ..components.component import Component
+from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
+from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, ValidationFailed
@@ -29,7 +31,6 @@ from ..neuron.sdk import ensure_sdk
 from .batching import BatchedProgram, ProgramInput
 from .call import CompiledCall
 
-_CONFIG_CLASSES = {model_type: config_class for (model_type, _), config_class in REGISTERED.items()}
 _DOWNLOAD_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 
 
@@ -43,20 +44,22 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for part in (self.text_encoder, self.transformer, self.vae_decoder, self.vae_encoder):
+        for component in COMPONENTS.values():
+            part = getattr(self, component.name, None)
             if part is not None and "parallel" in part.config.neuron:
-                part.model = BatchedProgram(part.model, _program_inputs(part))
-        if self._decodes_in_tiles():
-            self.vae_decoder.model = TiledDecoder(self.vae_decoder.model, self._vae_tile(), self.vae_scale_factor)
+                part.model = BatchedProgram(part.model, _program_inputs(component, part.config.neuron))
+        decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
+        if tile != self._latent_size(DENOISER):
+            decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
         self._compiled_call = self._describe_call()
 
-    def _vae_tile(self) -> tuple[int, int]:
-        neuron = self.vae_decoder.config.neuron
-        return neuron["static_height"], neuron["static_width"]
+    def _neuron(self, component: Component) -> dict[str, Any]:
+        """What a component was compiled for."""
+        return getattr(self, component.name).config.neuron
 
-    def _decodes_in_tiles(self) -> bool:
-        neuron = self.transformer.config.neuron
-        return self._vae_tile() != (neuron["static_height"], neuron["static_width"])
+    def _latent_size(self, component: Component) -> tuple[int, int]:
+        neuron = self._neuron(component)
+        return neuron["static_height"], neuron["static_width"]
 
     @staticmethod
     def load_model(data_parallel_mode: str, tensor_parallel_size: int, **kwargs: Any) -> dict[str, Any]:
@@ -69,11 +72,11 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             for name, path in kwargs.items()
             if isinstance(path, Path) and path.is_file()
         }
-        if "parallel" not in neuron_section(programs["transformer"]):
+        if "parallel" not in neuron_section(programs[DENOISER.name]):
             return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
         # On one core the guidance pair and the images go to two, as with the host's DataParallel.
         cores = max(tensor_parallel_size, min(2, Machine.of(ensure_sdk()).cores))
-        order = sorted(programs, key=lambda name: name != "transformer")  # the largest copy of the host's memory first
+        order = sorted(programs, key=lambda name: name != DENOISER.name)  # the largest copy of the host's memory first
         return {name: load_program(programs[name], cores) for name in order}
 
     @classmethod
@@ -187,8 +190,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     @property
     def compiled_size(self) -> tuple[int, int]:
         """Height and width of the images this pipeline makes, in pixels."""
-        neuron = self.transformer.config.neuron
-        return neuron["static_height"] * self.vae_scale_factor, neuron["static_width"] * self.vae_scale_factor
+        tall, wide = self._latent_size(DENOISER)
+        return tall * self.vae_scale_factor, wide * self.vae_scale_factor
 
     def __call__(self, *args: Any, **kwargs: Any):
         """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`, but for these.
@@ -209,31 +212,35 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         return PixArtSigmaPipeline.__call__(self, **self._compiled_call.fit(*args, **kwargs))
 
     def _describe_call(self) -> CompiledCall:
-        transformer, text_encoder = self.transformer.config.neuron, self.text_encoder.config.neuron
-        inputs = {spec.name: spec for spec in _program_inputs(self.transformer)}
-        one_batch = "parallel" not in transformer and not self.dynamic_batch_size  # as the host runs its exports
+        denoiser, prompts = self._neuron(DENOISER), self._neuron(PROMPT_ENCODER)
+        inputs = {given.name: given for given in _program_inputs(DENOISER, denoiser)}
+        one_batch = "parallel" not in denoiser and not self.dynamic_batch_size  # as the host runs its exports
+        part = getattr(self, DENOISER.name)
         return CompiledCall(
             size=self.compiled_size,
-            bins=resolution_bins(self.transformer.config.sample_size),
-            embeddings=replace(inputs["encoder_hidden_states"], dtype=self.transformer.neuron_config.float_dtype),
-            mask=inputs["encoder_attention_mask"],
-            latents=inputs["hidden_states"],
-            prompts=text_encoder["static_batch_size"] if one_batch else None,
-            images=transformer["static_batch_size"] if one_batch else None,
+            bins=resolution_bins(part.config.sample_size),
+            embeddings=replace(inputs[EMBEDDINGS], dtype=part.neuron_config.float_dtype),
+            mask=inputs[MASK],
+            latents=inputs[LATENTS],
+            prompts=prompts["static_batch_size"] if one_batch else None,
+            images=denoiser["static_batch_size"] if one_batch else None,
         )
 
 
-def _program_inputs(part: Any) -> list[ProgramInput]:
+def _program_inputs(component: Component, neuron: dict[str, Any]) -> list[ProgramInput]:
     """What the compiled program of a component takes, in call order."""
-    neuron = part.config.neuron
     batch = neuron["static_batch_size"] * (2 if neuron.get("parallel", {}).get("guided") else 1)
 
     def size(axis: str | int) -> int:
+        if isinstance(axis, int):
+            return axis
         return batch if axis == "batch_size" else neuron[f"static_{axis}"]
 
     return [
-        ProgramInput(name=spec.name, shape=tuple(size(axis) for axis in spec.axes), dtype=spec.dtype)
-        for spec in _CONFIG_CLASSES[part.neuron_config.MODEL_TYPE].PROGRAM_INPUTS
+        ProgramInput(
+            name=given.name, shape=tuple(size(axis) for axis in given.axes), dtype=getattr(torch, given.dtype)
+        )
+        for given in component.inputs
     ]
 
 

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..components.component import Component
+from ..components.registry import COMPONENTS
 from ..errors import ArtifactError, CheckpointError, DeviceError, one_line
 from ..export.output import MODEL_FILE
-from .originals import ORIGINALS
 
 # Keys of a `config.json` that say nothing of the model, or that the export writes anew.
 _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
-# Inputs of an original that its program makes itself: the text encoder's mask, from the padding token.
-_DERIVED = {("text_encoder", "attention_mask")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +23,19 @@ class CompiledComponent:
     """One compiled component.
 
     Attributes:
-        name: its folder in the export.
+        component: which one.
         folder: with the program and its `config.json`.
         config: that file's content.
     """
 
-    name: str
+    component: Component
     folder: Path
     config: dict
+
+    @property
+    def name(self) -> str:
+        """Its folder in the export."""
+        return self.component.name
 
     @property
     def neuron(self) -> dict:
@@ -44,9 +48,10 @@ class CompiledComponent:
         return self.neuron["static_batch_size"] * (2 if self.neuron["parallel"]["guided"] else 1)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents or images that it takes."""
-        return tuple(self.neuron[f"static_{axis}"] for axis in ("num_channels", "height", "width"))
+    def sizes(self) -> dict[str, int]:
+        """What it is compiled for, by axis."""
+        prefix = "static_"
+        return {key.removeprefix(prefix): value for key, value in self.neuron.items() if key.startswith(prefix)}
 
     @property
     def precision(self) -> str:
@@ -59,7 +64,7 @@ class CompiledComponent:
         Raises:
             CheckpointError: names the component, the first key of `config.json` that differs, and both values.
         """
-        original = checkpoint.config(ORIGINALS[self.name].source)
+        original = checkpoint.config(self.component.part.name)
         for key, value in original.items():
             if key.startswith("_") or key in _NOT_COMPARED or self.config.get(key) == value:
                 continue
@@ -72,7 +77,7 @@ class CompiledComponent:
         """Load the program onto its cores, run it on all rows, and release it.
 
         Args:
-            inputs: of the original, (rows, ...) in call order; rows is a multiple of `batch`.
+            inputs: of `Component.samples`, by name; what the program makes by itself is left out.
 
         Returns:
             the output (rows, ...) float32.
@@ -84,7 +89,7 @@ class CompiledComponent:
 
         try:
             program = load_program(self.folder / MODEL_FILE, cores=1)[0]
-            taken = [tensor for name, tensor in inputs.items() if (self.name, name) not in _DERIVED]
+            taken = [inputs[given.name] for given in self.component.inputs]
             chunks = zip(*(tensor.split(self.batch) for tensor in taken))
             with torch.no_grad():
                 return torch.cat([_first_output(program(*chunk)) for chunk in chunks]).float()
@@ -104,16 +109,16 @@ def open_compiled(folder: Path) -> list[CompiledComponent]:
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder; give the output of optimum-cli export neuron")
     found = []
-    for name in ORIGINALS:
+    for name, component in COMPONENTS.items():
         program, config = folder / name / MODEL_FILE, folder / name / "config.json"
-        if name == "vae_encoder" and not program.exists():
+        if not component.required and not program.exists():
             continue
         for path in (program, config):
             if not path.is_file():
                 raise ArtifactError(f"{path} is missing; {folder} is not a whole compiled PixArt-Sigma")
         try:
             content = json.loads(config.read_text(encoding="utf-8"))
-            found.append(CompiledComponent(name=name, folder=folder / name, config=content))
+            found.append(CompiledComponent(component=component, folder=folder / name, config=content))
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{config} cannot be read: {error}; export or download it again") from None
         if "parallel" not in content.get("neuron", {}):

@@ -8,9 +8,9 @@ from ..artifact.manifest import Manifest
 from ..checkpoint.address import local_folder
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.open import fetch_weights, open_checkpoint
+from ..components.registry import COMPONENTS
 from ..errors import CheckpointError
 from ..export.options import ExportOptions
-from .originals import ORIGINALS
 
 
 def original_of(folder: Path, manifest: Manifest | None, model: str | None, given: dict[str, Any]) -> PixArtCheckpoint:
@@ -51,7 +51,7 @@ def original_of(folder: Path, manifest: Manifest | None, model: str | None, give
 def _check_unchanged(manifest: Manifest, checkpoint: PixArtCheckpoint) -> None:
     """A checkpoint that was trained on since would look like a failed export."""
     for name, component in manifest.components.items():
-        folder = checkpoint.sources[ORIGINALS[name].source].folder
+        folder = checkpoint.sources[COMPONENTS[name].part.name].folder
         changed = [
             folder / file for file, record in component.source.files.items() if not record.resembles(folder / file)
         ]

@@ -13,14 +13,14 @@ from torch import Tensor
 from ..artifact.checks import machine_problem
 from ..artifact.manifest import ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..errors import PixArtNeuronError
+from ..components.common.original import Samples
+from ..components.component import Component
+from ..errors import CheckpointError, PixArtNeuronError
 from ..neuron.compiler import environment_variables
 from ..neuron.process import run_module
 from ..neuron.sdk import ensure_sdk
-from . import inputs
 from .compare import Difference, judge
 from .compiled import CompiledComponent, cores_needed, open_compiled
-from .originals import ORIGINALS
 from .table import print_table
 
 REQUEST, OUTCOME = "request", "outcome"
@@ -103,38 +103,39 @@ def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | N
 
 @dataclass
 class _Comparison:
-    """The comparison of one folder, a component at a time; the transformer needs what the text encoder's gave."""
+    """The comparison of one folder, a component at a time; some need what the original of an earlier one gave."""
 
     folder: Path
     checkpoint: PixArtCheckpoint
     atol: float | None
     records: list[ValidationRecord] = field(default_factory=list)
-    text: dict[str, Tensor] = field(default_factory=dict)
-    embeddings: Tensor | None = None
+    inputs: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, component: CompiledComponent) -> None:
-        given, original = self._inputs(component), ORIGINALS[component.name]
-        expected = original.run(self.checkpoint, given)
-        counted = None
-        if component.name == "text_encoder":
-            self.text, self.embeddings = given, expected
-            counted = given["attention_mask"]  # the transformer masks what stands on padding
-        yardstick = None
+    def add(self, compiled: CompiledComponent) -> None:
+        component = compiled.component
+        given = component.samples(
+            Samples(
+                folder=self.folder,
+                batch=compiled.batch,
+                sizes=compiled.sizes,
+                config=compiled.config,
+                inputs=self.inputs,
+                outputs=self.outputs,
+            )
+        )
+        expected = self._original(component, given, torch.float32)
+        self.inputs[component.name], self.outputs[component.name] = given, expected
+        counted, yardstick = component.counted(given), None
         if self.atol is None:
-            rounded = original.run(self.checkpoint, given, torch.bfloat16)
-            yardstick = Difference.between(rounded, expected, counted)
-        found = Difference.between(component.run(given), expected, counted)
-        self.records.append(judge(component.name, found, component.precision, yardstick, self.atol))
+            yardstick = Difference.between(self._original(component, given, torch.bfloat16), expected, counted)
+        found = Difference.between(compiled.run(given), expected, counted)
+        self.records.append(judge(component.name, found, compiled.precision, yardstick, self.atol))
 
-    def _inputs(self, component: CompiledComponent) -> dict[str, Tensor]:
-        """By the names of the originals' arguments."""
-        batch = component.batch
-        if component.name == "text_encoder":
-            return inputs.text_inputs(self.folder / "tokenizer", batch, component.neuron["static_sequence_length"])
-        shape = component.image_shape
-        if component.name == "transformer":
-            return inputs.transformer_inputs(self.text, self.embeddings, batch, shape)
-        if component.name == "vae_decoder":
-            scaling = component.config.get("scaling_factor", 0.18215)  # the default of AutoencoderKL
-            return inputs.decoder_inputs(batch, shape, scaling)
-        return inputs.encoder_inputs(batch, shape)
+    def _original(self, component: Component, given: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+        part = component.part.name
+        config, files = self.checkpoint.config(part), self.checkpoint.weights(part).files
+        try:
+            return component.original().run(config, files, given, dtype)
+        except CheckpointError as error:
+            raise CheckpointError(f"{part}: {error}") from None

@@ -11,6 +11,7 @@ from optimum_pixart_neuron.commands import flags
 from optimum_pixart_neuron.commands.arguments import add_arguments, parse
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
+from optimum_pixart_neuron.parallel.modes import MODES
 
 REQUIRED = ["--model", "some/model", "out"]
 OUR_OWN = {
@@ -131,7 +132,7 @@ def test_values_that_cannot_be_are_refused(argv, message):
 
 
 def test_parallel_modes():
-    for mode in flags.PARALLEL_MODES:
+    for mode in MODES:
         assert parse([*REQUIRED, "--parallel_mode", mode]).parallel_mode == mode
 
 

@@ -12,6 +12,7 @@ import torch
 
 from optimum_pixart_neuron import register
 from optimum_pixart_neuron.components import registration
+from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.errors import DeviceError, InvalidExportOption
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
@@ -98,15 +99,19 @@ print({name.partition(".")[0] for name in set(sys.modules) - modules} - set(sys.
 
 @pytest.fixture
 def tasks_manager(sdk):
-    """optimum's registry, as it was again afterwards."""
-    import optimum.exporters.neuron.model_configs  # noqa: F401  the host registers its own
+    """optimum's registry with the host's own configs, as it was again afterwards."""
+    from optimum.exporters.neuron import model_configs
     from optimum.exporters.tasks import TasksManager
 
-    registry, was = TasksManager._LIBRARY_TO_SUPPORTED_MODEL_TYPES["diffusers"], registration._registered
+    registry, was = TasksManager._LIBRARY_TO_SUPPORTED_MODEL_TYPES["diffusers"], dict(registration._registered)
     before = {model: {key: dict(tasks) for key, tasks in exporters.items()} for model, exporters in registry.items()}
-    registration._registered = False
+    registration._registered.clear()
+    put_back = TasksManager.create_register("neuron", overwrite_existing=True)
+    for each in COMPONENTS.values():
+        put_back(each.model_type, each.task, library_name="diffusers")(getattr(model_configs, each.host_config))
     yield TasksManager
-    registration._registered = was
+    registration._registered.clear()
+    registration._registered.update(was)
     registry.clear()
     registry.update(before)
 
@@ -118,15 +123,21 @@ def registered(tasks_manager, model_type: str, task: str) -> type:
     return constructor.func
 
 
-def test_registering_replaces_the_hosts_configs_once(tasks_manager):
-    from optimum_pixart_neuron.components.component import REGISTERED
+def ours() -> dict[tuple[str, str], type]:
+    """Our export configs, by the model type and task under which the TasksManager should have them."""
+    from optimum_pixart_neuron.components.export_config import config_class
 
-    hosts = {key: registered(tasks_manager, *key) for key in REGISTERED}
+    return {(each.model_type, each.task): config_class(each) for each in COMPONENTS.values()}
+
+
+def test_registering_replaces_the_hosts_configs_once(tasks_manager):
+    expected = ours()
+    hosts = {key: registered(tasks_manager, *key) for key in expected}
     others = registered(tasks_manager, "flux-transformer-2d", "semantic-segmentation")
     for _ in range(2):
         register()
-        assert {key: registered(tasks_manager, *key) for key in REGISTERED} == REGISTERED
-    assert all(issubclass(ours, hosts[key]) and ours is not hosts[key] for key, ours in REGISTERED.items())
+        assert {key: registered(tasks_manager, *key) for key in expected} == expected
+    assert all(issubclass(own, hosts[key]) and own is not hosts[key] for key, own in expected.items())
     assert registered(tasks_manager, "flux-transformer-2d", "semantic-segmentation") is others
 
 
@@ -148,21 +159,20 @@ def test_pipelines_of_the_host_keep_its_behaviour(monkeypatch):
     """
     from optimum.exporters.neuron.model_configs import T5EncoderForDiffusersNeuronConfig as HostT5
 
-    from optimum_pixart_neuron.components.component import REGISTERED, PixArtTextEncoderNeuronConfig
+    from optimum_pixart_neuron.components.export_config import config_class
 
+    text_encoder = config_class(COMPONENTS["text_encoder"])
     changed = set()
-    for ours in REGISTERED.values():
-        host = next(base for base in ours.__mro__ if base.__module__.startswith("optimum.exporters"))
+    for own in ours().values():
+        host = next(base for base in own.__mro__ if base.__module__.startswith("optimum.exporters"))
         for name in [name for name in dir(host) if name not in NOT_BEHAVIOUR]:
-            if inspect.getattr_static(ours, name) is not inspect.getattr_static(host, name):
-                changed.add((ours.__name__, name))
-    ours_by_design = {
-        ("PixArtTextEncoderNeuronConfig", name) for name in ("get_parallel_callable", "checkpoint_loader_fn")
-    }
+            if inspect.getattr_static(own, name) is not inspect.getattr_static(host, name):
+                changed.add((own.__name__, name))
+    ours_by_design = {("TextEncoderNeuronConfig", name) for name in ("get_parallel_callable", "checkpoint_loader_fn")}
     assert changed == ours_by_design
 
     monkeypatch.setattr(HostT5, "get_parallel_callable", lambda self: "the host's module")
     monkeypatch.setattr(HostT5, "checkpoint_loader_fn", lambda self, mmap=False: f"the host's weights, {mmap}")
-    config = object.__new__(PixArtTextEncoderNeuronConfig)  # the host sets what its own methods need
+    config = object.__new__(text_encoder)  # the host sets what its own methods need
     assert config.get_parallel_callable() == "the host's module"
     assert config.checkpoint_loader_fn(mmap=True) == "the host's weights, True"

@@ -73,7 +73,7 @@ class Compiler:
         self.real = None
 
     def __call__(self, job) -> None:
-        name = job.component.COMPONENT
+        name = job.component.COMPONENT.name
         self.compiled.append(name)
         if name in self.fails:
             job.folder.mkdir()
@@ -227,7 +227,7 @@ def test_a_checkpoint_that_changes_while_it_is_compiled(tiny_checkpoint, tmp_pat
 
     def compile_and_change(job):
         job.folder.mkdir()
-        if job.component.COMPONENT == "transformer":
+        if job.component.COMPONENT.name == "transformer":
             change_weight(checkpoint)
 
     compiler.real = compile_and_change

@@ -110,14 +110,16 @@ def rank_weights(folder: Path, component: str) -> list[dict[str, torch.Tensor]]:
 
 def describe(checkpoint: Path, **options) -> tuple:
     """The decisions and the components of an export that is not made."""
-    from optimum_pixart_neuron.deployment.deployment import resolve
+    from optimum_pixart_neuron.deployment.deployment import decide
     from optimum_pixart_neuron.export.describe import describe_components
     from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     options = ExportOptions(model=str(checkpoint), output=Path("out"), **options)
     opened = open_checkpoint(options)
-    settings = resolve(options, opened, ensure_sdk())
-    return settings, {component.COMPONENT: component for component in describe_components(opened, settings)}
+    settings = decide(options, opened, ensure_sdk())
+    return settings, {
+        component.COMPONENT.name: component for component in describe_components(opened, settings, options)
+    }
 
 
 def test_the_table_names_tests_that_exist():
@@ -183,7 +185,7 @@ def test_weight_files_are_those_of_nxd(folder, tiny_checkpoint, tmp_path):
             key=name,
             model_instance=BaseModelInstance(component.build, input_output_aliases={}),
             example_inputs=[component.example_inputs()],
-            compiler_args=settings.compiler.arguments(name, RANKS),
+            compiler_args=settings.compiler.arguments(components[name].COMPONENT.flags, RANKS),
         )
         (tmp_path / name).mkdir()
         with environment_variables(settings.compiler.environment(RANKS)):

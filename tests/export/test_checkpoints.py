@@ -356,7 +356,7 @@ def shards(tmp_path_factory):
     sdk = ensure_sdk()
 
     def write(model, **options) -> dict[str, bytes]:
-        from optimum_pixart_neuron.deployment.deployment import resolve
+        from optimum_pixart_neuron.deployment.deployment import decide
         from optimum_pixart_neuron.export.describe import describe_components
         from optimum_pixart_neuron.parallel.shard_writer import write_shards
 
@@ -364,8 +364,8 @@ def shards(tmp_path_factory):
         checkpoint = open_checkpoint(asked)
         fetch_weights(asked, checkpoint)
         folder = tmp_path_factory.mktemp("shards")
-        for component in describe_components(checkpoint, resolve(asked, checkpoint, sdk)):
-            target = folder / component.COMPONENT
+        for component in describe_components(checkpoint, decide(asked, checkpoint, sdk), asked):
+            target = folder / component.COMPONENT.name
             write_shards(component.weights(), component.read_weight, target, component.ranks, title="")
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.safetensors")}
 

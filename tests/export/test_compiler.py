@@ -4,14 +4,20 @@ import os
 
 import pytest
 
-from optimum_pixart_neuron.neuron.compiler import COMPONENT_FLAGS, CompilerSettings, environment_variables
+from optimum_pixart_neuron.components.registry import COMPONENTS
+from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
+from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
 
 
-def arguments(component="transformer", ranks=4, **settings) -> list[str]:
-    return CompilerSettings(**{"target": "trn1", "lnc": 1, **settings}).arguments(component, ranks).split()
+def arguments(component=TRANSFORMER.name, ranks=4, **settings) -> list[str]:
+    return (
+        CompilerSettings(**{"target": "trn1", "lnc": 1, **settings})
+        .arguments(COMPONENTS[component].flags, ranks)
+        .split()
+    )
 
 
-@pytest.mark.parametrize("component", COMPONENT_FLAGS)
+@pytest.mark.parametrize("component", COMPONENTS)
 @pytest.mark.parametrize("target", ["trn1", "inf2", "trn2"])
 def test_every_component_names_target_cast_and_level(component, target):
     flags = arguments(component, target=target, lnc=2 if target == "trn2" else 1)
@@ -36,7 +42,7 @@ def test_auto_cast():
 
 def test_overlap_of_collectives_only_where_there_are_any():
     def has_overlap(ranks: int) -> bool:
-        return "ccop-compute-overlap" in CompilerSettings(target="trn1", lnc=1).arguments("transformer", ranks)
+        return "ccop-compute-overlap" in CompilerSettings(target="trn1", lnc=1).arguments(TRANSFORMER.flags, ranks)
 
     assert has_overlap(4)
     assert not has_overlap(1)

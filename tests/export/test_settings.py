@@ -3,7 +3,9 @@
 import pytest
 
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
-from optimum_pixart_neuron.deployment.deployment import RESOLUTION_BINS, resolution_bins, resolve
+from optimum_pixart_neuron.components.registry import COMPONENTS
+from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
+from optimum_pixart_neuron.deployment.deployment import RESOLUTION_BINS, decide, resolution_bins
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
@@ -32,7 +34,7 @@ class Configurations(PixArtCheckpoint):
 def settle(instance: str | None = None, **options):
     checkpoint = Configurations(source="xl-2", sources={}, model_index={})
     sdk = NeuronSdk(emulated=True, instance="trn1.32xlarge")
-    return resolve(ExportOptions(model="xl-2", output=None, instance_type=instance, **options), checkpoint, sdk)
+    return decide(ExportOptions(model="xl-2", output=None, instance_type=instance, **options), checkpoint, sdk)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def settle(instance: str | None = None, **options):
 def test_defaults_of_each_instance(instance, ranks, target, lnc):
     settings = settle(instance)
     assert (settings.ranks, settings.compiler.target, settings.compiler.lnc) == (ranks, target, lnc)
-    assert (settings.parallel_mode, settings.guided) == ("context", True)
+    assert (settings.parallel_mode, settings.mode.takes_pair) == ("context", True)
     assert (settings.height, settings.width, settings.sequence_length) == (1024, 1024, 300)
     assert (settings.batch_size, settings.num_images_per_prompt) == (1, 1)
 
@@ -68,22 +70,19 @@ def test_data_mode_takes_every_core_that_can_share_the_text_encoder():
 
 def test_one_core_is_unsharded_and_unguided():
     settings = settle(tensor_parallel_size=1)
-    assert (settings.parallel_mode, settings.guided, settings.split_of("text_encoder")) == (None, False, None)
+    assert (settings.parallel_mode, settings.mode.takes_pair, settings.mode.split(TRANSFORMER)) == (None, False, None)
 
 
 def test_each_component_of_each_mode_is_split_as_said():
-    splits = {
-        mode: [
-            getattr(settle(parallel_mode=mode).split_of(component), "mode", None)
-            for component in ("text_encoder", "transformer", "vae_decoder")
-        ]
-        for mode in ("context", "tensor", "data")
-    }
-    assert splits == {
-        "context": ["tensor", "context", None],
-        "tensor": ["tensor", "tensor", None],
-        "data": ["tensor", None, None],
-    }
+    def split(mode: str) -> list[tuple[str, str]]:
+        own = [component.mode(settle(parallel_mode=mode).mode) for component in COMPONENTS.values()]
+        splits = [mode.split(component) for mode, component in zip(own, COMPONENTS.values())]
+        return [(mode.name, type(split).__name__) for mode, split in zip(own[:3], splits)]
+
+    text, decoder = ("tensor", "TensorSplit"), ("data", "NoneType")
+    assert split("context") == [text, ("context", "ContextSplit"), decoder]
+    assert split("tensor") == [text, ("tensor", "TensorSplit"), decoder]
+    assert split("data") == [text, ("data", "NoneType"), decoder]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from optimum_pixart_neuron.components.transformer.context import exchange_groups, rank_weights
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from optimum_pixart_neuron.parallel.apply import materialize
-from optimum_pixart_neuron.parallel.split import ContextSplit
+from optimum_pixart_neuron.parallel.split import ContextSplit, exchange_groups, rank_weights
 from optimum_pixart_neuron.program.program import trace_program
 
 TINY = {"caption_channels": 24, "sample_size": 32, "num_layers": 1, "use_additional_conditions": False}

@@ -5,9 +5,10 @@ import torch
 from transformers import T5Config
 
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder
+from optimum_pixart_neuron.components.text_encoder.sharding import PLAN as TEXT_ENCODER_PLAN
+from optimum_pixart_neuron.components.transformer.sharding import PLAN as TRANSFORMER_PLAN
 from optimum_pixart_neuron.errors import InvalidExportOption, ShardingPlanError
-from optimum_pixart_neuron.parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN, column, replicated, row
-from optimum_pixart_neuron.parallel.sharding import Placement, Rule, ShardingPlan
+from optimum_pixart_neuron.parallel.sharding import Placement, Rule, ShardingPlan, column, replicated, row
 
 
 def plan(*rules: Rule) -> ShardingPlan:

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
+from optimum_pixart_neuron.components.transformer.sharding import PLAN
 from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from optimum_pixart_neuron.parallel.apply import materialize
 from optimum_pixart_neuron.parallel.exchange import choose_exchange
-from optimum_pixart_neuron.parallel.plans import TRANSFORMER_PLAN
 from optimum_pixart_neuron.parallel.split import ContextSplit, Split, TensorSplit
 from optimum_pixart_neuron.program.hygiene import check_program
 from optimum_pixart_neuron.program.program import TracedProgram, trace_program
@@ -60,7 +60,7 @@ def test_context_on_8_ranks():
 
 
 def test_tensor_on_4_ranks_sends_nine_times_as_much():
-    program = trace(TensorSplit(plan=TRANSFORMER_PLAN, ranks=4))
+    program = trace(TensorSplit(plan=PLAN, ranks=4))
     assert program.traffic() == {"all-reduce": {"count": 3 * BLOCKS, "bytes_sent": 2_378_170_368}}
     assert check_program(program, torch.bfloat16) == []
 

@@ -7,11 +7,12 @@ from torch.utils.flop_counter import flop_registry
 from transformers import T5Config
 
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder
+from optimum_pixart_neuron.components.text_encoder.sharding import PLAN as TEXT_ENCODER_PLAN
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
+from optimum_pixart_neuron.components.transformer.sharding import PLAN as TRANSFORMER_PLAN
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
 from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
 from optimum_pixart_neuron.parallel.apply import materialize
-from optimum_pixart_neuron.parallel.plans import TEXT_ENCODER_PLAN, TRANSFORMER_PLAN
 from optimum_pixart_neuron.parallel.shard_writer import ShardedWeight
 from optimum_pixart_neuron.parallel.split import ContextSplit, Split, TensorSplit
 from optimum_pixart_neuron.planner import Geometry, PlanRow, Request, predict
@@ -106,7 +107,7 @@ def inputs(geometry: Geometry, component: str, *, side: int, tokens: int, rows: 
 
 
 def split_of(row: PlanRow, component: str) -> Split | None:
-    """As `ExportSettings.split_of`."""
+    """As the export splits it."""
     deployment = row.deployment
     if deployment.ranks == 1 or component == "vae_decoder":
         return None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from optimum_pixart_neuron.deployment.deployment import resolve
+from optimum_pixart_neuron.deployment.deployment import decide
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.hardware import INSTANCES, get_instance
@@ -14,7 +14,7 @@ from optimum_pixart_neuron.planner.prices import PRICES, own_price
 
 def settle(instance: str, **options):
     options = ExportOptions(model="xl-2", output=None, instance_type=instance, **options)
-    return resolve(options, XL_2, NeuronSdk(emulated=True, instance=instance))
+    return decide(options, XL_2, NeuronSdk(emulated=True, instance=instance))
 
 
 @pytest.mark.parametrize("options", [{}, {"no_guidance": True}, {"width": 768}, {"exchange": "all-to-all"}], ids=str)
@@ -31,7 +31,7 @@ def test_rows_are_what_the_export_accepts(instance, options):
                 continue
             assert (mode, ranks) in found
             row = predict(XL_2, request, instance, mode=mode, ranks=ranks)
-            assert row.deployment.exchange == settings.exchange
+            assert row.deployment.exchange == settings.mode.exchange
     assert (None, 1) in found
 
 

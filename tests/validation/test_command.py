@@ -132,7 +132,7 @@ def test_the_exporters_call_leaves_this_process_as_it_was(float32_folder, checkp
 
 
 def test_an_error_of_the_process_is_raised_here(float32_folder, copied, checkpoint, in_process, monkeypatch):
-    from optimum_pixart_neuron.validation import child
+    from optimum_pixart_neuron.commands import validation_child as child
     from optimum_pixart_neuron.validation import validate as module
 
     def run_here(_module: str, _prog: str, argv: list[str]) -> int:

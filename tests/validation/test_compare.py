@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer, position_table
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
-from optimum_pixart_neuron.validation import inputs
 from optimum_pixart_neuron.validation.compare import Difference, judge, near_one
-from optimum_pixart_neuron.validation.originals import ORIGINALS
+from tests.originals import cells, run_original, samples
 
 LENGTH = 64
 CELLS = (4, 16, 16)
@@ -42,18 +42,19 @@ class Case:
 
 @pytest.fixture(scope="module")
 def cases(checkpoint) -> dict[str, Case]:
-    text = inputs.text_inputs(checkpoint.sources["tokenizer"].folder, 2, LENGTH)
-    embeddings = ORIGINALS["text_encoder"].run(checkpoint, text)
+    folder = checkpoint.sources["tokenizer"].folder.parent
+    text = samples("text_encoder", 2, folder=folder, sequence_length=LENGTH)
+    embeddings = run_original(checkpoint, "text_encoder", text)
     given = {
         "text_encoder": text,
-        "transformer": inputs.transformer_inputs(text, embeddings, 2, CELLS),
-        "vae_decoder": inputs.decoder_inputs(1, CELLS, 0.13025),
+        "transformer": samples("transformer", 2, text=text, embeddings=embeddings, **cells(CELLS)),
+        "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells(CELLS)),
     }
     cases = {}
     for name, tensors in given.items():
-        expected = embeddings if name == "text_encoder" else ORIGINALS[name].run(checkpoint, tensors)
+        expected = embeddings if name == "text_encoder" else run_original(checkpoint, name, tensors)
         counted = text["attention_mask"] if name == "text_encoder" else None
-        rounded = ORIGINALS[name].run(checkpoint, tensors, torch.bfloat16)
+        rounded = run_original(checkpoint, name, tensors, torch.bfloat16)
         yardstick = Difference.between(rounded, expected, counted)
         cases[name] = Case(name=name, given=tensors, expected=expected, counted=counted, yardstick=yardstick)
     return cases
@@ -61,7 +62,7 @@ def cases(checkpoint) -> dict[str, Case]:
 
 def build(name: str, checkpoint: PixArtCheckpoint, dtype: torch.dtype) -> nn.Module:
     """Our module of one component with the checkpoint's weights."""
-    source = ORIGINALS[name].source
+    source = COMPONENTS[name].part.name
     config, stored = checkpoint.config(source), checkpoint.weights(source)
     weights = {key: stored.read(key) for key in stored.files}
     if name == "text_encoder":

@@ -12,9 +12,9 @@ from transformers import T5Config, T5EncoderModel
 from transformers.integrations.accelerate import init_empty_weights
 
 from optimum_pixart_neuron.components.common.streaming import stream_weights
+from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.errors import CheckpointError
-from optimum_pixart_neuron.validation import inputs
-from optimum_pixart_neuron.validation.originals import ORIGINALS
+from tests.originals import cells, run_original, samples
 from tests.tiny import build_tiny_checkpoint
 
 from .conftest import opened
@@ -43,9 +43,9 @@ def given() -> dict[str, dict[str, torch.Tensor]]:
     embeddings = torch.randn(3, 24, 64, generator=generator)
     return {
         "text_encoder": text,
-        "transformer": inputs.transformer_inputs(text, embeddings, 2, (4, 16, 24)),
-        "vae_decoder": inputs.decoder_inputs(1, (4, 8, 12), 0.13025),
-        "vae_encoder": inputs.encoder_inputs(1, (3, 64, 96)),
+        "transformer": samples("transformer", 2, text=text, embeddings=embeddings, **cells((4, 16, 24))),
+        "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells((4, 8, 12))),
+        "vae_encoder": samples("vae_encoder", 1, **cells((3, 64, 96))),
     }
 
 
@@ -53,15 +53,19 @@ def given() -> dict[str, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("name", WHOLE)
 @torch.no_grad()
 def test_a_streamed_original_is_the_whole_one(request, stored, given, name, dtype):
-    original, stored = ORIGINALS[name], request.getfixturevalue(stored)
-    whole = WHOLE[name].from_pretrained(stored.sources[original.source].folder, torch_dtype=torch.float32).to(dtype)
+    original, stored = COMPONENTS[name].original(), request.getfixturevalue(stored)
+    whole = (
+        WHOLE[name]
+        .from_pretrained(stored.sources[COMPONENTS[name].part.name].folder, torch_dtype=torch.float32)
+        .to(dtype)
+    )
     tensors = {
         key: tensor.to(dtype) if tensor.is_floating_point() and key != "timestep" else tensor
         for key, tensor in given[name].items()
     }
     rows = [dict(zip(tensors, row)) for row in zip(*(tensor.split(original.rows) for tensor in tensors.values()))]
     expected = torch.cat([original.call(whole.eval(), **row) for row in rows]).float()
-    assert torch.equal(original.run(stored, given[name], dtype), expected)
+    assert torch.equal(run_original(stored, name, given[name], dtype), expected)
 
 
 def streamed_t5(tmp_path, tiny_checkpoint, change) -> nn.Module:

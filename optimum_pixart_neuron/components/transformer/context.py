@@ -1,35 +1,13 @@
 """Split the transformer by guidance and sequence: rows of the guidance pair over groups, image tokens inside a group.
 
-Rank r of W belongs to guidance group r // w and owns slice r % w of the image tokens, w = W / groups: the ranks of
-one exchange group are adjacent cores. All ranks run one program, so the rank is a weight (NxD's `SPMDRank`), one
-tensor for each of the two indices; arithmetic on a single rank would lower to floating point.
+Which rank owns what says `parallel.split.ContextSplit`.
 """
 
 import torch
 from torch import Tensor, nn
 
 from ...parallel.exchange import EXCHANGES
-
-
-def rank_weights(ranks: int, guidance_groups: int) -> dict[str, Tensor]:
-    """The checkpoint's side of the rank tensors: (W,) int32 each, one entry a rank.
-
-    Only those that the program reads: a weight that no operation uses is no parameter of a compiled program.
-    """
-    sequence_ranks = ranks // guidance_groups
-    everyone = torch.arange(ranks, dtype=torch.int32)
-    weights = {}
-    if guidance_groups > 1:
-        weights["guidance_rank.rank"] = everyone // sequence_ranks
-    if sequence_ranks > 1:
-        weights["sequence_rank.rank"] = everyone % sequence_ranks
-    return weights
-
-
-def exchange_groups(ranks: int, guidance_groups: int) -> list[list[int]]:
-    """The replica groups of the sequence exchange: contiguous ranks, one list a guidance group."""
-    size = ranks // guidance_groups
-    return [list(range(start, start + size)) for start in range(0, ranks, size)]
+from ...parallel.split import exchange_groups
 
 
 def split_by_context(model: nn.Module, *, ranks: int, guidance_groups: int, exchange: str) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..common.attention import UnmaskedAttention, write_out_attention
 from ..common.precision import normalize_in_float32
+from .context import split_by_context
 
 
 class PixArtTransformer(PixArtTransformer2DModel):
@@ -70,6 +71,10 @@ class PixArtTransformer(PixArtTransformer2DModel):
             return_dict=False,
         )
         return (sample.float(),)
+
+    def divide_context(self, *, ranks: int, guidance_groups: int, exchange: str) -> None:
+        """Become one rank's part of `parallel.split.ContextSplit`."""
+        split_by_context(self, ranks=ranks, guidance_groups=guidance_groups, exchange=exchange)
 
     @property
     def dtype(self) -> torch.dtype:

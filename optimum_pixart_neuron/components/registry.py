@@ -1,0 +1,69 @@
+"""Every component of a pipeline, in the order in which a call runs them and an export compiles them.
+
+    from optimum_pixart_neuron import register_component
+
+    register_component(MyComponent())
+
+is all that a component beyond PixArt-Sigma's own needs: exports compile it, plans, validations and benchmarks have its
+row, and `NeuronPixArtSigmaPipeline` runs it after the component that it `follows`.
+"""
+
+from __future__ import annotations
+
+from .component import Component, Part
+from .scheduler.spec import SCHEDULER
+from .text_encoder.spec import TEXT_ENCODER
+from .tokenizer.spec import TOKENIZER
+from .transformer.spec import TRANSFORMER
+from .vae.spec import VAE_DECODER, VAE_ENCODER
+
+PROMPT_ENCODER = TEXT_ENCODER
+"""What makes embeddings of prompts."""
+DENOISER = TRANSFORMER
+"""What predicts the noise of latents; the mode of a pipeline is how it runs."""
+IMAGE_DECODER = VAE_DECODER
+"""What makes images of latents."""
+
+COMPONENTS: dict[str, Component] = {}
+"""By name; `register_component` adds to it."""
+PARTS: dict[str, Part] = {}
+"""Of a checkpoint, by name: those that components are made from, and those that are copied."""
+
+_COPIED = (TOKENIZER, SCHEDULER)
+
+
+def register_component(component: Component) -> None:
+    """Add a component to every export, plan, validation, benchmark and pipeline of this process.
+
+    Raises:
+        ValueError: there is one of this name, another part of the same name, or no component that it could follow.
+    """
+    name, part = component.name, component.part
+    if name in COMPONENTS:
+        raise ValueError(f"a component {name!r} is registered")
+    if PARTS.get(part.name, part) != part:
+        raise ValueError(f"{name}: the registered part {part.name!r} of a checkpoint is another one")
+    if component.follows is not None and component.follows not in COMPONENTS:
+        raise ValueError(f"{name}: there is no component {component.follows!r} to follow")
+    COMPONENTS[name] = component
+    _list_parts()
+
+
+def unregister_component(name: str) -> None:
+    """Take a component out again, and its part of the checkpoint if no other component is made from it.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    del COMPONENTS[name]
+    _list_parts()
+
+
+def _list_parts() -> None:
+    parts = [component.part for component in COMPONENTS.values()]
+    PARTS.clear()
+    PARTS.update({part.name: part for part in (*parts, *_COPIED)})
+
+
+for _component in (TEXT_ENCODER, TRANSFORMER, VAE_DECODER, VAE_ENCODER):
+    register_component(_component)

@@ -1,0 +1,43 @@
+"""transformers' T5, and the prompts of its comparison with the compiled program."""
+
+from torch import Tensor
+from transformers import AutoTokenizer, T5Config, T5EncoderModel
+
+from ..common.original import Original, Samples
+from ..tokenizer.spec import MODELS, TOKENIZER
+
+PROMPTS = (
+    "",  # one token, the rest padding: the negative prompt of most requests
+    "a red fox",
+    "an astronaut riding a horse on mars, highly detailed, under two moons",
+)
+SENTENCE = "A sailing ship in a bottle on the kitchen table, at sunset, as on an old map. "
+"""Repeated until it fills a row: the fourth prompt has no padding."""
+
+
+def _encode(model: T5EncoderModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    return model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+ORIGINAL = Original(
+    build=lambda config: T5EncoderModel(T5Config.from_dict(config)),
+    call=_encode,
+    rows=8,  # 19 GB are read for each call on T5-XXL; the activations of a row are small
+)
+
+
+def samples(wanted: Samples) -> dict[str, Tensor]:
+    """Tokenised prompts, as diffusers' `PixArtSigmaPipeline.encode_prompt` (0.35) makes them.
+
+    Returns:
+        `input_ids` and `attention_mask`, (rows, sequence_length) int64.
+    """
+    folder, length = wanted.folder / TOKENIZER.name, wanted.sizes["sequence_length"]
+    # The sentencepiece model as it is, where there is one, as diffusers loads it.
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, use_fast=not (folder / MODELS[0]).exists(), local_files_only=True
+    )
+    prompts = [*PROMPTS, SENTENCE * length]
+    numbers = range(wanted.whole_runs(len(prompts)))
+    texts = [prompts[number % 4] if number < 4 else f"{number} {prompts[number % 4]}" for number in numbers]
+    return dict(tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"))

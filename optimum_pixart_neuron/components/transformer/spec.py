@@ -1,0 +1,176 @@
+"""The diffusion transformer, which predicts the noise of every step; the mode of a pipeline is the mode of this."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from ...errors import CheckpointError
+from ...neuron.compiler import FAST_LOADING, NO_FUSE_DOT_LOGISTIC, OVERLAP, TRANSFORMER_MODEL, ComponentFlags
+from ...parallel.modes import ParallelMode, Workload
+from ..common.attention_kernel import WRITTEN_OUT
+from ..component import Component, ComputedWeight, Input, Part, Per, Seam
+from ..text_encoder.spec import NAME as TEXT_ENCODER
+from ..vae.spec import VAE
+from .sharding import PLAN
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ...checkpoint.checkpoint import PixArtCheckpoint
+    from ...deployment.deployment import Deployment
+    from ..common.attention import UnmaskedAttention
+    from ..common.original import Original, Samples
+
+NAME = "transformer"
+
+# diffusers 0.35 `vae/config.json` of SDXL, with which PixArt-Sigma was trained; PixArt-Alpha has Stable Diffusion's.
+_SDXL_SCALING = 0.13025
+
+LATENTS, EMBEDDINGS, MASK = "hidden_states", "encoder_hidden_states", "encoder_attention_mask"
+"""Inputs that a call of the pipeline may bring along."""
+
+
+def is_pixart_transformer(config: dict) -> bool:
+    """Whether a `config.json` is a PixArt transformer's.
+
+    The released repositories still say `Transformer2DModel`, which diffusers (0.35, `model_loading_utils.py`,
+    `_CLASS_REMAPPING_DICT`) loads as `PixArtTransformer2DModel` for this type of norm.
+    """
+    name = config.get("_class_name")
+    return name == "PixArtTransformer2DModel" or (
+        name == "Transformer2DModel" and config.get("norm_type") == "ada_norm_single"
+    )
+
+
+def _check_conditions(checkpoint: PixArtCheckpoint) -> None:
+    """diffusers 0.35 `PixArtTransformer2DModel`: without the key, 1024 px checkpoints have the conditions."""
+    config = checkpoint.config(NAME)
+    conditions = config.get("use_additional_conditions")
+    if conditions or (conditions is None and config["sample_size"] == 128):
+        raise CheckpointError(
+            f"{checkpoint.sources[NAME].folder / 'config.json'} asks for use_additional_conditions, image size"
+            " and aspect ratio, as PixArt-Alpha has them; in PixArt-Sigma's it is false"
+        )
+
+
+def _scaling_note(checkpoint: PixArtCheckpoint) -> Iterable[str]:
+    """A VAE that was not made for PixArt-Sigma decodes to wrong colours without any error."""
+    source = checkpoint.sources[VAE.name]
+    if source.model == checkpoint.sources[NAME].model:
+        return
+    scaling = checkpoint.config(VAE.name).get("scaling_factor")
+    if scaling != _SDXL_SCALING:
+        yield (
+            f"the {VAE.name} of {source.model} has scaling_factor {scaling}, PixArt-Sigma was trained with"
+            f" {_SDXL_SCALING}: is it the {NAME}'s?"
+        )
+
+
+class Transformer(Component):
+    """With several ranks that share a batch the guidance pair is inside the program."""
+
+    name = NAME
+    label = "DiT"
+    colour = "#0072B2"
+    part = Part(
+        name=NAME,
+        library="diffusers",
+        class_name="PixArtTransformer2DModel",
+        weights="diffusion_pytorch_model",
+        required_keys=(
+            "sample_size",
+            "patch_size",
+            "num_attention_heads",
+            "attention_head_dim",
+            "in_channels",
+            "caption_channels",
+        ),
+        seams=(
+            Seam(key="caption_channels", giver=TEXT_ENCODER, giver_key="d_model"),
+            Seam(key="in_channels", giver=VAE.name, giver_key="latent_channels"),
+        ),
+        recognize=is_pixart_transformer,
+        flag_help="Id or folder of a transformer in place of the model's: a pipeline or itself.",
+        check=_check_conditions,
+        notes=_scaling_note,
+    )
+    model_type, task = "pixart-transformer-2d", "semantic-segmentation"
+    host_config = "PixartTransformerNeuronConfig"
+    per = Per.STEP
+    inputs = (
+        Input(name=LATENTS, axes=("batch_size", "num_channels", "height", "width"), dtype="float32"),
+        Input(name=EMBEDDINGS, axes=("batch_size", "sequence_length", "encoder_hidden_size"), dtype="float32"),
+        Input(name="timestep", axes=("batch_size",), dtype="float32"),
+        Input(name=MASK, axes=("batch_size", "sequence_length"), dtype="int64"),
+    )
+    outputs = ("out_hidden_states",)
+    flags = ComponentFlags(
+        model_type=TRANSFORMER_MODEL,
+        sharded=(OVERLAP,),
+        extra=(FAST_LOADING,),
+        by_target=(("trn2", NO_FUSE_DOT_LOGISTIC),),
+    )
+    plan = PLAN
+    takes_guidance = True
+    has_kernel = True
+    loads_lazily = True  # DataParallel replicates it; loading it alone first would be work twice
+
+    def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:
+        height, width = deployment.latent_size
+        return {
+            "batch_size": deployment.images,
+            "sequence_length": deployment.sequence_length,
+            "height": height,
+            "width": width,
+            "num_channels": config["in_channels"],
+            "vae_scale_factor": deployment.vae_scale_factor,
+            "encoder_hidden_size": config["caption_channels"],
+        }
+
+    def build(
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+    ) -> nn.Module:
+        from .graph import PixArtTransformer
+
+        return PixArtTransformer.build(
+            config, latent_height=shapes["height"], latent_width=shapes["width"], dtype=dtype, kernel=kernel
+        )
+
+    def computed_weights(
+        self, config: dict, shapes: Mapping[str, int], stored: Collection[str]
+    ) -> dict[str, ComputedWeight]:
+        from .graph import position_table
+
+        size = (shapes["height"], shapes["width"])
+        return {"pos_embed.pos_embed": ComputedWeight(sources={}, compute=lambda: position_table(config, *size))}
+
+    def workload(self, config: dict, tokens: int) -> Workload:
+        return Workload(
+            component=NAME,
+            plan=PLAN,
+            config=config,
+            tokens=tokens,
+            heads=config["num_attention_heads"],
+            head_width=config["attention_head_dim"],
+        )
+
+    def mode(self, chosen: ParallelMode) -> ParallelMode:
+        return chosen
+
+    def finish_config(self, config: dict, deployment: Deployment) -> None:
+        config["neuron"]["attention"] = {"kernel": deployment.attention_kernel or WRITTEN_OUT}
+
+    def original(self) -> Original:
+        from .original import ORIGINAL
+
+        return ORIGINAL
+
+    def samples(self, wanted: Samples) -> dict[str, Tensor]:
+        from .original import samples
+
+        return samples(wanted)
+
+
+TRANSFORMER = Transformer()

@@ -1,0 +1,127 @@
+"""The variational autoencoder: one part of a checkpoint, two programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...neuron.compiler import FAST_LOADING, UNET_MODEL, ComponentFlags
+from ..component import Component, Input, Part, Per
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ...deployment.deployment import Deployment
+    from ..common.attention import UnmaskedAttention
+    from ..common.original import Original, Samples
+
+NAME = "vae"
+
+
+VAE = Part(
+    name=NAME,
+    library="diffusers",
+    class_name="AutoencoderKL",
+    weights="diffusion_pytorch_model",
+    required_keys=("block_out_channels", "latent_channels", "in_channels"),
+)
+
+
+class VaeDecoder(Component):
+    """Latents to images, whole or in tiles, on one core each."""
+
+    name = "vae_decoder"
+    label = "VAE"
+    colour = "#E69F00"
+    part = VAE
+    model_type, task = "vae-decoder", "semantic-segmentation"
+    host_config = "VaeDecoderNeuronConfig"
+    per = Per.IMAGE
+    inputs = (Input(name="latent_sample", axes=("batch_size", "num_channels", "height", "width"), dtype="float32"),)
+    outputs = ("sample",)
+    flags = ComponentFlags(model_type=UNET_MODEL, extra=(FAST_LOADING,))
+
+    @staticmethod
+    def pixels_per_cell(config: dict) -> int:
+        """Pixels a side of a latent cell, by the part's `config.json`."""
+        return 2 ** (len(config["block_out_channels"]) - 1)
+
+    def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:
+        """One image or tile at a time: more of them run on other cores."""
+        tall, wide = deployment.vae_tile
+        scale = deployment.vae_scale_factor
+        return {
+            "batch_size": 1,
+            "num_channels": config["latent_channels"],
+            "height": tall // scale,
+            "width": wide // scale,
+        }
+
+    def build(
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+    ) -> nn.Module:
+        from .graph import PixArtVaeDecoder
+
+        return PixArtVaeDecoder(config, dtype)
+
+    def has_dynamic_batch(self, deployment: Deployment) -> bool:
+        return deployment.images > 1
+
+    def original(self) -> Original:
+        from .original import DECODER
+
+        return DECODER
+
+    def samples(self, wanted: Samples) -> dict[str, Tensor]:
+        from .original import latent_samples
+
+        return latent_samples(wanted)
+
+
+class VaeEncoder(Component):
+    """Images to latents, on one core; text-to-image does not use it."""
+
+    name = "vae_encoder"
+    label = "VAE encoder"
+    colour = "#F0E442"
+    part = VAE
+    model_type, task = "vae-encoder", "semantic-segmentation"
+    host_config = "VaeEncoderNeuronConfig"
+    per = Per.NEVER
+    required = False
+    inputs = (Input(name="sample", axes=("batch_size", "num_channels", "height", "width"), dtype="float32"),)
+    outputs = ("latent_parameters",)
+    flags = ComponentFlags(model_type=UNET_MODEL, extra=(FAST_LOADING,))
+
+    def is_exported(self, options: Any) -> bool:
+        return options.with_vae_encoder
+
+    def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:
+        return {
+            "batch_size": deployment.images,
+            "num_channels": config["in_channels"],
+            "height": deployment.height,
+            "width": deployment.width,
+        }
+
+    def build(
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+    ) -> nn.Module:
+        from .graph import PixArtVaeEncoder
+
+        return PixArtVaeEncoder(config, dtype)
+
+    def original(self) -> Original:
+        from .original import ENCODER
+
+        return ENCODER
+
+    def samples(self, wanted: Samples) -> dict[str, Tensor]:
+        from .original import image_samples
+
+        return image_samples(wanted)
+
+
+VAE_DECODER = VaeDecoder()
+VAE_ENCODER = VaeEncoder()
