@@ -1,14 +1,17 @@
 """Run a compiled program on any number of rows, in chunks of the batch it was compiled for."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import LifoQueue
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from ..errors import ProgramInputError
+from .turns import check_process, refuse_pickling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +56,9 @@ def refuse(name: str, expected: Any, given: Any, advice: str = "") -> NoReturn:
 class BatchedProgram:
     """A callable like the compiled program, without its limit on the batch, on one or several cores.
 
-    Rows are independent in every program of PixArt-Sigma, so a request is cut into chunks of the compiled batch, which
-    run on the copies of the program at the same time; the last chunk is filled up with copies of its last row, whose
-    results are dropped.
+    Rows are independent in every program of PixArt-Sigma, so a request is cut into chunks of the compiled batch. Each
+    runs on a copy of the program that is free, also when several threads call; the last chunk is filled up with copies
+    of its last row, whose results are dropped.
 
     Args:
         copies: the loaded program, once for each core that may run it; returns a tensor, or a dict or tuple of
@@ -67,51 +70,79 @@ class BatchedProgram:
         self.copies = tuple(copies)
         self.inputs = tuple(inputs)
         self.rows = self.inputs[0].shape[0]
+        self._process = os.getpid()
+        self._free: LifoQueue[int] = LifoQueue()  # the copy that worked last goes first: one thread stays on one core
+        for number in reversed(range(len(self.copies))):
+            self._free.put(number)
+        self._pool = ThreadPoolExecutor(len(self.copies), thread_name_prefix="pixart-copy")
 
     def __call__(self, *tensors: Tensor) -> Any:
         """Run the inputs in call order.
 
         Raises:
             ProgramInputError: a tensor does not fit, or they have different numbers of rows.
+            DeviceError: this process is not the one that loaded the program.
         """
+        return self._run(tensors, self._cut)
+
+    def for_one_call(self) -> Callable[..., Any]:
+        """The same callable for the steps of one call, which fits and cuts the tensors that stay only once."""
+        kept: dict[ProgramInput, tuple[Tensor, int, list[Tensor]]] = {}
+
+        def cut(spec: ProgramInput, tensor: Tensor, rows: int | None) -> list[Tensor]:
+            if not isinstance(tensor, Tensor) or tensor.is_inference():  # the latter do not tell of changes
+                return self._cut(spec, tensor, rows)
+            before = kept.get(spec)
+            if before is None or before[0] is not tensor or before[1] != tensor._version:
+                before = kept[spec] = (tensor, tensor._version, self._cut(spec, tensor, rows))
+            return before[2]
+
+        return lambda *tensors: self._run(tensors, cut)
+
+    def _run(self, tensors: Sequence[Tensor], cut: Callable[[ProgramInput, Tensor, int | None], list[Tensor]]) -> Any:
+        check_process(self._process)  # before the threads of the pool are waited for: a forked process has none
         first, *others = zip(self.inputs, tensors, strict=True)
-        fitted = [first[0].fit(first[1])]
-        fitted += [spec.fit(tensor, rows=fitted[0].shape[0]) for spec, tensor in others]
-        if fitted[0].shape[0] == self.rows:  # as in most denoising steps: nothing to cut
-            return self.copies[0](*fitted)
-        starts = range(0, fitted[0].shape[0], self.rows)
-        chunks = [[tensor[start : start + self.rows] for tensor in fitted] for start in starts]
-        if len(chunks) == 1 or len(self.copies) == 1:
-            return _concatenate([self._run(self.copies[0], chunk) for chunk in chunks])
-        outputs: list[Any] = []
-        with ThreadPoolExecutor(max_workers=len(self.copies)) as pool:
-            for first in range(0, len(chunks), len(self.copies)):  # a core runs one chunk at a time
-                outputs += pool.map(self._run, self.copies, chunks[first : first + len(self.copies)])
-        return _concatenate(outputs)
+        columns = [cut(*first, None)]
+        rows = first[1].shape[0]
+        columns += [cut(spec, tensor, rows) for spec, tensor in others]
+        chunks = list(zip(*columns))
+        work = map if 1 in (len(chunks), len(self.copies)) else self._pool.map
+        outputs = list(work(self._run_chunk, chunks))
+        return _concatenate(outputs, rows if rows % self.rows else None)
 
-    def _run(self, program: Callable[..., Any], chunk: list[Tensor]) -> Any:
-        count = chunk[0].shape[0]
-        missing = self.rows - count
-        if missing == 0:
-            return program(*chunk)
-        filled = [torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) for tensor in chunk]
-        return _map(lambda output: output[:count], program(*filled))
+    def _run_chunk(self, chunk: Sequence[Tensor]) -> Any:
+        copy = self._free.get()
+        try:
+            return self.copies[copy](*chunk)
+        finally:
+            self._free.put(copy)
+
+    def _cut(self, spec: ProgramInput, tensor: Tensor, rows: int | None) -> list[Tensor]:
+        """A tensor in chunks of the compiled batch."""
+        fitted = spec.fit(tensor, rows=rows)
+        missing = -fitted.shape[0] % self.rows
+        chunks = list(fitted.split(self.rows))
+        if missing:
+            chunks[-1] = torch.cat([chunks[-1], chunks[-1][-1:].expand(missing, *fitted.shape[1:])])
+        return chunks
+
+    def __deepcopy__(self, memo: dict) -> "BatchedProgram":
+        return self  # the programs stay on their cores
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling()
 
 
-def _map(function: Callable[[Tensor], Tensor], output: Any) -> Any:
-    if isinstance(output, dict):
-        return {name: function(tensor) for name, tensor in output.items()}
-    if isinstance(output, (tuple, list)):
-        return type(output)(function(tensor) for tensor in output)
-    return function(output)
-
-
-def _concatenate(outputs: list[Any]) -> Any:
+def _concatenate(outputs: list[Any], rows: int | None) -> Any:
+    """The outputs of all chunks as one, and only the first `rows` of it if a number is given."""
     first = outputs[0]
-    if len(outputs) == 1:
-        return first
     if isinstance(first, dict):
-        return {name: torch.cat([output[name] for output in outputs]) for name in first}
+        return {name: _rows([output[name] for output in outputs], rows) for name in first}
     if isinstance(first, (tuple, list)):
-        return type(first)(torch.cat(tensors) for tensors in zip(*outputs))
-    return torch.cat(outputs)
+        return type(first)(_rows(list(tensors), rows) for tensors in zip(*outputs))
+    return _rows(outputs, rows)
+
+
+def _rows(tensors: list[Tensor], rows: int | None) -> Tensor:
+    whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    return whole if rows is None else whole[:rows]

@@ -4,9 +4,12 @@ The denoising loop is diffusers' own. What the compiled programs cannot take as 
 any number of rows (`batching.py`), and sizes that the checkpoint's resolution bins map to the compiled one.
 """
 
+import copy
+import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .batching import BatchedProgram, ProgramInput
 from .call import CompiledCall
+from .turns import OneAtATime, SchedulerTurns, check_process
 
 _DOWNLOAD_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 
@@ -46,12 +50,14 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         super().__init__(**kwargs)
         for component in COMPONENTS.values():
             part = getattr(self, component.name, None)
-            if part is not None and "parallel" in part.config.neuron:
-                part.model = BatchedProgram(part.model, _program_inputs(component, part.config.neuron))
+            if part is not None:
+                part.model = _runnable(part, component)
         decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
         if tile != self._latent_size(DENOISER):
             decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
         self._compiled_call = self._describe_call()
+        self._scheduler_turns = SchedulerTurns()
+        self._process = os.getpid()
 
     def _neuron(self, component: Component) -> dict[str, Any]:
         """What a component was compiled for."""
@@ -206,10 +212,20 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             prompt_embeds, negative_prompt_embeds: (prompts, compiled tokens, width) in any float dtype.
             prompt_attention_mask, negative_prompt_attention_mask: (prompts, compiled tokens) of 0 and 1.
 
+        Several threads may call at once; each call draws what it draws alone.
+
         Raises:
             ProgramInputError: an argument that does not fit the compiled programs; raised before any of them runs.
+            DeviceError: this process was forked from the one that loaded the pipeline.
         """
-        return PixArtSigmaPipeline.__call__(self, **self._compiled_call.fit(*args, **kwargs))
+        check_process(self._process)
+        fitted = self._compiled_call.fit(*args, **kwargs)
+        with self._scheduler_turns.take(self.scheduler) as scheduler:
+            call = copy.copy(self)
+            steps = _for_one_call(getattr(self, DENOISER.name))
+            # Past diffusers' `__setattr__`, which would register them.
+            vars(call).update({"scheduler": scheduler, DENOISER.name: steps})
+            return PixArtSigmaPipeline.__call__(call, **fitted)
 
     def _describe_call(self) -> CompiledCall:
         denoiser, prompts = self._neuron(DENOISER), self._neuron(PROMPT_ENCODER)
@@ -225,6 +241,24 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             prompts=prompts["static_batch_size"] if one_batch else None,
             images=denoiser["static_batch_size"] if one_batch else None,
         )
+
+
+def _runnable(part: Any, component: Component) -> Callable[..., Any]:
+    """The program of a component as threads may call it; ours take any number of rows."""
+    neuron = part.config.neuron
+    if "parallel" not in neuron:
+        return OneAtATime(part.model, shared_cores=neuron.get("tensor_parallel_size", 1) > 1)
+    copies = [OneAtATime(program, shared_cores=neuron["parallel"]["ranks"] > 1) for program in part.model]
+    return BatchedProgram(copies, _program_inputs(component, neuron))
+
+
+def _for_one_call(part: Any) -> Any:
+    """A component for the steps of one call."""
+    if not isinstance(part.model, BatchedProgram):
+        return part
+    part = copy.copy(part)
+    part.model = part.model.for_one_call()
+    return part
 
 
 def _program_inputs(component: Component, neuron: dict[str, Any]) -> list[ProgramInput]:

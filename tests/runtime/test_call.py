@@ -3,6 +3,7 @@
 No program runs here; `tests/e2e/test_load_checks.py` shows that none runs before a refusal.
 """
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -233,3 +234,51 @@ class TestBatchedProgram:
         for rows in (1, 2, 5):
             x, y = torch.randn(rows, 3), torch.randn(rows, 3)
             assert torch.equal(self.PROGRAM(x, y), x + y)
+
+    def test_chunks_run_on_copies_that_are_free(self):
+        """Three rows on two copies that take one: the third goes to whichever ends first, and the rows keep order."""
+        order, first_may_end = [], threading.Event()
+
+        def copy(number: int):
+            def run(x):
+                if x[0, 0] == 0:
+                    first_may_end.wait(10)
+                order.append((number, int(x[0, 0])))
+                if x[0, 0] == 2:
+                    first_may_end.set()
+                return x + 1
+
+            return run
+
+        program = BatchedProgram([copy(0), copy(1)], [program_input("x", 1, 1)])
+        rows = torch.arange(3.0)[:, None]
+        assert torch.equal(program(rows), rows + 1)
+        assert [row for _, row in order] == [1, 2, 0]
+        assert len({number for number, row in order if row > 0}) == 1
+
+        order.clear()
+        for row in (1, 1, 1):
+            program(rows[row : row + 1])
+        assert len({number for number, _ in order}) == 1, "one thread stays on one core"
+
+    def test_what_stays_is_cut_once_a_call(self, monkeypatch):
+        cut = []
+        monkeypatch.setattr(
+            BatchedProgram, "_cut", lambda self, spec, *rest: cut.append(spec.name) or _CUT(self, spec, *rest)
+        )
+        program, y = self.PROGRAM.for_one_call(), torch.randn(3, 3)
+        for _ in range(5):
+            x = torch.randn(3, 3)
+            assert torch.equal(program(x, y), x + y)
+        assert (cut.count("x"), cut.count("y")) == (5, 1)
+        y.add_(1)
+        assert torch.equal(program(x, y), x + y)
+        with torch.inference_mode():
+            for _ in range(2):
+                y = torch.ones(3, 3)
+                program(x, y)
+                y.add_(1)
+                assert torch.equal(program(x, y), x + 2)
+
+
+_CUT = BatchedProgram._cut

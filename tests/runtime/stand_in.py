@@ -1,0 +1,213 @@
+"""A pipeline of our class whose programs are a few lines of torch: no export, no process group, any geometry.
+
+Each program's rows are independent and each input changes its output, so that a picture shows which noise, prompt,
+step and scheduler state it was drawn with.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+TOKENIZER = Path(__file__).parents[2] / "examples" / "shapes" / "checkpoint" / "tokenizer"
+SCALE = 8  # pixels a latent cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """What the programs are compiled for; the defaults are small, `XL_2` is that of the released checkpoint.
+
+    Attributes:
+        side: of the latents, in cells.
+        batch: prompts and images of a run.
+        tokens: of a prompt.
+        width: of a text embedding.
+        ranks: that run the transformer together; 1 for copies of it.
+        copies: of every program that one core runs.
+        ours: whether this package made the export.
+        guided: whether the transformer takes the guidance pair.
+        dtype: of the transformer's borders, as in config.json.
+    """
+
+    side: int = 32
+    batch: int = 1
+    tokens: int = 20
+    width: int = 16
+    ranks: int = 2
+    copies: int = 1
+    ours: bool = True
+    guided: bool = True
+    dtype: str = "fp32"
+
+    @property
+    def transformer_rows(self) -> int:
+        """Of one run."""
+        return self.batch * (2 if self.guided and self.ours else 1)
+
+
+XL_2 = Geometry(side=128, tokens=300, width=4096, ranks=4)
+
+
+def write_export(folder: Path, geometry: Geometry) -> Path:
+    """The configurations of an export, with empty files for programs."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    shared = {
+        "compiler_version": "2.21.33363.0+emulated",
+        "inline_weights_to_neff": False,
+        "static_batch_size": geometry.batch,
+        "dynamic_batch_size": False,
+        "tensor_parallel_size": geometry.ranks,
+        "int_dtype": "int64",
+        "torch_dtype": "float32",
+        "target": "trn1",
+        "lnc": 1,
+        "output_hidden_states": False,
+    }
+    image = {"static_width": geometry.side, "static_height": geometry.side, "static_num_channels": 4}
+    configs = {
+        "text_encoder": {
+            "model_type": "t5",
+            "d_model": geometry.width,
+            "dtype": "float32",
+            "pad_token_id": 0,
+            "neuron": {
+                "model_type": "t5-encoder",
+                "task": "feature-extraction",
+                "float_dtype": "fp32",
+                "static_sequence_length": geometry.tokens,
+                **shared,
+            },
+        },
+        "transformer": {
+            "model_type": "pixart-transformer-2d",
+            "in_channels": 4,
+            "out_channels": 8,
+            "patch_size": 2,
+            "sample_size": geometry.side,
+            "caption_channels": geometry.width,
+            "neuron": {
+                "model_type": "pixart-transformer-2d",
+                "task": "semantic-segmentation",
+                "float_dtype": geometry.dtype,
+                "static_sequence_length": geometry.tokens,
+                "static_patch_size": 2,
+                "static_vae_scale_factor": SCALE,
+                "static_encoder_hidden_size": geometry.width,
+                **image,
+                **shared,
+            },
+        },
+        "vae_decoder": {
+            "model_type": "vae-decoder",
+            "block_out_channels": [16, 16, 32, 32],
+            "latent_channels": 4,
+            "scaling_factor": 0.13025,
+            "neuron": {
+                "model_type": "vae-decoder",
+                "task": "semantic-segmentation",
+                "float_dtype": "fp32",
+                **image,
+                **shared,
+            },
+        },
+    }
+    ways = {
+        "text_encoder": {"mode": "tensor", "ranks": geometry.ranks, "guided": False},
+        "transformer": {"mode": "context", "ranks": geometry.ranks, "guided": geometry.guided},
+        "vae_decoder": {"mode": "data", "ranks": 1, "guided": False},
+    }
+    for name, config in configs.items():
+        if geometry.ours:
+            config["neuron"]["parallel"] = {**ways[name], "collectives": {}}
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps(config))
+        (folder / name / "model.neuron").touch()
+    index = {
+        "_class_name": "PixArtSigmaPipeline",
+        "_diffusers_version": "0.35.2",
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "T5Tokenizer"],
+        "transformer": ["diffusers", "PixArtTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    scheduler = DPMSolverMultistepScheduler(beta_schedule="linear", beta_end=0.02, algorithm_type="dpmsolver++")
+    scheduler.save_pretrained(folder / "scheduler")
+    (folder / "tokenizer").symlink_to(TOKENIZER)
+    return folder
+
+
+class Program:
+    """One stand-in program, which counts its runs.
+
+    Attributes:
+        rows: of each run, in order.
+        most_at_once: runs that were under way at one time.
+        seconds: that a run takes, so that other threads come in between.
+    """
+
+    def __init__(self, compute: Callable[..., Tensor | dict[str, Tensor]], seconds: float = 0.0) -> None:
+        self.compute, self.seconds = compute, seconds
+        self.rows: list[int] = []
+        self.most_at_once = self._running = 0
+
+    def __call__(self, *tensors: Tensor) -> Tensor | dict[str, Tensor]:
+        self._running += 1
+        self.most_at_once = max(self.most_at_once, self._running)
+        self.rows.append(tensors[0].shape[0])
+        time.sleep(self.seconds)
+        try:
+            return self.compute(*tensors)
+        finally:
+            self._running -= 1
+
+
+def encode(ids: Tensor, width: int) -> dict[str, Tensor]:
+    """Embeddings (B, tokens, width) that differ with every token and place."""
+    place = torch.arange(1, ids.shape[1] + 1)[:, None] * torch.arange(1, width + 1)
+    return {"last_hidden_state": torch.sin(ids[..., None] * 0.37 + place * 0.011)}
+
+
+def denoise(latents: Tensor, embeddings: Tensor, timestep: Tensor, mask: Tensor) -> Tensor:
+    """Noise and its variance (B, 8, h, w)."""
+    text = (embeddings.float() * mask[..., None]).sum(dim=(1, 2)) / mask.sum(dim=1)
+    noise = torch.tanh(latents * 0.8 + (text + timestep / 700).view(-1, 1, 1, 1))
+    return torch.cat([noise, noise], dim=1)
+
+
+def decode(latents: Tensor) -> dict[str, Tensor]:
+    """Images (B, 3, 8 h, 8 w)."""
+    return {"sample": latents[:, :3].repeat_interleave(SCALE, dim=2).repeat_interleave(SCALE, dim=3) * 0.1}
+
+
+def stand_in_programs(geometry: Geometry, seconds: float = 0.0) -> dict[str, list[Program]]:
+    """The copies of each component's program."""
+
+    def copies(compute: Callable, ranks: int) -> list[Program]:
+        return [Program(compute, seconds) for _ in range(1 if ranks > 1 else geometry.copies)]
+
+    return {
+        "text_encoder": copies(lambda ids: encode(ids, geometry.width), geometry.ranks),
+        "transformer": copies(denoise, geometry.ranks),
+        "vae_decoder": copies(decode, 1),
+    }
+
+
+def load_stand_in(folder: Path, geometry: Geometry, programs: dict[str, list[Program]], **options):
+    """The pipeline of `write_export`'s folder with stand-ins for its programs; `options` go to `from_pretrained`."""
+    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
+
+    def load_model(*_args, **_paths):
+        return programs if geometry.ours else {name: copies[0] for name, copies in programs.items()}
+
+    with mock.patch.object(NeuronPixArtSigmaPipeline, "load_model", staticmethod(load_model)):
+        pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder, verify="none", **options)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
