@@ -5,6 +5,7 @@ exporter makes, are loaded unchecked.
 """
 
 import hashlib
+import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ MANIFEST_FILE = "neuron_manifest.json"
 SCHEMA_VERSION = 1
 NOT_LISTED = (MANIFEST_FILE, "README.md", ".gitattributes")
 """Files of the folder that the manifest does not list: itself, and what the Hub and its users edit."""
+
+_DOWNLOAD_STATE = ".cache/huggingface/"  # which `hf download --local-dir` leaves beside what it brought
 
 _PACKAGES = (
     "optimum-pixart-neuron",
@@ -192,7 +195,16 @@ def listed_files(folder: Path) -> list[str]:
     """Every file of a folder that a manifest has to list, by path with forward slashes, sorted."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths)
-    return sorted(name for name in names if name not in NOT_LISTED and not name.startswith(".cache/"))
+    return sorted(name for name in names if name not in NOT_LISTED and not name.startswith(_DOWNLOAD_STATE))
+
+
+def strangers(folder: Path, manifest: Manifest) -> list[str]:
+    """Whatever lies in a folder and is no part of the export that its manifest lists; links are not followed."""
+    known, found = {*manifest.files, *NOT_LISTED}, []
+    for above, folders, files in os.walk(folder):
+        paths = [Path(above, name) for name in (*(name for name in folders if Path(above, name).is_symlink()), *files)]
+        found += [path.relative_to(folder).as_posix() for path in paths]
+    return sorted(name for name in found if name not in known and not name.startswith(_DOWNLOAD_STATE))
 
 
 def installed_versions() -> dict[str, str]:

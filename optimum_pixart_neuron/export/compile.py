@@ -1,5 +1,7 @@
 """Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
 
+import itertools
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ class CompileJob:
         component: what to compile.
         compiler: flags that do not depend on it.
         folder: its folder in the export; made here.
-        workdir: where the compiler's intermediate files go, in a folder of their own for each component.
+        workdir: where the compiler's intermediate files go, in a new folder for each component.
         inline_weights: whether a one-core program is asked to hold its weights.
         on_device: whether this machine has a NeuronCore.
     """
@@ -51,14 +53,22 @@ def compile_component(job: CompileJob) -> None:
     The environment is the caller's: `CompilerSettings.environment`.
     """
     job.folder.mkdir()
-    # ModelBuilder deletes the folder it is given (NxD 0.15), so it gets one of a name that nobody else uses: a
-    # component's own name could be a folder of the user's checkpoint.
-    workdir = job.workdir / f"neuronx-cc-{job.component.COMPONENT.name}"
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = _new_folder(job.workdir, f"neuronx-cc-{job.component.COMPONENT.name}")
     if job.spmd:
         _build_spmd(job, workdir)
     else:
         _trace_single_core(job, workdir)
+
+
+def _new_folder(folder: Path, name: str) -> Path:
+    """Make `folder/name`, numbered if there is one: ModelBuilder deletes the folder that it is given (NxD 0.15)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        made = folder / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            made.mkdir()
+            return made
+    raise AssertionError("numbers do not end")
 
 
 def _build_spmd(job: CompileJob, workdir: Path) -> None:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..artifact.manifest import Manifest, ValidationRecord, listed_files
+from ..artifact.manifest import Manifest, SourceRecord, ValidationRecord, listed_files
 from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
+from ..checkpoint.layout import INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..deployment.deployment import Deployment, decide
 from ..errors import ValidationFailed
 from ..files import FileRecord, records_of
 from ..neuron.sdk import NeuronSdk, ensure_sdk
 from .options import ExportOptions
-from .output import check_output, copy_unchanged
+from .output import check_apart, check_output, check_workdir, copy_unchanged
 from .publish import check_publication, publish
 from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_export
 
@@ -55,9 +55,11 @@ def export(options: ExportOptions) -> Path:
     """
     tidy(options.output)
     check_output(options.output, force=options.force)
+    check_workdir(options.compiler_workdir, options.output)
     sdk = ensure_sdk()
     check_publication(options, sdk)
     checkpoint = open_checkpoint(options)
+    check_apart(options.output, options.compiler_workdir, checkpoint)
     deployment = decide(options, checkpoint, sdk)
     _say_choices(options, checkpoint, deployment, sdk.emulated)
     fetch_weights(options, checkpoint)
@@ -86,13 +88,13 @@ def _make(request: _Request) -> None:
     programs = _check_all(components, request.deployment)
     names = [component.COMPONENT.name for component in components]
     with unfinished_export(request.options.output, names, force=request.options.force) as unfinished:
-        copy_unchanged(request.checkpoint, unfinished.artifacts)
+        copied = copy_unchanged(request.checkpoint, unfinished.artifacts)
         finished = {}
         for number, (component, program) in enumerate(zip(components, programs), start=1):
             title = f"[{number}/{len(components)}] {component.COMPONENT.name}"
             finished[component.COMPONENT.name] = _finish(request, component, program, unfinished, title)
         validation = _validate(request, unfinished)
-        manifest = _manifest(request, unfinished, finished, validation)
+        manifest = _manifest(request, unfinished, finished, copied, validation)
         unfinished.seal(manifest)
         _refuse_failed(validation, unfinished)
         unfinished.put_in_place()
@@ -181,6 +183,7 @@ def _manifest(
     request: _Request,
     unfinished: UnfinishedExport,
     finished: dict[str, FinishedComponent],
+    copied: dict[str, SourceRecord],
     validation: tuple[ValidationRecord, ...],
 ) -> Manifest:
     from .record import describe_export
@@ -192,11 +195,6 @@ def _manifest(
         files |= component.files
     rest = [name for name in listed_files(unfinished.artifacts) if name not in files]
     files |= records_of(unfinished.artifacts, rest, title="    reading configurations")
-    copied = {}
-    for name in COPIED_COMPONENTS:
-        source = checkpoint.sources[name]
-        paths = [path for path in source.folder.rglob("*") if path.is_file()]
-        copied[name] = unfinished.sources.record(source, paths)
     return describe_export(
         request.options,
         checkpoint,

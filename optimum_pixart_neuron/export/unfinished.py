@@ -1,14 +1,16 @@
 """An export that is being written: it becomes the output folder at once, and outlives an interruption.
 
-Beside the output NAME lies `.NAME.partial`, for as long as the export is unfinished:
+Beside the output NAME lies `.NAME.partial`, for as long as the export is unfinished; only its owner may enter it:
 
+    README                says what the folder is
     lock                  held by the process that writes
     artifacts/            becomes NAME; gets its model_index.json last, so that nothing takes it for an export
     pipeline.json         until then its model_index.json
     finished/*.json       one record for each component that is complete in `artifacts`
     checkpoint_files.json fingerprints of the checkpoint's files
     work-*/               the compiler's intermediate files, of one run
-    replaced/             for a moment: the former NAME
+    placed                number (inode) of the folder that takes the place of a former NAME, from just before it does
+    replaced/             for a moment: the former NAME, where two names cannot be exchanged in one step
 """
 
 import errno
@@ -24,11 +26,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..artifact.manifest import ComponentRecord, Manifest, listed_files
-from ..checkpoint.layout import INDEX
+from ..checkpoint.layout import INDEX, configuration_file
 from ..errors import InvalidExportOption, OutputFull, PixArtNeuronError
 from ..files import FileRecord, flush, records_of, write_whole
+from . import partial_folder
 from .fingerprints import SourceFiles
-from .output import check_output, copy_users_files
+from .output import LONGEST_NAME, check_output, copy_users_files, resolved
+from .swap import exchange
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # torch and neuronx-cc say only that a write failed. Less than this is free after one that found no room.
@@ -57,6 +61,7 @@ class UnfinishedExport:
         force: whether it may take the place of a former export.
 
     Attributes:
+        holder: the folder itself.
         artifacts: what becomes the output.
         index: the pipeline's model_index.json before it is among them.
         sources: fingerprints of the checkpoint's files.
@@ -65,26 +70,28 @@ class UnfinishedExport:
     def __init__(self, output: Path, *, force: bool = False) -> None:
         self._output = output
         self._force = force
-        self._holder = output.parent / f".{output.name}.partial"
-        self.artifacts = self._holder / "artifacts"
-        self.index = self._holder / "pipeline.json"
-        self._records = self._holder / "finished"
-        self._replaced = self._holder / "replaced"
-        self.sources = SourceFiles(self._holder / "checkpoint_files.json")
+        self.holder = partial_folder.partial_folder(output)
+        self._lock = self.holder / partial_folder.LOCK
+        self.artifacts = self.holder / partial_folder.ARTIFACTS
+        self.index = self.holder / partial_folder.PIPELINE_INDEX
+        self._records = self.holder / partial_folder.RECORDS
+        self._placed = self.holder / partial_folder.PLACED
+        self._replaced = self.holder / partial_folder.REPLACED
+        self.sources = SourceFiles(self.holder / partial_folder.SOURCES)
+        self._made: list[Path] = []
 
     def make(self) -> None:
-        """Make its folders."""
+        """Make its folders. The export is as readable as the user's other files are, though its holder is not."""
         self.artifacts.mkdir(exist_ok=True)
         self._records.mkdir(exist_ok=True)
 
     def kept(self, name: str, record: ComponentRecord) -> FinishedComponent | None:
-        """A component that an interrupted export has finished from the same inputs; any other is removed."""
+        """A component that an interrupted export has finished from the same inputs; any other is removed.
+
+        Its files are read whole: that costs less than shipping one that the disk has lost.
+        """
         finished = self._read(name)
-        if (
-            finished
-            and finished.record.inputs_digest == record.inputs_digest
-            and all(file.resembles(self.artifacts / path) for path, file in finished.files.items())
-        ):
+        if finished and finished.record.inputs_digest == record.inputs_digest and self._is_whole(name, finished.files):
             # The same content may have come from another place.
             return finished.model_copy(update={"record": record})
         self._remove(name)
@@ -92,13 +99,10 @@ class UnfinishedExport:
 
     def finish(self, name: str, record: ComponentRecord) -> FinishedComponent:
         """Record the component whose files are all in `artifacts/name`; its intermediate ones are removed."""
-        for workdir in self._holder.glob("work-*"):
+        for workdir in self.holder.glob(f"{partial_folder.WORKDIR_PREFIX}*"):
             _remove(workdir)
         flush(self.artifacts / name)
-        names = [file for file in listed_files(self.artifacts) if file.startswith(f"{name}/")]
-        finished = FinishedComponent(
-            record=record, files=records_of(self.artifacts, names, title=f"    reading {name} back")
-        )
+        finished = FinishedComponent(record=record, files=self._read_back(name, self._files_of(name)))
         write_whole(self._records / f"{name}.json", finished.model_dump_json().encode())
         return finished
 
@@ -107,7 +111,7 @@ class UnfinishedExport:
 
         Its name is new in every run: a compiler that outlived a killed export may still write to the old one.
         """
-        return Path(tempfile.mkdtemp(prefix="work-", dir=self._holder))
+        return Path(tempfile.mkdtemp(prefix=partial_folder.WORKDIR_PREFIX, dir=self.holder))
 
     def seal(self, manifest: Manifest) -> None:
         """Make the folder whole: the manifest, then the pipeline's index."""
@@ -122,23 +126,42 @@ class UnfinishedExport:
     def put_in_place(self) -> None:
         """Rename the sealed folder to the output, in place of an empty folder or of a former export.
 
-        A folder that is not empty cannot be replaced by one rename; `restore` undoes the first of the two.
-
         Raises:
             InvalidExportOption: something else has taken the output meanwhile.
         """
         check_output(self._output, force=self._force)
         if self._output.is_dir() and any(self._output.iterdir()):
-            self._output.rename(self._replaced)
-        self.artifacts.rename(self._output)
+            self._take_the_place()
+        else:
+            self.artifacts.rename(self._output)
         flush(self._output.parent, below=False)
 
+    def _take_the_place(self) -> None:
+        """Of a folder that is not empty, with which the sealed one changes names, if the system can do that.
+
+        Else it takes two renames; `restore` undoes the first of them.
+        """
+        write_whole(self._placed, str(self.artifacts.stat().st_ino).encode())
+        if not exchange(self.artifacts, self._output):
+            self._output.rename(self._replaced)
+            self.artifacts.rename(self._output)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the sealed folder has taken the place of a former export, of which only removing is left."""
+        try:
+            return self._placed.read_bytes() == str(self._output.stat().st_ino).encode()
+        except FileNotFoundError:
+            return False
+
     def put_aside(self, label: str) -> Path:
-        """Rename the sealed folder to a sibling of the output, `NAME.label`, numbered if there is one; returns it."""
-        aside, number = self._output.with_name(f"{self._output.name}.{label}"), 1
-        while aside.exists():
+        """Rename the sealed folder to a sibling of the output, `NAME.label`, numbered if there is one; returns it.
+
+        A NAME that leaves no room for the label is cut.
+        """
+        number = 1
+        while os.path.lexists(aside := self._sibling(f".{label}" if number == 1 else f".{label}-{number}")):
             number += 1
-            aside = self._output.with_name(f"{self._output.name}.{label}-{number}")
         self.artifacts.rename(aside)
         flush(aside.parent, below=False)
         return aside
@@ -152,9 +175,10 @@ class UnfinishedExport:
         """Remove everything but the finished ones of the `wanted` components; returns their names."""
         finished = {path.stem for path in self._records.glob("*.json")} if self._records.is_dir() else set()
         names = sorted(name for name in finished & set(wanted) if (self.artifacts / name).is_dir())
-        keep = {self._holder / "lock", self._holder / "checkpoint_files.json", self.artifacts, self._records}
+        keep = {self._lock, self.holder / partial_folder.MARK, self.holder / partial_folder.SOURCES}
+        keep |= {self.artifacts, self._records}
         keep |= {self.artifacts / name for name in names} | {self._records / f"{name}.json" for name in names}
-        for folder in (self._holder, self.artifacts, self._records):
+        for folder in (self.holder, self.artifacts, self._records):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if path not in keep:
                     _remove(path)
@@ -162,12 +186,12 @@ class UnfinishedExport:
 
     def remove(self) -> None:
         """Remove this export and all that it has finished. The lock goes last, while it is held."""
-        for path in self._holder.iterdir():
-            if path.name != "lock":
-                _remove(path)
-        (self._holder / "lock").unlink(missing_ok=True)
+        last = [self.holder / partial_folder.MARK, self._lock]
+        for path in (*(path for path in self.holder.iterdir() if path not in last), *last):
+            _remove(path)
         with suppress(OSError):  # a compiler outlived its export, or the next export has come already
-            self._holder.rmdir()
+            for folder in (self.holder, *self._made):
+                folder.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -177,11 +201,11 @@ class UnfinishedExport:
         `filelock` (from 3.30 on) then opens the name anew.
 
         Raises:
-            InvalidExportOption: another process holds it.
+            InvalidExportOption: another process holds it, or the folder is not this user's own.
         """
-        lock = FileLock(self._holder / "lock", blocking=False)
+        lock = FileLock(self._lock, blocking=False)
         while not lock.is_locked:
-            self._holder.mkdir(parents=True, exist_ok=True)
+            self._make_holder()
             try:
                 lock.acquire()
             except Timeout:
@@ -195,18 +219,50 @@ class UnfinishedExport:
         finally:
             lock.release()
 
+    def _make_holder(self) -> None:
+        """Folders above it that were made for it go with it, if nothing has come into them."""
+        above = [folder for folder in self.holder.parents if not folder.exists()]
+        self.holder.parent.mkdir(parents=True, exist_ok=True)
+        self._made = above or self._made
+        with suppress(FileExistsError):
+            self.holder.mkdir(mode=0o700)
+        partial_folder.check_own(self.holder)
+
+    @property
+    def way_on(self) -> str:
+        """What to do for the next run to go on from what this one has finished."""
+        if not self._force:
+            return "the same command goes on from there, --force starts over"
+        moved = f", once {self._output} is moved away" if self._output.is_dir() and any(self._output.iterdir()) else ""
+        return f"the same command without --force goes on from there{moved}"
+
     @property
     def exists(self) -> bool:
-        return self._holder.is_dir()
+        return os.path.lexists(self.holder)
 
     def __str__(self) -> str:
-        return str(self._holder)
+        return str(self.holder)
 
     def _read(self, name: str) -> FinishedComponent | None:
         try:
             return FinishedComponent.model_validate_json((self._records / f"{name}.json").read_bytes())
         except (FileNotFoundError, ValidationError):  # another version of this package may have written it
             return None
+
+    def _files_of(self, name: str) -> list[str]:
+        return [file for file in listed_files(self.artifacts) if file.startswith(f"{name}/")]
+
+    def _read_back(self, name: str, files: Collection[str]) -> dict[str, FileRecord]:
+        return records_of(self.artifacts, files, title=f"    reading {name} back")
+
+    def _is_whole(self, name: str, files: dict[str, FileRecord]) -> bool:
+        """Whether a component has exactly these files; its configuration is written anew in every run."""
+        found = set(self._files_of(name)) - {f"{name}/{configuration_file(name)}"}
+        return found == set(files) and self._read_back(name, files) == files
+
+    def _sibling(self, ending: str) -> Path:
+        room = os.pathconf(self._output.parent, LONGEST_NAME) - len(ending.encode())
+        return self._output.with_name(os.fsencode(self._output.name)[:room].decode(errors="ignore") + ending)
 
     def _remove(self, name: str) -> None:
         """The record first: what has none is not finished."""
@@ -218,14 +274,14 @@ def tidy(output: Path) -> None:
     """Clear up after an export to `output` that was killed in its last moment; components it finished stay.
 
     Raises:
-        InvalidExportOption: an export to `output` is going on.
+        InvalidExportOption: an export to `output` is going on, or the folder beside it is not this user's own.
     """
-    unfinished = UnfinishedExport(output.resolve())
+    unfinished = UnfinishedExport(resolved(output))
     if not unfinished.exists:
         return
     with unfinished.locked():
         unfinished.restore()
-        if not unfinished.artifacts.is_dir():
+        if unfinished.in_place or not unfinished.artifacts.is_dir():
             unfinished.remove()
 
 
@@ -242,22 +298,21 @@ def unfinished_export(output: Path, components: Collection[str], *, force: bool)
         InvalidExportOption: another export is writing to `output`, or `output` was taken meanwhile.
         OutputFull: the disk has no room for what the block wrote.
     """
-    unfinished = UnfinishedExport(output.resolve(), force=force)  # a link stays one, and "." has no name of its own
+    unfinished = UnfinishedExport(resolved(output), force=force)  # a link stays one
     with unfinished.locked():
         try:
             unfinished.restore()
             check_output(output, force=force)
+            partial_folder.mark(unfinished.holder)
             unfinished.clean(() if force else components)
             unfinished.make()
             yield unfinished
         except BaseException as error:
-            reason = _no_room(error, output.resolve().parent)
+            reason = _no_room(error, unfinished.holder.parent)
             unfinished.restore()
-            kept = unfinished.clean(components)
+            kept = [] if unfinished.in_place else unfinished.clean(components)
             if kept:
-                again = "the same command without --force" if force else "the same command"
-                over = "" if force else ", --force starts over"
-                print(f"kept {', '.join(kept)} in {unfinished}: {again} goes on from there{over}", file=sys.stderr)
+                print(f"kept {', '.join(kept)} in {unfinished}: {unfinished.way_on}", file=sys.stderr)
             else:
                 unfinished.remove()
             if reason:

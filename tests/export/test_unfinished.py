@@ -3,6 +3,7 @@
 Components are folders of one small file here; `tests/e2e/test_resume.py` has real ones.
 """
 
+import ctypes
 import errno
 import os
 import signal
@@ -19,7 +20,7 @@ from optimum_pixart_neuron.errors import CheckpointError, InvalidExportOption, O
 from optimum_pixart_neuron.export import fingerprints as sources
 from optimum_pixart_neuron.export import unfinished
 from optimum_pixart_neuron.export.fingerprints import SourceFiles
-from optimum_pixart_neuron.export.output import check_output
+from optimum_pixart_neuron.export.swap import exchange
 from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
 from optimum_pixart_neuron.files import FileRecord, full_digest, records_of, write_whole
 
@@ -34,7 +35,8 @@ def record(digest: str = "same") -> ComponentRecord:
 def write(export: UnfinishedExport, name: str, digest: str = "same") -> None:
     """What compiling one component comes to."""
     (export.artifacts / name).mkdir()
-    (export.artifacts / name / "model.neuron").write_text(f"{name} {digest}")
+    # Longer than what a sample reads of it.
+    (export.artifacts / name / "model.neuron").write_text(f"{name} {digest}" + "x" * 500_000)
     export.finish(name, record(digest))
 
 
@@ -112,9 +114,9 @@ def test_a_whole_export_leaves_nothing_beside_it(output):
 def test_an_interruption_keeps_what_is_finished_and_only_that(output, error, capsys):
     with pytest.raises(type(error)):
         interrupt(output, error)
-    assert below(output.parent) == {
-        f".{output.name}.partial/{name}" for name in ("lock", "artifacts/first/model.neuron", "finished/first.json")
-    }
+    kept = ("README", "lock", "artifacts/first/model.neuron", "finished/first.json")
+    assert below(output.parent) == {f".{output.name}.partial/{name}" for name in kept}
+    assert holder(output).stat().st_mode & 0o777 == 0o700
     line = f"kept first in {holder(output)}: the same command goes on from there, --force starts over\n"
     assert capsys.readouterr().err == line
     assert make(output) == ["second"]
@@ -134,7 +136,7 @@ def test_other_inputs_are_compiled_again(output):
     with pytest.raises(RuntimeError):
         interrupt(output, RuntimeError())
     assert make(output, digest="other") == ["first", "second"]
-    assert (output / "first" / "model.neuron").read_text() == "first other"
+    assert (output / "first" / "model.neuron").read_text().startswith("first other")
 
 
 def test_a_component_that_is_no_longer_wanted_does_not_stay(output):
@@ -151,8 +153,10 @@ def test_a_component_that_is_no_longer_wanted_does_not_stay(output):
         lambda file: file.write_text(file.read_text()[:-1]),
         lambda file: file.unlink(),
         lambda file: (file.parents[2] / "finished" / "first.json").write_text("{}"),
+        lambda file: file.write_bytes(file.read_bytes().replace(b"x" * 4000, bytes(4000), 1)),
+        lambda file: (file.parent / "evil.py").write_text("import os"),
     ],
-    ids=["changed", "truncated", "removed", "record"],
+    ids=["changed", "truncated", "removed", "record", "zeroed", "added"],
 )
 def test_a_finished_component_that_was_damaged_since_is_compiled_again(output, damage):
     with pytest.raises(RuntimeError):
@@ -170,16 +174,18 @@ def test_force_forgets_what_was_finished(output, capsys):
     assert make(output, force=True) == ["first", "second"]
 
 
-def test_force_replaces_an_export_and_what_the_user_edits_stays(output):
+def test_force_replaces_an_export_and_what_the_user_edits_stays(output, capsys):
     make(output)
     (output / "README.md").write_text("mine")
     with pytest.raises(InvalidExportOption, match="is not empty; --force replaces the export that it holds"):
         make(output)
     with pytest.raises(RuntimeError):
         interrupt(output, RuntimeError(), force=True)
+    said = capsys.readouterr().err
+    assert said.endswith(f"the same command without --force goes on from there, once {output} is moved away\n")
     assert below(output) == WHOLE | {"README.md"}, "the former export stays until the new one is whole"
     make(output, force=True, digest="new")
-    assert (output / "first" / "model.neuron").read_text() == "first new"
+    assert (output / "first" / "model.neuron").read_text().startswith("first new")
     assert below(output) == WHOLE | {"README.md"} and (output / "README.md").read_text() == "mine"
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
@@ -212,34 +218,79 @@ def test_an_output_that_is_taken_meanwhile_is_not_replaced(output):
     assert make(output) == []
 
 
-def test_a_kill_between_the_two_renames_of_a_replacement(output, monkeypatch):
-    make(output)
-    with pytest.raises(RuntimeError), unfinished_export(output, NAMES, force=True) as new:
-        for name in NAMES:
-            write(new, name, "new")
-        seal(new)
-        monkeypatch.setattr(Path, "rename", rename_only("my pixart"))
-        monkeypatch.setattr(UnfinishedExport, "restore", lambda self: None)
-        monkeypatch.setattr(UnfinishedExport, "clean", lambda self, wanted: ["as", "killed"])
-        new.put_in_place()
-    monkeypatch.undo()
-    assert not output.exists()
+class Killed(BaseException):
+    """The end of a process, after which nothing of it runs."""
+
+
+@pytest.fixture
+def killed(output, monkeypatch):
+    """An export that replaces another one, killed at a step: a function of a module, and whether it is done first."""
+
+    def kill(module, step: str, *, done: bool) -> None:
+        original = getattr(module, step)
+
+        def last(*arguments):
+            if done:
+                original(*arguments)
+            raise Killed
+
+        make(output)
+        with monkeypatch.context() as patch:
+            patch.setattr(UnfinishedExport, "restore", lambda self: None)
+            patch.setattr(UnfinishedExport, "clean", lambda self, wanted: ["as", "killed"])
+            patch.setattr(UnfinishedExport, "remove", lambda self: None)
+            with pytest.raises(Killed), unfinished_export(output, NAMES, force=True) as new:
+                for name in NAMES:
+                    write(new, name, "new")
+                seal(new)
+                patch.setattr(module, step, last)
+                new.put_in_place()
+
+    return kill
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_kill_at_the_exchange_leaves_an_export_in_place(output, killed, done):
+    killed(unfinished, "exchange", done=done)
+    assert below(output) == WHOLE
+    assert (output / "first" / "model.neuron").read_text().startswith("first new" if done else "first same")
     tidy(output)
-    assert (output / "first" / "model.neuron").read_text() == "first same"
-    make(output, force=True, digest="new")
+    assert below(output) == WHOLE
+    assert holder(output).exists() != done, "what the new export was made of stays until it is in place"
+    assert make(output, force=True, digest="newer") == ["first", "second"]
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def rename_only(name: str):
-    """`Path.rename` that dies for paths of other names."""
-    original = Path.rename
+def test_a_kill_between_the_two_renames_where_names_cannot_be_exchanged(output, killed, monkeypatch):
+    monkeypatch.setattr(unfinished, "exchange", lambda first, second: False)
+    killed(Path, "rename", done=True)
+    assert not output.exists()
+    tidy(output)
+    assert (output / "first" / "model.neuron").read_text().startswith("first same")
+    make(output, force=True, digest="new")
+    assert (output / "first" / "model.neuron").read_text().startswith("first new")
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
 
-    def rename(path, target):
-        if path.name != name:
-            raise RuntimeError("killed")
-        return original(path, target)
 
-    return rename
+def test_two_names_change_places_in_one_step(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (second / "below").mkdir(parents=True)
+    assert exchange(first, second)
+    assert (first / "below").is_dir() and not (second / "below").exists()
+    with pytest.raises(FileNotFoundError):
+        exchange(first, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_that_cannot_exchange(tmp_path, monkeypatch, number):
+    def refuse(*arguments):
+        ctypes.set_errno(number)
+        return -1
+
+    for library in (SimpleNamespace(renameat2=refuse), SimpleNamespace()):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: library)  # noqa: B023
+        assert not exchange(tmp_path / "first", tmp_path / "second")
 
 
 def test_a_kill_after_the_last_rename(output):
@@ -247,6 +298,7 @@ def test_a_kill_after_the_last_rename(output):
     (holder(output) / "finished").mkdir(parents=True)
     (holder(output) / "finished" / "first.json").write_text("{}")
     (holder(output) / "lock").touch()
+    (holder(output) / "README").touch()
     tidy(output)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
@@ -262,21 +314,31 @@ def test_put_aside_finds_a_free_name(output):
     assert below(aside) == WHOLE
 
 
-def test_a_link_stays_one_and_the_working_folder_is_an_output(tmp_path, monkeypatch):
+def test_a_name_without_room_for_the_label_is_cut(output):
+    longest = output.with_name("é" * 123)
+    with unfinished_export(longest, NAMES, force=False) as export:
+        for name in NAMES:
+            write(export, name)
+        seal(export)
+        aside = export.put_aside("failed-validation")
+    assert aside.name.endswith(".failed-validation") and len(aside.name.encode()) <= 255
+    assert below(aside) == WHOLE
+
+
+def test_a_link_stays_one(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    for path in (tmp_path / "link", Path(".")):
-        make(path)
+    make(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
-    assert below(tmp_path / "empty") == below(tmp_path / "here") == WHOLE
+    assert below(tmp_path / "empty") == WHOLE
 
 
-def test_a_mount_point_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
-    with pytest.raises(InvalidExportOption, match="is a mount point, which cannot be renamed; give a folder inside"):
-        check_output(tmp_path)
+def test_folders_that_were_made_for_an_export_go_with_it(tmp_path):
+    with pytest.raises(RuntimeError), unfinished_export(tmp_path / "new" / "er" / "out", NAMES, force=False):
+        raise RuntimeError("compiler")
+    assert list(tmp_path.iterdir()) == []
+    make(tmp_path / "new" / "er" / "out")
+    assert below(tmp_path / "new" / "er" / "out") == WHOLE
 
 
 # Locks
