@@ -61,15 +61,13 @@ def check_output(output: Path, *, force: bool = False) -> None:
 
 
 def _check_name(output: Path, folder: Path, above: Path) -> None:
-    longest, name = partial_folder(folder).name, os.fsencode(folder.name)
-    room = os.pathconf(above, LONGEST_NAME) - (len(os.fsencode(longest)) - len(name))
+    path, name, beside = os.fsencode(folder), os.fsencode(folder.name), os.fsencode(partial_folder(folder).name)
+    room = os.pathconf(above, LONGEST_NAME) - (len(beside) - len(name))
     if len(name) > room:
         raise InvalidExportOption(f"{output}: its name has {len(name)} bytes; give one of at most {room}")
-    room = os.pathconf(above, LONGEST_PATH) - _ROOM_BELOW - len(os.fsencode(longest))
-    if len(os.fsencode(folder)) > room:
-        raise InvalidExportOption(
-            f"{output}: its path has {len(os.fsencode(folder))} bytes; give one of at most {room}"
-        )
+    room = os.pathconf(above, LONGEST_PATH) - _ROOM_BELOW - len(beside)
+    if len(path) > room:
+        raise InvalidExportOption(f"the output's path has {len(path)} bytes; give one of at most {room}, not {output}")
 
 
 def _check_replaceable(output: Path, folder: Path, force: bool) -> None:

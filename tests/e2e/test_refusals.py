@@ -197,8 +197,8 @@ def test_outputs_that_cannot_be_written(refused, tiny_checkpoint, tmp_path, monk
     full.mkdir()
     (full / "precious").write_text("data")
     file.write_text("data")
-    for output in (full, file):
-        assert "exists and is not empty" in refused(tiny_checkpoint, output=output)
+    assert "exists and is not empty" in refused(tiny_checkpoint, output=full)
+    assert "exists and is not a folder" in refused(tiny_checkpoint, output=file)
     assert f"cannot be made: {file} is not a folder" in refused(tiny_checkpoint, output=file / "below" / "it")
     assert (full / "precious").read_text() == file.read_text() == "data"
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere

@@ -73,3 +73,19 @@ def test_environment_comes_back_after_an_error(monkeypatch):
         assert os.environ["LOCAL_WORLD_SIZE"] == "4"
         raise RuntimeError("stop")
     assert dict(os.environ) == before
+
+
+def test_a_folder_of_the_users_in_the_compilers_folder_is_left_alone(tmp_path):
+    """ModelBuilder deletes the folder that it is given."""
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
+
+    ensure_sdk()  # which the exporter of the host imports
+    from optimum_pixart_neuron.export.compile import _new_folder
+
+    name = "neuronx-cc-transformer"
+    (tmp_path / "work" / name).mkdir(parents=True)
+    (tmp_path / "work" / name / "notes").write_text("mine")
+    (tmp_path / "work" / f"{name}-2").write_text("mine too")
+    made = [_new_folder(tmp_path / "work", name), _new_folder(tmp_path / "work", name)]
+    assert [path.name for path in made] == [f"{name}-3", f"{name}-4"] and made[0].is_dir()
+    assert (tmp_path / "work" / name / "notes").read_text() == "mine"
