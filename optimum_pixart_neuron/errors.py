@@ -25,6 +25,12 @@ class InvalidExportOption(PixArtNeuronError):
     exit_status = 2
 
 
+class InvalidArgument(PixArtNeuronError, TypeError):
+    """A function does not take an argument of that name, or not of that type."""
+
+    exit_status = 2
+
+
 class CheckpointError(PixArtNeuronError):
     """The model is not a complete PixArt-Sigma checkpoint."""
 

@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import PixArtSigmaPipeline
 from diffusers.image_processor import PixArtImageProcessor
 from torch import Tensor
 
 from ..errors import ProgramInputError
+from .arguments import unknown_arguments
 from .batching import ProgramInput, refuse
 
-_SIGNATURE = inspect.signature(PixArtSigmaPipeline.__call__)
-_DEFAULTS = {name: parameter.default for name, parameter in _SIGNATURE.parameters.items()}
+_OF = f"diffusers {diffusers.__version__}'s PixArtSigmaPipeline"
+_CALL = inspect.signature(PixArtSigmaPipeline.__call__)
+_ENCODE_PROMPT = inspect.signature(PixArtSigmaPipeline.encode_prompt)
+_OLD = ("mask_feature",)
+"""Of `encode_prompt`, without meaning; diffusers says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +63,8 @@ class CompiledCall:
         Raises:
             ProgramInputError: an argument does not fit; names it, what is expected and what was given.
         """
-        given = dict(_SIGNATURE.bind(None, *args, **kwargs).arguments)
-        del given["self"]
-        given |= given.pop("kwargs", {})
-        call = {**_DEFAULTS, **given}
+        given, defaults = _bind(_CALL, args, kwargs)
+        call = {**defaults, **given}
         _check_numbers(call)
         fitted = {**given, **self._fit_size(call, given), "max_sequence_length": self._length(given)}
         prompts = self._check_prompts(call)
@@ -77,6 +80,15 @@ class CompiledCall:
         if call["latents"] is not None:
             fitted["latents"] = self._fit_latents(call["latents"], images)
         return fitted
+
+    def fit_prompt(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The arguments by name, as diffusers' `encode_prompt` is to be called: the length filled in.
+
+        Raises:
+            ProgramInputError: another length, or an argument that diffusers does not take.
+        """
+        given, _ = _bind(_ENCODE_PROMPT, args, kwargs, also=_OLD)
+        return {**given, "max_sequence_length": self._length(given)}
 
     def _fit_size(self, call: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         """Height, width and whether diffusers has to map them to a bin; the compiled size where none was given."""
@@ -120,11 +132,13 @@ class CompiledCall:
         if self.prompts not in (None, prompts):
             refuse("prompt", f"{self.prompts} prompt(s)", prompts, f"export with --batch_size {prompts}")
         if call["guidance_scale"] > 1 and call["negative_prompt_embeds"] is None:
-            self._check_negative(call["negative_prompt"], prompts)
+            self._check_negative(call, prompts)
         return prompts
 
-    def _check_negative(self, negative: Any, prompts: int) -> None:
-        if isinstance(negative, str):
+    def _check_negative(self, call: dict[str, Any], prompts: int) -> None:
+        negative = call["negative_prompt"]
+        # diffusers 0.35 cleans the caption None into "none", and fails where it does not clean it or has more prompts.
+        if isinstance(negative, str) or (negative is None and prompts == 1 and call["clean_caption"]):
             return
         expected = f"a string, a list of {prompts}, one for each prompt, or negative_prompt_embeds"
         if not isinstance(negative, (list, tuple)):
@@ -169,6 +183,26 @@ class CompiledCall:
             tall, wide = (side * scale for side in latents.shape[2:])
             advice = f"export with --height {tall} --width {wide}"
         return self.latents.fit(latents, name="latents", rows=images, advice=advice)
+
+
+def _bind(signature: inspect.Signature, args: tuple, kwargs: dict[str, Any], also: tuple[str, ...] = ()):
+    """What was given by name, and the defaults of everything; diffusers ignores arguments that it does not know.
+
+    Raises:
+        ProgramInputError: such an argument, with the nearest that it knows.
+    """
+    parameters = {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    unknown = [name for name in kwargs if name not in (*parameters, *also)]
+    if unknown:
+        raise ProgramInputError(unknown_arguments(unknown, parameters, of=_OF))
+    given = dict(signature.bind(None, *args, **kwargs).arguments)
+    del given["self"]
+    given |= given.pop("kwargs", {})
+    return given, {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _check_numbers(call: dict[str, Any]) -> None:

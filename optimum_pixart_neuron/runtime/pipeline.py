@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from diffusers import PixArtSigmaPipeline
@@ -26,7 +26,7 @@ from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_EN
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
-from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, ValidationFailed
+from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, ProgramInputError, ValidationFailed
 from ..export.exporter import export as export_checkpoint
 from ..export.options import ExportOptions
 from ..neuron.machine import Machine
@@ -55,6 +55,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
         if tile != self._latent_size(DENOISER):
             decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
+        self.vae.encode = self.vae.encode if self.vae.encoder else _no_encoder
         self._compiled_call = self._describe_call()
         self._scheduler_turns = SchedulerTurns()
         self._process = os.getpid()
@@ -207,6 +208,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             width: pixels; the compiled width if left out.
             use_resolution_binning: map a size that is not compiled to the checkpoint's nearest resolution, and resize
                 the image back, as diffusers does.
+            negative_prompt: None for one prompt means the text "none", as in diffusers 0.35, which cleans it so; "" is
+                no negative prompt.
             max_sequence_length: tokens of a prompt; can only be the compiled number.
             latents: (images, channels, height / scale, width / scale) in any float dtype; computed in float32.
             prompt_embeds, negative_prompt_embeds: (prompts, compiled tokens, width) in any float dtype.
@@ -226,6 +229,18 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             # Past diffusers' `__setattr__`, which would register them.
             vars(call).update({"scheduler": scheduler, DENOISER.name: steps})
             return PixArtSigmaPipeline.__call__(call, **fitted)
+
+    def encode_prompt(self, *args: Any, **kwargs: Any):
+        """Embeddings and masks of prompts; arguments and result as diffusers', at the compiled number of tokens.
+
+        Raises:
+            ProgramInputError: another `max_sequence_length`, or an argument that diffusers does not take.
+        """
+        return PixArtSigmaPipeline.encode_prompt(self, **self._compiled_call.fit_prompt(*args, **kwargs))
+
+    def to(self, *args: Any, **kwargs: Any):
+        """Return the pipeline as it is: its programs are on the cores, and their dtypes are compiled."""
+        return self
 
     def _describe_call(self) -> CompiledCall:
         denoiser, prompts = self._neuron(DENOISER), self._neuron(PROMPT_ENCODER)
@@ -250,6 +265,12 @@ def _runnable(part: Any, component: Component) -> Callable[..., Any]:
         return OneAtATime(part.model, shared_cores=neuron.get("tensor_parallel_size", 1) > 1)
     copies = [OneAtATime(program, shared_cores=neuron["parallel"]["ranks"] > 1) for program in part.model]
     return BatchedProgram(copies, _program_inputs(component, neuron))
+
+
+def _no_encoder(*args: Any, **kwargs: Any) -> NoReturn:
+    raise ProgramInputError(
+        "the VAE encoder is not compiled, text-to-image does not use it; export with --with_vae_encoder"
+    )
 
 
 def _for_one_call(part: Any) -> Any:

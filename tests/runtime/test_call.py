@@ -6,6 +6,7 @@ No program runs here; `tests/e2e/test_load_checks.py` shows that none runs befor
 import threading
 from dataclasses import replace
 
+import diffusers
 import pytest
 import torch
 
@@ -42,6 +43,7 @@ def refusal(compiled: CompiledCall, arguments: dict) -> str:
 
 
 WHOLE = "expected a whole number from 1 on, given"
+UNKNOWN = f"no argument of diffusers {diffusers.__version__}'s PixArtSigmaPipeline"
 PROMPT = "expected a string or a list of strings, or prompt_embeds, given"
 
 
@@ -59,7 +61,15 @@ PROMPT = "expected a string or a list of strings, or prompt_embeds, given"
         ),
         ({"prompt": "a", "negative_prompt": ["x", "y"]}, "given a list of 2"),
         ({"prompt": TWO, "negative_prompt": ["x", 3]}, "negative_prompt[1]: expected a string, given 3"),
-        ({"prompt": "a", "negative_prompt": None}, "or negative_prompt_embeds, given None"),
+        ({"prompt": TWO, "negative_prompt": None}, "or negative_prompt_embeds, given None"),
+        ({"prompt": "a", "negative_prompt": None, "clean_caption": False}, "or negative_prompt_embeds, given None"),
+        ({"prompt": "a", "guidence_scale": 2.0}, f"guidence_scale: {UNKNOWN}; did you mean guidance_scale?"),
+        (
+            {"prompt": "a", "seed": 3},
+            f"seed: {UNKNOWN}; did you mean generator=torch.Generator().manual_seed(…)?",
+        ),
+        ({"prompt": "a", "callback_on_step_end": print}, f"callback_on_step_end: {UNKNOWN}; did you mean callback?"),
+        ({"prompt": "a", "ip_adapter_image": 1, "step": 9}, f"ip_adapter_image: {UNKNOWN}; step: {UNKNOWN}"),
         ({"prompt": "a", "height": "64"}, f"height: {WHOLE} '64'"),
         ({"prompt": "a", "width": 64.0}, f"width: {WHOLE} 64.0"),
         ({"prompt": "a", "height": -8}, f"height: {WHOLE} -8"),
@@ -173,6 +183,7 @@ def test_refused_of_an_export_that_runs_one_batch(arguments, message):
         {"prompt": "word " * 400},
         {"prompt": TWO, "negative_prompt": ("x", "y"), "num_images_per_prompt": 3, "generator": [GENERATOR] * 6},
         {"prompt": "a", "negative_prompt": ["not", "used"], "guidance_scale": 1},
+        {"prompt": "a", "negative_prompt": None},
         {"prompt": "a", "guidance_scale": torch.tensor(4.5), "generator": GENERATOR},
         {"prompt": "a", "timesteps": [999, 1], "num_inference_steps": None},
         {"prompt": "a", "max_sequence_length": TOKENS, "output_type": "np", "callback": print, "eta": 0.5},

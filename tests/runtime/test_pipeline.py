@@ -1,0 +1,50 @@
+"""What the pipeline offers beside its call, on programs that are stand-ins."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import PixArtSigmaPipeline
+
+from optimum_pixart_neuron.errors import ProgramInputError
+
+
+def draw(pipe, prompt="a red cat", **arguments) -> np.ndarray:
+    call = {"num_inference_steps": 2, "output_type": "np", "generator": torch.Generator().manual_seed(0), **arguments}
+    return pipe(prompt, **call).images
+
+
+def test_no_negative_prompt_is_what_diffusers_makes_of_it(stand_in):
+    pipe = stand_in()
+    diffusers_own = PixArtSigmaPipeline.__call__(
+        pipe,
+        "a red cat",
+        negative_prompt=None,
+        num_inference_steps=2,
+        output_type="np",
+        generator=torch.Generator().manual_seed(0),
+        max_sequence_length=20,
+    ).images
+    assert np.array_equal(draw(pipe, negative_prompt=None), diffusers_own)
+    assert np.array_equal(draw(pipe, negative_prompt="none"), diffusers_own)
+    assert not np.array_equal(draw(pipe, negative_prompt=""), diffusers_own)
+
+
+def test_to_returns_the_pipeline(stand_in):
+    pipe = stand_in()
+    assert pipe.to("xla") is pipe and pipe.to(torch.bfloat16) is pipe
+
+
+def test_encoding_images_needs_the_encoder(stand_in):
+    with pytest.raises(ProgramInputError, match="the VAE encoder is not compiled.*export with --with_vae_encoder"):
+        stand_in().vae.encode(torch.zeros(1, 3, 256, 256))
+
+
+def test_prompts_are_encoded_at_the_compiled_length(stand_in):
+    pipe = stand_in(tokens=12)
+    embeddings, mask, negative, negative_mask = pipe.encode_prompt("a red cat", num_images_per_prompt=2)
+    assert embeddings.shape == negative.shape == (2, 12, 16)
+    assert mask.shape == negative_mask.shape == (2, 12)
+    with pytest.raises(ProgramInputError, match="max_sequence_length: expected 12, given 300; export with"):
+        pipe.encode_prompt("a red cat", max_sequence_length=300)
+    with pytest.raises(ProgramInputError, match="clean_captions: no argument of .*; did you mean clean_caption?"):
+        pipe.encode_prompt("a red cat", clean_captions=True)
