@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..checkpoint.layout import INDEX
 from ..components.registry import COMPONENTS, DENOISER
-from ..errors import ArtifactError, DeviceError
+from ..errors import ArtifactError, DeviceError, InvalidExportOption
 from ..files import FileRecord, full_digest, sample_digest
 from ..hardware import LNC_VARIABLES, get_instance
 from ..neuron.machine import Machine
@@ -132,6 +132,16 @@ class Artifact:
 Check = Callable[[Artifact], str | None]
 
 
+def check_verify(verify: str) -> None:
+    """Refuse what is none of `VERIFY`.
+
+    Raises:
+        InvalidExportOption: it is none; names all.
+    """
+    if verify not in VERIFY:
+        raise InvalidExportOption(f"verify={verify!r}: choose {', '.join(VERIFY)}")
+
+
 def check_artifact(folder: Path, sdk: NeuronSdk, *, verify: str = "sizes") -> Manifest | None:
     """Refuse a folder that is not whole, or that this machine cannot run.
 
@@ -146,12 +156,12 @@ def check_artifact(folder: Path, sdk: NeuronSdk, *, verify: str = "sizes") -> Ma
         its manifest, if it has one.
 
     Raises:
+        InvalidExportOption: `verify` is none of these.
         ArtifactError: it is not whole, was changed, is of another export or for another machine; names the file or the
             value, and what to do.
         DeviceError: this machine has no NeuronCore, or a variable that its runtime cannot take.
     """
-    if verify not in VERIFY:
-        raise ArtifactError(f"verify={verify!r}: choose {', '.join(VERIFY)}")
+    check_verify(verify)
     artifact = Artifact(folder, sdk, verify, Manifest.read(folder))
     try:
         problem = _first_problem(artifact, (*_FOLDER_CHECKS, *_MACHINE_CHECKS, *_FILE_CHECKS))

@@ -1,7 +1,6 @@
 """The benchmark, top to bottom: open, load, warm up, measure, report."""
 
 import time
-from argparse import Namespace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ..planner import PlanRow
 from ..planner.prices import own_price
 from .host import MachineRecord, MemoryRecord
 from .observe import observed
+from .options import BenchmarkOptions
 from .report import (
     EMULATOR_NOTE,
     BenchmarkReport,
@@ -34,11 +34,11 @@ from .subject import Subject
 GUIDANCE_SCALE = 4.5  # diffusers 0.35 `PixArtSigmaPipeline.__call__`
 
 
-def benchmark(args: Namespace) -> BenchmarkReport:
+def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
     """Measure one folder of artifacts; the first line that it prints says so if the emulator runs it.
 
     Args:
-        args: what `commands.benchmark_arguments.parse` returns.
+        options: what is measured.
 
     Raises:
         ArtifactError: the folder is no whole export, or not for this machine; said before anything is loaded.
@@ -46,20 +46,20 @@ def benchmark(args: Namespace) -> BenchmarkReport:
         InvalidExportOption: a price on the emulator, or a batch that the stock class or exporter cannot run.
         DeviceError: there is no NeuronCore, or a program failed while it ran.
     """
-    subject = Subject.open(pull(args.output) if is_repository(args.output) else Path(args.output))
+    subject = Subject.open(pull(options.output) if is_repository(options.output) else Path(options.output))
     # The emulator can be any instance; with the SDK, `check_artifact` says whether this is the right one.
     sdk = ensure_sdk(subject.known_instance)
-    if sdk.emulated and args.price_per_hour is not None:
-        raise InvalidExportOption(f"--price_per_hour {args.price_per_hour:g}: the emulator's times have no cost")
+    if sdk.emulated and options.price_per_hour is not None:
+        raise InvalidExportOption(f"--price_per_hour {options.price_per_hour:g}: the emulator's times have no cost")
     check_artifact(subject.folder, sdk)
-    plan, plan_missing = _plan(subject, args)
-    request = _request(args, subject, plan)
+    plan, plan_missing = _plan(subject, options)
+    request = _request(options, subject, plan)
     if sdk.emulated:
         print(EMULATOR_NOTE, flush=True)
     begin = time.perf_counter()
-    pipeline = _load(subject.folder, stock=args.stock)
+    pipeline = _load(subject.folder, stock=options.stock)
     load = time.perf_counter() - begin
-    samples = _measure(pipeline, request, requests=ceil(args.images / request.images))
+    samples = _measure(pipeline, request, requests=ceil(options.images / request.images))
     summary = Summary.of(samples, request.images)
     return BenchmarkReport(
         emulated=sdk.emulated,
@@ -78,41 +78,41 @@ def benchmark(args: Namespace) -> BenchmarkReport:
     )
 
 
-def _plan(subject: Subject, args: Namespace) -> tuple[PlanRow | None, str | None]:
+def _plan(subject: Subject, options: BenchmarkOptions) -> tuple[PlanRow | None, str | None]:
     """The plan's row, or why there is none."""
-    price = None if args.price_per_hour is None else own_price(args.price_per_hour)
+    price = None if options.price_per_hour is None else own_price(options.price_per_hour)
     try:
-        return subject.predict(args.num_inference_steps, price), None
+        return subject.predict(options.num_inference_steps, price), None
     except (PixArtNeuronError, ValueError, KeyError) as error:  # folders that other exporters made hold what they like
         return None, one_line(error)
 
 
-def _request(args: Namespace, subject: Subject, plan: PlanRow | None) -> RequestOptions:
+def _request(options: BenchmarkOptions, subject: Subject, plan: PlanRow | None) -> RequestOptions:
     """What every request asks for; by default it keeps every copy of the transformer busy.
 
     Raises:
         InvalidExportOption: neither the stock class nor the stock exporter's programs take another batch.
     """
     compiled = {"batch_size": subject.prompts, "num_images_per_prompt": subject.images_per_prompt}
-    any_batch = subject.takes_any_batch and not args.stock
+    any_batch = subject.takes_any_batch and not options.stock
     copies = plan.deployment.batches if plan and any_batch else 1
     chosen = {
-        "batch_size": args.batch_size or subject.prompts * copies,
-        "num_images_per_prompt": args.num_images_per_prompt or subject.images_per_prompt,
+        "batch_size": options.batch_size or subject.prompts * copies,
+        "num_images_per_prompt": options.num_images_per_prompt or subject.images_per_prompt,
     }
     for flag, value in compiled.items():
         if chosen[flag] != value and not any_batch:
-            way = "the stock class" if args.stock else "an export of the stock exporter"
+            way = "the stock class" if options.stock else "an export of the stock exporter"
             raise InvalidExportOption(
                 f"--{flag} {chosen[flag]}: {way} runs the compiled {value} only; change --{flag}"
             )
-    scale = args.guidance_scale
+    scale = options.guidance_scale
     if scale is None:
         scale = 1.0 if subject.no_guidance else GUIDANCE_SCALE
     return RequestOptions(
         **chosen,
         **{
-            name: getattr(args, name)
+            name: getattr(options, name)
             for name in ("prompt", "negative_prompt", "num_inference_steps", "seed", "warmup")
         },
         guidance_scale=scale,

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from typing import Any
 
 from ..errors import CheckpointError
-from ..export.options import ExportOptions
 from .address import Address
 from .checkpoint import ComponentSource, PixArtCheckpoint, WeightNames, read_json
 from .layout import (
@@ -23,13 +22,14 @@ from .layout import (
     configuration_file,
     resulting_class,
 )
+from .options import CheckpointOptions
 from .places import Place, download_weights, locate, refuse_uncached
 
 # diffusers 0.35 `vae/config.json` of SDXL, with which PixArt-Sigma was trained; PixArt-Alpha has Stable Diffusion's.
 _SDXL_SCALING = 0.13025
 
 
-def open_checkpoint(options: ExportOptions) -> PixArtCheckpoint:
+def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     """The checkpoint that `options` name, with its configurations; weights come with `fetch_weights`.
 
     Each component comes from `options.transformer` or `options.text_encoder` if given, else from `options.model`,
@@ -67,7 +67,7 @@ def open_checkpoint(options: ExportOptions) -> PixArtCheckpoint:
     return checkpoint
 
 
-def fetch_weights(options: ExportOptions, checkpoint: PixArtCheckpoint) -> None:
+def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> None:
     """Download the weight files that the export reads, and check that all are there.
 
     Raises:
@@ -78,7 +78,7 @@ def fetch_weights(options: ExportOptions, checkpoint: PixArtCheckpoint) -> None:
         checkpoint.weights(name)
 
 
-def _chosen(component: str, text: str, options: ExportOptions) -> ComponentSource:
+def _chosen(component: str, text: str, options: CheckpointOptions) -> ComponentSource:
     """What `--transformer` or `--text_encoder` names: a pipeline that holds it, or the component itself."""
     address = Address.parse(f"--{component}", text)
     place = locate(address, [component], options)
@@ -91,7 +91,7 @@ def _chosen(component: str, text: str, options: ExportOptions) -> ComponentSourc
     return place.source(component)
 
 
-def _check_kind(own: Place, index: dict | None, options: ExportOptions) -> None:
+def _check_kind(own: Place, index: dict | None, options: CheckpointOptions) -> None:
     if index is not None:
         found = resulting_class(index.get("_class_name"), transformer_given=options.transformer is not None)
         if found != PIPELINE_CLASS:
@@ -110,7 +110,7 @@ def _belongs_to(own: Place, index: dict | None, component: str) -> bool:
     return listed and (there or (index is not None and own.cached_only))
 
 
-def _completing(own: Place, index: dict | None, lacking: list[str], options: ExportOptions) -> Place:
+def _completing(own: Place, index: dict | None, lacking: list[str], options: CheckpointOptions) -> Place:
     """Where the lacking components come from.
 
     A checkpoint with a model_index.json says that it is whole, so it is completed only if the user asks for that.

@@ -11,7 +11,6 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from requests.exceptions import ConnectionError, Timeout
 
 from ..errors import CheckpointError
-from ..export.options import ExportOptions
 from ..hub import HUB_ERRORS, hub_reason
 from .address import Address, download_error, not_cached
 from .checkpoint import ComponentSource, WeightNames, indexed_files, only_pickled, read_json, why_missing
@@ -24,6 +23,7 @@ from .layout import (
     configuration_file,
     expected_files,
 )
+from .options import CheckpointOptions
 
 _UNREACHABLE = (ConnectionError, Timeout, OfflineModeIsEnabled)
 
@@ -84,7 +84,7 @@ class Place:
         )
 
 
-def locate(address: Address, components: Collection[str], options: ExportOptions) -> Place:
+def locate(address: Address, components: Collection[str], options: CheckpointOptions) -> Place:
     """Find a place, and have the configurations of its `components` on this machine.
 
     Args:
@@ -123,7 +123,7 @@ def locate(address: Address, components: Collection[str], options: ExportOptions
     return replace(place, revision=snapshot.name)
 
 
-def download_weights(sources: dict[str, ComponentSource], options: ExportOptions) -> None:
+def download_weights(sources: dict[str, ComponentSource], options: CheckpointOptions) -> None:
     """Have the weight files of these components on this machine.
 
     Raises:
@@ -150,7 +150,7 @@ def download_weights(sources: dict[str, ComponentSource], options: ExportOptions
     refuse_uncached(sources, options, weights=True)
 
 
-def refuse_uncached(sources: dict[str, ComponentSource], options: ExportOptions, *, weights: bool) -> None:
+def refuse_uncached(sources: dict[str, ComponentSource], options: CheckpointOptions, *, weights: bool) -> None:
     """Refuse an export without network of which files are missing in the download cache, and name all of them.
 
     Args:
@@ -192,7 +192,7 @@ def _missing_weights(component: str, source: ComponentSource) -> list[str]:
     return [path.name for path in indexed_files(source.folder / found.index) if not path.exists()]
 
 
-def _listed(address: Address, options: ExportOptions) -> list[str] | None:
+def _listed(address: Address, options: CheckpointOptions) -> list[str] | None:
     """Every file of a repository; None where the Hub is not to be asked or cannot be reached."""
     if options.local_files_only:
         return None
@@ -206,7 +206,7 @@ def _listed(address: Address, options: ExportOptions) -> list[str] | None:
 
 
 def _download(
-    repository: str, revision: str | None, names: Iterable[str], options: ExportOptions, *, offline: bool = False
+    repository: str, revision: str | None, names: Iterable[str], options: CheckpointOptions, *, offline: bool = False
 ) -> str:
     return snapshot_download(
         repository,
@@ -230,5 +230,5 @@ def _files_below(folder: Path) -> frozenset[str]:
     return frozenset(path.relative_to(folder).as_posix() for path in paths if path.is_file())
 
 
-def _uncached(missing: dict[str, list[str]], options: ExportOptions) -> CheckpointError:
+def _uncached(missing: dict[str, list[str]], options: CheckpointOptions) -> CheckpointError:
     return not_cached(missing, cache_dir=options.cache_dir, local_files_only=options.local_files_only)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from pathlib import Path
 
 from ..checkpoint.address import Address, download_error, not_cached
 from ..checkpoint.layout import COMPONENTS, INDEX, expected_files, is_pixart_transformer, resulting_class
 from ..checkpoint.layout import PIPELINE_CLASS as PIXART_SIGMA
+from ..checkpoint.options import CheckpointOptions
 from ..errors import CheckpointError
 
 # Where a checkpoint without model_index.json has its transformer: inside it, or it is one.
@@ -16,13 +16,13 @@ _TRANSFORMER_CONFIGS = ("transformer/config.json", "config.json")
 _OTHER_INDEXES = ("config.json", "modules.json", "adapter_config.json")
 
 
-def pipeline_class(args: Namespace) -> str | None:
+def pipeline_class(args: CheckpointOptions) -> str | None:
     """Name of the diffusers pipeline class of `args.model`; None when the model is not a diffusers pipeline.
 
     A PixArt transformer alone counts as PixArt-Sigma, which the export completes.
 
     Args:
-        args: Parsed flags; reads model, subfolder, revision, cache_dir, token, local_files_only and transformer.
+        args: names the model.
 
     Raises:
         CheckpointError: The model does not exist, cannot be reached, or is no checkpoint of any kind.
@@ -52,7 +52,7 @@ def _local_files(address: Address, subfolder: str) -> dict[str, Path]:
     return files
 
 
-def _hub_files(address: Address, args: Namespace) -> dict[str, Path]:
+def _hub_files(address: Address, args: CheckpointOptions) -> dict[str, Path]:
     """The first file that tells what a repository is, by name; empty when it is none that diffusers knows."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError

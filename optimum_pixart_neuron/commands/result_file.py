@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from ..errors import InvalidExportOption
+from ..options import Folder
 
 
-def result_file(text: str) -> Path:
-    """The type of such a flag.
-
-    Raises:
-        ArgumentTypeError: It is a folder, or in none.
-    """
-    path = Path(text)
+def _writable(path: Path) -> Path:
     if not path.parent.is_dir():
-        raise ArgumentTypeError(f"{path}: there is no folder {path.parent}; create it first")
+        raise ValueError(f"there is no folder {path.parent}; create it first")
     if path.is_dir():
-        raise ArgumentTypeError(f"{path} is a folder; name a file in it")
+        raise ValueError("is a folder; name a file in it")
     return path
+
+
+ResultFile = Annotated[Folder, AfterValidator(_writable)]
+"""The type of such an option."""
 
 
 def write_result(flag: str, path: Path, content: bytes) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import PixArtNeuronError
 from ..validation.validate import OUTCOME, REQUEST, validate_here
-from .main import exit_on_termination
+from .frame import exit_on_termination
 
 
 def main(holder: Path) -> None:

@@ -8,21 +8,12 @@ from ..components.registry import COMPONENTS, DENOISER
 from ..errors import InvalidExportOption
 from ..hardware import Instance
 from ..parallel.modes import OneCore, ParallelMode, Workload, mode_of
+from .options import DeploymentOptions
 
 # Pixels. Above, the VAE decoder runs on tiles: its activations grow with the area.
 MAX_UNTILED_SIDE = 1024
 # Latent cells. A smaller tile would be all seam: a quarter of it is blended with each neighbour.
 MIN_TILE_CELLS = 8
-
-
-class Asked(Protocol):
-    """The options that decide; an attribute a flag, as in `ExportOptions`."""
-
-    tensor_parallel_size: int | None
-    parallel_mode: str | None
-    exchange: str | None
-    no_guidance: bool
-    vae_tile_size: int | None
 
 
 class Configurations(Protocol):
@@ -32,19 +23,9 @@ class Configurations(Protocol):
         """A component's `config.json`."""
 
 
-def guidance_groups_of(options: Asked) -> int:
+def guidance_groups_of(options: DeploymentOptions) -> int:
     """Rows of a guided step that different ranks may own: 2, or 1 without guidance."""
     return 1 if options.no_guidance else 2
-
-
-def check_dtype(name: str) -> None:
-    """Refuse a type that no PixArt-Sigma can be compiled in.
-
-    Raises:
-        InvalidExportOption: float16.
-    """
-    if name == "float16":
-        raise InvalidExportOption("--torch_dtype float16: T5 overflows in float16; choose bfloat16 or float32")
 
 
 def check_side(flag: str, size: int, cell: int) -> None:
@@ -57,7 +38,9 @@ def check_side(flag: str, size: int, cell: int) -> None:
         raise InvalidExportOption(f"--{flag} {size} is not a positive multiple of {cell}, the pixels of one token")
 
 
-def choose_mode(options: Asked, instance: Instance, checkpoint: Configurations, tokens: int) -> ParallelMode:
+def choose_mode(
+    options: DeploymentOptions, instance: Instance, checkpoint: Configurations, tokens: int
+) -> ParallelMode:
     """The mode and the ranks that were asked for, or the most ranks up to the mode's default that can share the work.
 
     Args:
@@ -81,14 +64,14 @@ def choose_mode(options: Asked, instance: Instance, checkpoint: Configurations, 
     return mode.settled(denoiser_workload(checkpoint, tokens), options.exchange)
 
 
-def _possible(options: Asked, checkpoint: Configurations, tokens: int, ranks: int) -> ParallelMode | None:
+def _possible(options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int) -> ParallelMode | None:
     try:
         return _checked(options, checkpoint, tokens, ranks)
     except InvalidExportOption:
         return None
 
 
-def _checked(options: Asked, checkpoint: Configurations, tokens: int, ranks: int) -> ParallelMode:
+def _checked(options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int) -> ParallelMode:
     """The mode for a number of ranks; every number but 1 is checked against every component.
 
     Raises:
@@ -106,7 +89,7 @@ def denoiser_workload(checkpoint: Configurations, tokens: int) -> Workload:
     return DENOISER.workload(checkpoint.config(DENOISER.part.name), tokens)
 
 
-def vae_tile_of(options: Asked, height: int, width: int, scale: int) -> tuple[int, int]:
+def vae_tile_of(options: DeploymentOptions, height: int, width: int, scale: int) -> tuple[int, int]:
     """Height and width in pixels of what the VAE decoder takes at once; `scale` is the pixels of a latent cell.
 
     Raises:

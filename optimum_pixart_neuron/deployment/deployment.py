@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..commands.arguments import check_choices
 from ..components.common.attention_kernel import WRITTEN_OUT, available_kernels, choose_kernel
 from ..components.registry import DENOISER, IMAGE_DECODER
 from ..errors import InvalidExportOption
-from ..export.options import ExportOptions
 from ..hardware import Instance, get_instance
 from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import NeuronSdk
 from ..parallel.modes import ParallelMode, Workload
-from .decisions import Configurations, check_dtype, check_side, choose_mode, denoiser_workload, vae_tile_of
+from .decisions import Configurations, check_side, choose_mode, denoiser_workload, vae_tile_of
+from .options import DeploymentOptions
 
 # `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
 RESOLUTION_BINS = {
@@ -111,25 +110,21 @@ class Deployment:
         ]
 
 
-def decide(options: ExportOptions, checkpoint: Configurations, sdk: NeuronSdk) -> Deployment:
+def decide(options: DeploymentOptions, checkpoint: Configurations, sdk: NeuronSdk) -> Deployment:
     """Decide everything that `options` leave open, for an export in this process.
 
     Raises:
         InvalidExportOption: a value that the checkpoint or the instance cannot have; names value, limit and flag.
     """
-    check_choices(options)
     return decide_for(options, checkpoint, _instance(options, sdk), kernels=available_kernels())
 
 
 def decide_for(
-    options: ExportOptions, checkpoint: Configurations, instance: Instance, *, kernels: Collection[str]
+    options: DeploymentOptions, checkpoint: Configurations, instance: Instance, *, kernels: Collection[str]
 ) -> Deployment:
     """The same for any instance, and for an SDK that offers these attention kernels."""
     denoiser = checkpoint.config(DENOISER.part.name)
     scale = IMAGE_DECODER.pixels_per_cell(checkpoint.config(IMAGE_DECODER.part.name))
-    for flag in ("batch_size", "num_images_per_prompt", "sequence_length"):
-        if getattr(options, flag) < 1:
-            raise InvalidExportOption(f"--{flag} {getattr(options, flag)} is below 1")
     native = denoiser["sample_size"] * scale
     height, width = options.height or native, options.width or native
     notes = _check_size(height, width, denoiser, scale)
@@ -137,7 +132,7 @@ def decide_for(
     deployment = Deployment(
         instance=instance,
         mode=choose_mode(options, instance, checkpoint, tokens),
-        weights_dtype=_dtype(options),
+        weights_dtype=getattr(torch, options.torch_dtype),
         batch_size=options.batch_size,
         num_images_per_prompt=options.num_images_per_prompt,
         height=height,
@@ -158,19 +153,14 @@ def decide_for(
     return replace(deployment, attention_kernel=kernel)
 
 
-def _instance(options: ExportOptions, sdk: NeuronSdk) -> Instance:
+def _instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
     name = options.instance_type or sdk.instance
     if name is None:
         raise InvalidExportOption("this machine has no Neuron device to compile for; name one with --instance_type")
     try:
         return get_instance(name)
     except ValueError as error:
-        raise InvalidExportOption(f"--instance_type {name}: {error}") from None
-
-
-def _dtype(options: ExportOptions) -> torch.dtype:
-    check_dtype(options.torch_dtype)
-    return getattr(torch, options.torch_dtype)
+        raise InvalidExportOption(f"this machine is an {error}; name one with --instance_type") from None
 
 
 def _attention_kernel(requested: str, deployment: Deployment, work: Workload, kernels: Collection[str]) -> str | None:

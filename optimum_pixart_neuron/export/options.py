@@ -1,106 +1,76 @@
-"""What one export is asked to do."""
+"""Options of an export: those of its checkpoint, of its deployment, and of the folder that it makes."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from dataclasses import dataclass, fields
-from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from ..checkpoint.options import CheckpointOptions
+from ..deployment.options import DeploymentOptions
+from ..errors import InvalidExportOption
+from ..options import Flag, Folder
+from ..validation.options import ToleranceOptions
+from .other_models import OF_OTHER_MODELS
+
+_OUTPUT, _COMPILATION, _HUB = "Output", "Compilation", "Hugging Face Hub"
+_TASKS = ("auto", "text-to-image")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """The request of a user; None where the exporter derives the value from the checkpoint or the instance.
+class ExportOptions(ToleranceOptions, DeploymentOptions, CheckpointOptions):
+    """The request of a user; None where the exporter derives the value from the checkpoint or the instance."""
 
-    Attributes:
-        model: Id on the Hugging Face Hub, or folder, of a PixArt-Sigma checkpoint.
-        output: Folder of the compiled pipeline.
-        force: Whether to forget what an interrupted export has finished, and to replace an export in `output`.
-        subfolder: Folder inside the repository that holds model_index.json; empty for its root.
-        components_model: Id on the Hub, or folder, of what `model` lacks; None: the released components of
-            PixArt-Sigma (`layout.COMPONENTS_MODEL`), if `model` has no model_index.json.
-        transformer: Id or folder of a transformer in place of the model's; an id may go on with @revision and /path.
-        text_encoder: The same of a T5 text encoder.
-        revision: Branch, tag or commit on the Hub; of `model` alone.
-        cache_dir: Download cache.
-        token: Access token for the Hub.
-        local_files_only: Whether the network is left alone.
-        variant: Variant of the weight files, for example "fp16".
-        trust_remote_code: Whether code of the repository may run.
-        instance_type: Family ("trn2") or full name ("trn2.48xlarge").
-        torch_dtype: "bfloat16", "float16" or "float32".
-        tensor_parallel_size: Cores that the model is spread over.
-        parallel_mode: "context", "tensor" or "data".
-        exchange: "gather" or "all-to-all", in context mode; None: whichever sends fewer bytes.
-        attention: "nki" for the SDK's kernel in self-attention, "math" for none, "auto" for one that takes the size.
-        no_guidance: Whether the transformer is compiled without the guidance pair, for few-step checkpoints.
-        batch_size: Prompts per run.
-        num_images_per_prompt: Images per prompt.
-        height: Pixels.
-        width: Pixels.
-        sequence_length: Tokens per prompt.
-        vae_tile_size: Side in pixels of the tiles that the VAE decoder takes; None: whole images up to 1024 pixels.
-        auto_cast: "matmul" or "all"; None: nothing is cast.
-        auto_cast_type: "bf16", "fp16" or "tf32".
-        optlevel: 1, 2 or 3; None: the level of each component.
-        compiler_workdir: Folder for the compiler's intermediate files.
-        inline_weights_to_neff: Whether weights become part of the compiled program.
-        disable_validation: Whether the comparison with the original model is left out.
-        disable_neuron_cache: Whether the Neuron cache is left alone.
-        atol: Largest absolute difference allowed in that comparison.
-        with_vae_encoder: Whether the VAE encoder is compiled too.
-        push_to_hub: Repository on the Hub that the result is pushed to.
-        private: Whether that repository is private, if it is made.
-        allow_emulated: Whether artifacts of the emulator may be pushed.
-    """
+    output: Annotated[Folder, Flag(names=("output",), group=_OUTPUT, recorded=False)] = Field(
+        description="Folder to write the compiled pipeline to; must not exist or be empty."
+    )
+    task: Annotated[str, Flag(group="Checkpoint", recorded=False)] = Field(
+        "auto", description="Only text-to-image, for which auto stands."
+    )
+    trust_remote_code: Annotated[bool, Flag(names=("--trust-remote-code",), group="Checkpoint")] = Field(
+        False, description="Allow code from the repository to run; PixArt-Sigma needs none."
+    )
+    compiler_workdir: Annotated[Folder | None, Flag(group=_COMPILATION, recorded=False)] = Field(
+        None, description="Folder to keep the compiler's intermediate files in."
+    )
+    inline_weights_to_neff: Annotated[bool, Flag(names=("--inline-weights-neff",), group=_COMPILATION)] = Field(
+        False, description="Put weights into the program; they can then no longer be replaced."
+    )
+    disable_validation: Annotated[
+        bool, Flag(names=("--disable-validation",), hidden=("--disable_validation",), group="Validation")
+    ] = Field(False, description="Skip the comparison with the original model after the export.")
+    disable_neuron_cache: Annotated[bool, Flag(group=_COMPILATION)] = Field(
+        False, description="Neither look up nor store compiled programs in the Neuron cache."
+    )
+    force: Annotated[bool, Flag(group=_OUTPUT, recorded=False)] = Field(
+        False, description="Start over: forget what an interrupted export finished, replace an export in output."
+    )
+    push_to_hub: Annotated[str | None, Flag(metavar="REPO", group=_HUB, recorded=False)] = Field(
+        None,
+        description=(
+            "Push the result to this repository of the Hugging Face Hub, with a model card; --token may write to it."
+        ),
+    )
+    private: Annotated[bool, Flag(group=_HUB, recorded=False)] = Field(
+        False, description="Make that repository private, if it does not exist."
+    )
+    allow_emulated: Annotated[bool, Flag(group=_HUB, recorded=False)] = Field(
+        False, description="Push also what the emulator made and no Neuron device runs."
+    )
 
-    model: str
-    output: Path
-    force: bool = False
-    subfolder: str = ""
-    components_model: str | None = None
-    transformer: str | None = None
-    text_encoder: str | None = None
-    revision: str | None = None
-    cache_dir: str | None = None
-    token: str | None = None
-    local_files_only: bool = False
-    variant: str | None = None
-    trust_remote_code: bool = False
-    instance_type: str | None = None
-    torch_dtype: str = "bfloat16"
-    tensor_parallel_size: int | None = None
-    parallel_mode: str | None = None
-    exchange: str | None = None
-    attention: str = "auto"
-    no_guidance: bool = False
-    batch_size: int = 1
-    num_images_per_prompt: int = 1
-    height: int | None = None
-    width: int | None = None
-    sequence_length: int = 300
-    vae_tile_size: int | None = None
-    auto_cast: str | None = None
-    auto_cast_type: str = "bf16"
-    optlevel: int | None = None
-    compiler_workdir: Path | None = None
-    inline_weights_to_neff: bool = False
-    disable_validation: bool = False
-    disable_neuron_cache: bool = False
-    atol: float | None = None
-    with_vae_encoder: bool = False
-    push_to_hub: str | None = None
-    private: bool = False
-    allow_emulated: bool = False
-
+    @model_validator(mode="before")
     @classmethod
-    def from_args(cls, args: Namespace) -> ExportOptions:
-        """Build the options from the command's flags.
+    def _of_other_models(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The host's Python API has these options too; what is off or left out asks for nothing."""
+        for name, option in OF_OTHER_MODELS.items():
+            if given.get(name) not in (None, False):
+                raise InvalidExportOption(f"{option.flag} has no meaning for PixArt-Sigma: {option.reason}")
+        return {name: value for name, value in given.items() if name not in OF_OTHER_MODELS}
 
-        Args:
-            args: What `commands.arguments.parse` returns.
-        """
-        values = {field.name: getattr(args, field.name) for field in fields(cls) if hasattr(args, field.name)}
-        values["auto_cast"] = None if args.auto_cast == "none" else args.auto_cast
-        values["inline_weights_to_neff"] = args.inline_weights_neff
-        values["optlevel"] = next((level for level in (1, 2, 3) if getattr(args, f"O{level}")), None)
-        return cls(**values)
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> ExportOptions:
+        if self.task not in _TASKS:
+            raise InvalidExportOption(f"--task {self.task}: PixArt-Sigma is exported for text-to-image only")
+        for name in ("private", "allow_emulated"):
+            if getattr(self, name) and not self.push_to_hub:
+                raise InvalidExportOption(f"--{name} says how to push; add --push_to_hub REPO")
+        return self

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,6 @@ from ..program.program import TracedProgram
 from .compile import CompileJob
 from .options import ExportOptions
 
-# What an export was asked for and no reader of the artifacts needs: where things lay, and secrets.
-_NOT_RECORDED = {
-    *("model", "output", "force", "token", "cache_dir", "local_files_only", "compiler_workdir"),
-    *("push_to_hub", "private", "allow_emulated"),
-}
 _COMPUTING_CODE = ("modeling", "parallel")
 
 
@@ -134,18 +128,10 @@ def describe_export(
         ranks=deployment.ranks,
         parallel_mode=deployment.parallel_mode,
         emulated=emulated,
-        options=_recorded(options),
+        options=options.recorded(),
         versions=installed_versions(),
         components=components,
         copied=copied,
         validation=validation,
         files=dict(sorted(files.items())),
     )
-
-
-def _recorded(options: ExportOptions) -> dict[str, Any]:
-    return {
-        field.name: str(value) if isinstance(value := getattr(options, field.name), Path) else value
-        for field in fields(options)
-        if field.name not in _NOT_RECORDED
-    }

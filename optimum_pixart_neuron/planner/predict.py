@@ -131,7 +131,7 @@ def predict(
     if isinstance(instance, str):
         instance = get_instance(instance)
     request.check(geometry)
-    asked = replace(request, parallel_mode=mode, tensor_parallel_size=ranks)
+    asked = request.changed(parallel_mode=mode, tensor_parallel_size=ranks)
     tokens, groups = request.tokens(geometry), guidance_groups_of(asked)
     chosen = choose_mode(asked, instance, geometry, tokens)
     deployment = Deployment(
@@ -156,7 +156,7 @@ def deployments(geometry: Geometry, request: Request, instance: Instance) -> Ite
         for ranks in wanted:
             if ranks == 1:
                 continue
-            asked = replace(request, parallel_mode=mode, tensor_parallel_size=ranks)
+            asked = request.changed(parallel_mode=mode, tensor_parallel_size=ranks)
             try:
                 choose_mode(asked, instance, geometry, tokens)
             except InvalidExportOption:
@@ -215,7 +215,7 @@ def _order(deployment: tuple[str | None, int]) -> tuple[int, int]:
 
 def _default(geometry: Geometry, request: Request, instance: Instance) -> tuple[str | None, int]:
     """Mode and ranks of an export without flags for them."""
-    asked = replace(request, parallel_mode=None, tensor_parallel_size=None)
+    asked = request.changed(parallel_mode=None, tensor_parallel_size=None)
     mode = choose_mode(asked, instance, geometry, request.tokens(geometry))
     return (mode.name, mode.ranks)
 

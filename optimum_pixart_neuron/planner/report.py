@@ -17,7 +17,7 @@ def report(rows: list[PlanRow], geometry: Geometry, request: Request) -> dict[st
     height, width = request.size(geometry)
     return {
         "model": geometry.name,
-        "request": {**asdict(request), "height": height, "width": width},
+        "request": {**request.recorded(), "height": height, "width": width},
         "efficiency": rows[0].efficiency,
         "advice": advice(rows),
         "published": {"source": SOURCE, "measurements": [_published(each) for each in PUBLISHED]},

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ import torch
 from diffusers import PixArtSigmaPipeline
 from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
-from ..artifact.checks import check_artifact, machine_problem
+from ..artifact.checks import check_artifact, check_verify, machine_problem
 from ..artifact.hub import is_repository, pull, push
 from ..artifact.loading import load_program, neuron_section
 from ..components.component import Component
@@ -26,7 +26,7 @@ from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_EN
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
-from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, ProgramInputError, ValidationFailed
+from ..errors import DeviceError, PixArtNeuronError, ProgramInputError, ValidationFailed
 from ..export.exporter import export as export_checkpoint
 from ..export.options import ExportOptions
 from ..neuron.machine import Machine
@@ -119,25 +119,23 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     @classmethod
     def _export_and_load(cls, model_id: str | Path, verify: str, kwargs: dict[str, Any]):
-        known = {field.name for field in fields(ExportOptions)} - {"model"}
-        unknown = sorted(set(kwargs) - known)
-        if unknown:
-            raise InvalidExportOption(f"from_pretrained(export=True) does not take {', '.join(unknown)}")
+        check_verify(verify)
         output, temporary = kwargs.pop("output", None), None
+        options = ExportOptions(model=model_id, output=output or "pipeline", **kwargs)
         if output is None:
             temporary = Path(tempfile.mkdtemp(prefix="pixart-neuron-"))
-            output = temporary / "pipeline"
-        options = {name: _dtype_name(value) for name, value in kwargs.items()}
+            options = options.changed(output=temporary / "pipeline")
         try:
-            folder = export_checkpoint(ExportOptions(model=str(model_id), output=Path(output), **options))
+            folder = export_checkpoint(options)
+            problem = machine_problem(folder, ensure_sdk())
+            if problem:
+                temporary = None  # what was compiled is kept, and named
+                raise DeviceError(f"compiled into {folder}, but {problem}")
+            pipeline = cls.from_pretrained(folder, verify=verify)
         except BaseException as error:
-            if temporary and not isinstance(error, ValidationFailed):  # which keeps what was compiled, and names it
+            if temporary and not isinstance(error, ValidationFailed):  # which keeps what was compiled, too
                 shutil.rmtree(temporary, ignore_errors=True)
             raise
-        problem = machine_problem(folder, ensure_sdk())
-        if problem:
-            raise DeviceError(f"compiled into {folder}, but {problem}")
-        pipeline = cls.from_pretrained(folder, verify=verify)
         if temporary:
             weakref.finalize(pipeline, shutil.rmtree, temporary, ignore_errors=True)
         return pipeline
@@ -297,7 +295,3 @@ def _program_inputs(component: Component, neuron: dict[str, Any]) -> list[Progra
         )
         for given in component.inputs
     ]
-
-
-def _dtype_name(value: Any) -> Any:
-    return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value

@@ -1,6 +1,5 @@
 """The checkpoint that a folder was exported from, found again."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +7,29 @@ from ..artifact.manifest import Manifest
 from ..checkpoint.address import local_folder
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.open import fetch_weights, open_checkpoint
+from ..checkpoint.options import CheckpointOptions
 from ..components.registry import COMPONENTS
 from ..errors import CheckpointError
-from ..export.options import ExportOptions
 
 
-def original_of(folder: Path, manifest: Manifest | None, model: str | None, given: dict[str, Any]) -> PixArtCheckpoint:
+def original_of(folder: Path, manifest: Manifest | None, given: dict[str, Any]) -> PixArtCheckpoint:
     """Open the checkpoint and have its weights on this machine.
 
     Args:
         folder: of the export.
         manifest: of that folder; None where it has none.
-        model: `--model`; None for what the manifest names, at the revision that it names.
-        given: the other flags that name a checkpoint, by option; what is not given is as it was at the export.
+        given: the options of a checkpoint that the user gave; the others are as they were at the export, and without
+            `model` it is what the manifest names, at the revision that it names.
 
     Raises:
         CheckpointError: neither manifest nor `model`, the checkpoint is not there any more, or its weights are not
             the ones that were exported.
     """
+    model, others = given.get("model"), {name: value for name, value in given.items() if name != "model"}
     if manifest is None and model is None:
         raise CheckpointError(f"{folder} does not say what it was exported from; name the checkpoint with --model")
-    known = {field.name for field in fields(ExportOptions)}
-    chosen = {name: value for name, value in given.items() if value and name in known}
-    recorded = {name: manifest.options[name] for name in given if name in manifest.options} if manifest else {}
+    told = manifest.options if manifest else {}
+    recorded = {name: told[name] for name in CheckpointOptions.model_fields if name in told}
     if model is None:
         here = local_folder(manifest.model)
         if manifest.revision is None and not (here and here.is_dir()):
@@ -40,10 +39,10 @@ def original_of(folder: Path, manifest: Manifest | None, model: str | None, give
         recorded["revision"] = manifest.revision
     else:
         recorded.pop("revision", None)
-    options = ExportOptions(model=model or manifest.model, output=folder, **{**recorded, **chosen})
+    options = CheckpointOptions(model=model or manifest.model, **{**recorded, **others})
     checkpoint = open_checkpoint(options)
     fetch_weights(options, checkpoint)
-    if model is None and not chosen:
+    if model is None and not others:
         _check_unchanged(manifest, checkpoint)
     return checkpoint
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from optimum_pixart_neuron.artifact import checks
 from optimum_pixart_neuron.artifact.checks import check_artifact, machine_problem
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, listed_files
-from optimum_pixart_neuron.errors import ArtifactError, DeviceError
+from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 from optimum_pixart_neuron.files import FileRecord, sample_digest
 from optimum_pixart_neuron.hardware import CORE_VARIABLES, LNC_VARIABLES
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
@@ -118,7 +118,7 @@ def test_whole_folders_pass(exported, verify):
 
 
 def test_an_unknown_extent_is_refused(exported):
-    with pytest.raises(ArtifactError, match="verify='digests': choose none, sizes, full"):
+    with pytest.raises(InvalidExportOption, match="verify='digests': choose none, sizes, full"):
         check_artifact(exported, EMULATOR, verify="digests")
 
 

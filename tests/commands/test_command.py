@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
-from optimum_pixart_neuron.commands import export
-from optimum_pixart_neuron.commands.export import PixArtNeuronExportCommand, extend_host_command
+from optimum_pixart_neuron.commands import host
+from optimum_pixart_neuron.commands.host import PixArtNeuronExportCommand, extend_host_command
 from optimum_pixart_neuron.neuron import process
 
 NASTY = ["with space", 'quo"te', "apos'trophe", "semi;colon && true", "$HOME `id`", "star*", "", "line\nbreak", "ünï"]
@@ -29,7 +29,7 @@ def recorder(tmp_path, monkeypatch) -> Path:
         "sys.exit(int(os.environ.get('STATUS', '0')))\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(export, "MODULE", "recording_export")
+    monkeypatch.setattr(host, "MODULE", "recording_export")
     return record
 
 

@@ -11,8 +11,8 @@ import pytest
 # Runs optimum-cli with the register files imported in a given order and the export process replaced by a recorder.
 DRIVER = """
 import importlib, sys
-import optimum_pixart_neuron.commands.export as export
-export.MODULE = "recording_export"
+import optimum_pixart_neuron.commands.host as host
+host.MODULE = "recording_export"
 for name in ORDER:
     importlib.import_module(f"optimum.commands.register.{name}")
 from optimum.commands.optimum_cli import main

@@ -117,7 +117,7 @@ def measured(command, name: str) -> dict[str, float]:
 def test_xl_2_over_two_ranks(checkpoint, inputs, predictions, tmp_path, mode):
     folder, script = tmp_path / "exported", tmp_path / "script.py"
     export = [
-        "optimum_pixart_neuron.commands.export_process",
+        "optimum_pixart_neuron.commands.export_neuron",
         "--model",
         checkpoint,
         folder,

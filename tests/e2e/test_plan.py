@@ -22,7 +22,7 @@ OPTIONS = {"torch_dtype": "float32", "batch_size": 2}
 def test_artifacts_are_as_planned(exported, tiny_checkpoint, mode, options):
     flags = {"parallel_mode": mode} if mode != "context" else {}
     folder = exported(tensor_parallel_size=4, **OPTIONS, **flags, **options)
-    geometry = Geometry.of(open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output=None)))
+    geometry = Geometry.of(open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output="out")))
     row = predict(geometry, Request(**OPTIONS, **options), "trn1", mode=mode, ranks=4)
     for component in ("text_encoder", "transformer"):
         planned = row.component(component)

@@ -66,12 +66,13 @@ def test_without_a_device_the_artifacts_stay_and_are_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dynamic_batch_size": True, "lora_scales": [1]}, "does not take dynamic_batch_size, lora_scales"),
-        ({"parallel_mode": "sideways"}, "--parallel_mode sideways: choose context or tensor or data"),
-        ({"torch_dtype": torch.int8}, "--torch_dtype int8: choose bfloat16"),
+        ({"lora_scales": [1]}, "--lora_scales has no meaning for PixArt-Sigma"),
+        ({"parallel_mode": "sideways"}, "--parallel_mode sideways: choose context, tensor or data"),
+        ({"torch_dtype": torch.int8}, "--torch_dtype torch.int8: choose bfloat16"),
         ({"auto_cast": "everything"}, "--auto_cast everything: choose"),
+        ({"verify": "typo"}, "verify='typo': choose none, sizes, full"),
         ({"optlevel": 7}, "-O 7: choose 1, 2 or 3"),
-        ({"batch_size": 0}, "--batch_size 0 is below 1"),
+        ({"batch_size": 0}, "--batch_size 0: must be at least 1"),
     ],
 )
 def test_options_that_the_export_does_not_know(pipeline_class, tiny_checkpoint, tmp_path, options, message):

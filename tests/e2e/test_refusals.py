@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights
-from optimum_pixart_neuron.commands.export_process import main
+from optimum_pixart_neuron.commands.export_neuron import main
 
 pytestmark = pytest.mark.e2e
 
@@ -92,7 +92,7 @@ def last_line(stderr: str) -> str:
         (["--height", 2048], "--height 2048: the checkpoint was trained for sides of 128 to 512 pixels"),
         (["--width", 64], "--width 64: the checkpoint was trained for sides of 128 to 512 pixels"),
         (["--batch_size", 0], "--batch_size 0: must be at least 1"),
-        (["--instance_type", "trn9"], "argument --instance_type: unknown instance 'trn9': known are inf2, trn1"),
+        (["--instance_type", "trn9"], "--instance_type trn9: unknown instance 'trn9': known are inf2, trn1"),
         (["--torch_dtype", "float16"], "--torch_dtype float16: T5 overflows in float16; choose bfloat16 or float32"),
         (["--variant", "fp16"], r"model.fp16.safetensors is missing \(found model.safetensors; change --variant\)"),
         (["--subfolder", "missing"], "missing is not a folder"),

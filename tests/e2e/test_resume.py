@@ -318,7 +318,7 @@ def test_a_killed_process_resumes_and_leaves_nothing(tiny_checkpoint, exported, 
     command = [
         sys.executable,
         "-m",
-        "optimum_pixart_neuron.commands.export_process",
+        "optimum_pixart_neuron.commands.export_neuron",
         "--model",
         tiny_checkpoint,
         output,

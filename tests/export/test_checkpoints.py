@@ -576,7 +576,7 @@ def test_revision_cache_and_token_reach_every_download(parts, tmp_path, monkeypa
 
     def snapshot_download(repository, *, revision, cache_dir, token, local_files_only, allow_patterns):
         seen.append(("downloaded", repository, revision, token))
-        assert (cache_dir, local_files_only) == (str(tmp_path), False)
+        assert (cache_dir, local_files_only) == (tmp_path, False)
         return str(snapshots[repository])
 
     monkeypatch.setattr(places, "HfApi", RecordingApi)

@@ -34,7 +34,7 @@ class Configurations(PixArtCheckpoint):
 def settle(instance: str | None = None, **options):
     checkpoint = Configurations(source="xl-2", sources={}, model_index={})
     sdk = NeuronSdk(emulated=True, instance="trn1.32xlarge")
-    return decide(ExportOptions(model="xl-2", output=None, instance_type=instance, **options), checkpoint, sdk)
+    return decide(ExportOptions(model="xl-2", output="out", instance_type=instance, **options), checkpoint, sdk)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from optimum_pixart_neuron.commands import plan_process as command
-from optimum_pixart_neuron.commands.plan_process import main
+from optimum_pixart_neuron.commands import pixart_plan as command
+from optimum_pixart_neuron.commands.pixart_plan import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "optimum_pixart_neuron.commands.plan_process", *arguments],
+        [sys.executable, "-m", "optimum_pixart_neuron.commands.pixart_plan", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -42,7 +42,7 @@ def test_every_instance_within_three_seconds():
 
 def test_torch_is_not_imported(tiny_checkpoint):
     script = (
-        "import sys; from optimum_pixart_neuron.commands.plan_process import main;"
+        "import sys; from optimum_pixart_neuron.commands.pixart_plan import main;"
         " status = main(sys.argv[1:]); print('torch' in sys.modules, file=sys.stderr); sys.exit(status)"
     )
     arguments = ["--model", str(tiny_checkpoint), "--json"]
@@ -106,21 +106,21 @@ def test_an_own_price(capsys):
     [
         (["--instance_type", "p5.48xlarge"], "unknown instance 'p5.48xlarge'"),
         (["--height", "1000"], "--height 1000 is not a positive multiple of 16"),
-        (["--batch_size", "0"], "--batch_size 0 is below 1"),
+        (["--batch_size", "0"], "--batch_size 0: must be at least 1"),
         (["--tensor_parallel_size", "7"], "--tensor_parallel_size 7 does not divide the 64 attention heads"),
         (["--tensor_parallel_size", "500"], "--tensor_parallel_size 500: trn2.48xlarge has 64 cores"),
-        (["--parallel_mode", "pipeline"], "--parallel_mode: invalid choice: 'pipeline'"),
+        (["--parallel_mode", "pipeline"], "--parallel_mode pipeline: choose context, tensor or data"),
         (["--torch_dtype", "float16"], "--torch_dtype float16: T5 overflows"),
-        (["--efficiency", "20"], "--efficiency: 20 is not above 0 and at most 1"),
+        (["--efficiency", "20"], "--efficiency 20: must be at most 1"),
         (["--price_per_hour", "12"], "--price_per_hour 12 is for one --instance_type"),
         (["--price_per_hour", "inf2.xlarge=free"], "--price_per_hour inf2.xlarge=free: free is not a positive number"),
         (["--instance_type", "inf2", "--price_per_hour", "trn1=3"], "trn1.32xlarge is not among the --instance_type"),
         (["--price_per_hour", "tpu=3"], "--price_per_hour tpu=3: unknown instance 'tpu'"),
         (["--model", "./nowhere"], "nowhere is not a folder"),
-        (["--plot", "plan.jpg"], "--plot plan.jpg: the name must end in .png, .svg, .pdf"),
-        (["--plot", "no/where/plan.png"], "--plot: no/where/plan.png: there is no folder"),
-        (["--json", "no/where/plan.json"], "--json: no/where/plan.json: there is no folder"),
-        (["--json", "."], "--json: . is a folder; name a file in it"),
+        (["--plot", "plan.jpg"], "--plot plan.jpg: the name must end in .png, .svg or .pdf"),
+        (["--plot", "no/where/plan.png"], "--plot no/where/plan.png: there is no folder"),
+        (["--json", "no/where/plan.json"], "--json no/where/plan.json: there is no folder"),
+        (["--json", "."], "--json .: is a folder; name a file in it"),
     ],
     ids=" ".join,
 )
@@ -138,8 +138,9 @@ def test_bad_values_are_one_line(arguments, message, capsys):
 def test_a_plot_without_matplotlib_is_refused_before_any_work(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     monkeypatch.setattr(command, "plan", lambda *_, **__: pytest.fail("planned"))
-    assert main(["--plot", str(tmp_path / "plan.png")]) == 2
-    error = "--plot needs matplotlib: pip install 'optimum-pixart-neuron[benchmark]'\n"
+    file = tmp_path / "plan.png"
+    assert main(["--plot", str(file)]) == 2
+    error = f"--plot {file}: needs matplotlib: pip install 'optimum-pixart-neuron[benchmark]'\n"
     assert capsys.readouterr().err.endswith(error)
     assert not list(tmp_path.iterdir())
 
@@ -157,7 +158,7 @@ def test_the_plot_is_a_picture(instances, tmp_path, capsys):
 
 
 def test_a_reader_that_stops_early():
-    script = f"{sys.executable} -m optimum_pixart_neuron.commands.plan_process | head -n 3"
+    script = f"{sys.executable} -m optimum_pixart_neuron.commands.pixart_plan | head -n 3"
     result = subprocess.run(script, shell=True, capture_output=True, text=True, cwd=ROOT, check=False)
     assert len(result.stdout.splitlines()) == 3
     assert "Traceback" not in result.stderr

@@ -13,7 +13,7 @@ from optimum_pixart_neuron.planner.prices import PRICES, own_price
 
 
 def settle(instance: str, **options):
-    options = ExportOptions(model="xl-2", output=None, instance_type=instance, **options)
+    options = ExportOptions(model="xl-2", output="out", instance_type=instance, **options)
     return decide(options, XL_2, NeuronSdk(emulated=True, instance=instance))
 
 
@@ -56,10 +56,10 @@ def test_rows_can_be_asked_for():
         ({"tensor_parallel_size": 32, "parallel_mode": "tensor"}, r"32 does not divide the 16 attention heads"),
         ({"tensor_parallel_size": 1, "parallel_mode": "data"}, r"--parallel_mode data has no meaning on 1 rank"),
         ({"tensor_parallel_size": 64, "parallel_mode": "context", "exchange": "all-to-all"}, r"32 sequence ranks"),
-        ({"tensor_parallel_size": 0}, r"--tensor_parallel_size 0: trn2.48xlarge has 64 cores"),
-        ({"height": 0}, r"--height 0 is not a positive multiple of 16"),
+        ({"tensor_parallel_size": 0}, r"--tensor_parallel_size 0: must be at least 1"),
+        ({"height": 0}, r"--height 0: must be at least 1"),
         ({"height": 1000}, r"--height 1000 is not a positive multiple of 16"),
-        ({"num_inference_steps": 0}, r"--num_inference_steps 0 is below 1"),
+        ({"num_inference_steps": 0}, r"--num_inference_steps 0: must be at least 1"),
         ({"torch_dtype": "float16"}, r"--torch_dtype float16: T5 overflows"),
         ({"vae_tile_size": 20}, r"--vae_tile_size 20 is not a multiple of 8"),
     ],

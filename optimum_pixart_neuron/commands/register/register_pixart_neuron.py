@@ -10,8 +10,7 @@ from optimum.commands.export.base import ExportCommand
 from optimum.commands.neuron.base import NeuronCommand
 from optimum.neuron.utils import is_neuronx_available
 
-from optimum_pixart_neuron.commands.export import PixArtNeuronExportCommand, extend_host_command
-from optimum_pixart_neuron.commands.neuron import add_subcommands
+from optimum_pixart_neuron.commands.host import PixArtNeuronExportCommand, add_subcommands, extend_host_command
 
 add_subcommands(NeuronCommand)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -33,14 +32,6 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
     return 0
 
 
-def one_line_errors(parser: ArgumentParser, prog: str) -> None:
-    """Have `parser` report an error in one line, without the usage that argparse prints in front of it.
-
-    The parser of a sub-command comes from the host, so its class is not ours.
-    """
-    parser.error = lambda message: fail(prog, message)
-
-
 def fail(prog: str, message: str, status: int = 2) -> NoReturn:
     """End the process with one line on stderr.
 
@@ -56,5 +47,5 @@ def exit_on_termination() -> None:
     signal.signal(signal.SIGTERM, _exit)
 
 
-def _exit(number: int, _frame: object) -> None:
+def _exit(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)

@@ -1,19 +1,27 @@
-"""The command: PixArt-Sigma goes to our exporter, every other model to the host's."""
+"""What `optimum-cli` loads at every start: the command for exports, and the sub-commands of `optimum-cli neuron`.
+
+Each runs a module in a child process, so that `optimum-cli --help` imports nothing heavy, and a device is held by one
+short-lived process.
+"""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from types import ModuleType
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
+from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
 from ..neuron.process import run_module
-from .arguments import PROG, add_arguments
+from . import export_neuron, pixart_benchmark, pixart_plan, pixart_validate
 from .detection import PIXART_SIGMA, pipeline_class
-from .main import fail
+from .export_neuron import PROG
+from .frame import fail
+from .parser import given
 
-MODULE = "optimum_pixart_neuron.commands.export_process"
+MODULE = export_neuron.__name__
 
 
 class PixArtNeuronExportCommand(BaseOptimumCLICommand):
@@ -24,7 +32,7 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
         """Add the command's flags to `parser`."""
-        add_arguments(parser)
+        export_neuron.add_arguments(parser)
 
     def run(self) -> None:
         """Export the model.
@@ -52,7 +60,7 @@ def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
         return
     command_class._parse_args_of_host = staticmethod(command_class.parse_args)
     command_class._run_of_host = command_class.run
-    command_class.parse_args = staticmethod(add_arguments)
+    command_class.parse_args = staticmethod(export_neuron.add_arguments)
     command_class.run = _run_beside_host
 
 
@@ -69,7 +77,7 @@ def _run_beside_host(command: BaseOptimumCLICommand) -> None:
 
 def _identify(args: Namespace) -> str | None:
     try:
-        return pipeline_class(args)
+        return pipeline_class(CheckpointOptions(**given(args, CheckpointOptions)))
     except PixArtNeuronError as error:
         fail(PROG, str(error), error.exit_status)
     except KeyboardInterrupt:
@@ -83,3 +91,27 @@ def _describe(found: str | None) -> str:
 def _argv() -> list[str]:
     """What follows `optimum-cli export neuron`; the host's command counts the same three words."""
     return sys.argv[3:]
+
+
+def _command(module: ModuleType) -> CommandInfo:
+    """A command whose flags a module declares, and whose work `python -m` of it does."""
+    name = module.PROG.rpartition(" ")[2]
+
+    def parse_args(parser: ArgumentParser) -> None:
+        module.add_arguments(parser)
+
+    def run(self: BaseOptimumCLICommand) -> None:
+        raise SystemExit(run_module(module.__name__, module.PROG, _argv()))
+
+    members = {"parse_args": staticmethod(parse_args), "run": run}
+    command_class = type(f"{name.title().replace('-', '')}Command", (BaseOptimumCLICommand,), members)
+    return CommandInfo(name=name, help=module.DESCRIPTION, subcommand_class=command_class)
+
+
+SUBCOMMANDS = tuple(map(_command, (pixart_plan, pixart_validate, pixart_benchmark)))
+
+
+def add_subcommands(parent: type[BaseOptimumCLICommand]) -> None:
+    """Give the host's `neuron` command ours, in place; doing it again changes nothing."""
+    known = {command.name for command in parent.SUBCOMMANDS}
+    parent.SUBCOMMANDS += tuple(command for command in SUBCOMMANDS if command.name not in known)

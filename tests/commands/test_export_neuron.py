@@ -9,7 +9,7 @@ import types
 import pytest
 
 from optimum_pixart_neuron import errors
-from optimum_pixart_neuron.commands import export_process as process
+from optimum_pixart_neuron.commands import export_neuron as process
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 ARGV = ["--model", "some/model", "out"]
@@ -110,11 +110,11 @@ def test_termination_runs_the_cleanup(exporter):
 
 def test_the_module_runs_as_the_command_starts_it():
     run = subprocess.run(
-        [sys.executable, "-m", "optimum_pixart_neuron.commands.export_process", *ARGV, "--task", "fill-mask"],
+        [sys.executable, "-m", "optimum_pixart_neuron.commands.export_neuron", *ARGV, "--task", "fill-mask"],
         capture_output=True,
         text=True,
     )
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (
-        "optimum-cli export neuron: error: --task fill-mask: PixArt-Sigma is exported for text-to-image only.\n"
+        "optimum-cli export neuron: error: --task fill-mask: PixArt-Sigma is exported for text-to-image only\n"
     )

@@ -1,0 +1,90 @@
+"""`optimum-cli export neuron` of PixArt-Sigma: its flags, and the process that exports."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Sequence
+
+from ..export.options import ExportOptions
+from ..export.other_models import OF_OTHER_MODELS
+from ..hardware import get_instance
+from ..neuron.sdk import ensure_sdk
+from .frame import run_main
+from .parser import add_options, one_line_errors
+
+PROG = "optimum-cli export neuron"
+DESCRIPTION = (
+    "Compile a PixArt-Sigma pipeline for AWS Neuron, each component sharded over the cores. Without the Neuron SDK "
+    "the same command compiles for the CPU emulator. Other models go to optimum-neuron's own exporter."
+)
+
+
+def add_arguments(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions) -> None:
+    """Give `parser` every flag of the command, and errors of one line.
+
+    Args:
+        parser: The parser of the sub-command, or a plain one in the child process.
+        model: Has an option for each flag.
+    """
+    parser.description = DESCRIPTION
+    parser.usage = f"{PROG} -m MODEL [options] output"
+    one_line_errors(parser, PROG)
+    add_options(parser, model.options())
+    group = parser.add_argument_group("Flags of other models")
+    for name, option in OF_OTHER_MODELS.items():
+        takes = {"action": "store_true"} if option.nargs == 0 else {"nargs": option.nargs, "metavar": "VALUE"}
+        text = f"Not for PixArt-Sigma: {option.reason}."
+        group.add_argument(option.flag, dest=name, default=SUPPRESS, help=text, **takes)
+
+
+def parse(argv: Sequence[str], model: type[ExportOptions] = ExportOptions) -> ExportOptions:
+    """The options that the arguments after `optimum-cli export neuron` ask for.
+
+    Raises:
+        InvalidExportOption: A flag is given that has no meaning for PixArt-Sigma, or with a value it cannot have.
+        SystemExit: argparse could not read the arguments (status 2), or printed the help (status 0).
+    """
+    parser = ArgumentParser(prog=PROG)
+    add_arguments(parser, model)
+    return model(**vars(parser.parse_args(argv)))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export one pipeline and return the exit status; an error of the user's is one line on stderr.
+
+    Args:
+        argv: The arguments after `optimum-cli export neuron`.
+
+    Raises:
+        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
+    """
+    return run_main(PROG, lambda: _export(argv))
+
+
+def _export(argv: Sequence[str]) -> None:
+    options = parse(argv)
+    _prepare_sdk(options.instance_type)
+    # Here and not above: it imports torch and the SDK, which the help and refused flags do not need.
+    from ..export.exporter import export
+
+    export(options)
+
+
+def _prepare_sdk(instance_type: str | None) -> None:
+    """Have the SDK, or the emulator in its place, ready for the chosen instance.
+
+    Raises:
+        InvalidExportOption: The emulator was told to be an instance that it does not know.
+    """
+    sdk = ensure_sdk(instance_type)
+    instance = instance_type or (sdk.instance if sdk.emulated else None)
+    if instance is not None:
+        # The SDK reads this when it is imported. What is inherited may be the trn1 that optimum-neuron puts there in
+        # the parent process on every machine without a device.
+        os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = get_instance(instance).platform_target
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

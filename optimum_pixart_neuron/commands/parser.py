@@ -1,0 +1,69 @@
+"""From option models to argparse: the bridge, and no more. argparse reads words; the models say what they may be."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, ArgumentParser, Namespace, _ArgumentGroup
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..options import Option, Options
+from .frame import fail
+
+
+def add_options(
+    parser: ArgumentParser, options: Iterable[Option], *, optional: Mapping[str, str] | None = None
+) -> None:
+    """Give `parser` the flags of these options, under the headings that they name.
+
+    Args:
+        options: Of one model or several.
+        optional: What the help adds to options that this command does not demand although their model does, by name.
+    """
+    optional = optional or {}
+    groups: dict[str, _ArgumentGroup] = {}
+    for option in options:
+        title = option.flag.group
+        group = groups[title] = groups.get(title) or parser.add_argument_group(title)
+        _add(group, option, optional.get(option.name))
+
+
+def _add(group: _ArgumentGroup, option: Option, optional: str | None) -> None:
+    flag = option.flag
+    text = (option.help if optional is None else f"{option.help.removesuffix('.')}; {optional}.").replace("%", "%%")
+    # What is not given stays out of the namespace: the model has the defaults.
+    words: dict[str, Any] = {"help": text, "default": SUPPRESS}
+    if flag.switches:
+        exclusive = group.add_mutually_exclusive_group()
+        for name, (value, meaning) in flag.switches.items():
+            exclusive.add_argument(
+                name, action="store_const", dest=option.name, const=value, default=SUPPRESS, help=meaning
+            )
+        return
+    if option.is_switch:
+        words |= {"action": "store_true"}
+    else:
+        choices = flag.choices and f"{{{','.join(map(str, flag.choices))}}}"
+        words |= {"nargs": flag.nargs, "metavar": flag.metavar or choices}
+        if flag.const is not None:
+            words |= {"const": flag.const}
+    if not option.names[0].startswith("-"):
+        group.add_argument(option.name, **{**words, "metavar": flag.metavar or option.names[0]})
+        return
+    group.add_argument(
+        *option.names, dest=option.name, required=option.info.is_required() and optional is None, **words
+    )
+    if flag.hidden:
+        group.add_argument(*flag.hidden, dest=option.name, **{**words, "help": SUPPRESS})
+
+
+def given(args: Namespace, model: type[Options]) -> dict[str, Any]:
+    """What the user gave of a model's options."""
+    return {name: value for name, value in vars(args).items() if name in model.model_fields}
+
+
+def one_line_errors(parser: ArgumentParser, prog: str) -> None:
+    """Have `parser` report an error in one line, without the usage that argparse prints in front of it.
+
+    The parser of a sub-command comes from the host, so its class is not ours.
+    """
+    parser.error = lambda message: fail(prog, message)  # type: ignore[method-assign]  # see above

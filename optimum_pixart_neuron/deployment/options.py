@@ -1,0 +1,112 @@
+"""Options that decide how a checkpoint is laid out on an instance: cores, sizes, precision."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from ..components.common.attention_kernel import WRITTEN_OUT
+from ..hardware import get_instance
+from ..options import Count, Flag, Options
+from ..parallel.exchange import EXCHANGES
+from ..parallel.modes import DEFAULT_MODE, MODES
+
+_CORES, _COMPILATION, _SHAPES = "Cores", "Compilation", "Input shapes"
+_NO_CAST = "none"
+_OPTLEVELS = {
+    "-O1": (1, "Compile fast, with the core optimisations only."),
+    "-O2": (2, "Balance compile time and speed."),
+    "-O3": (3, "Optimise further, with more compile time and host memory."),
+}
+
+
+def _known_instance(name: str) -> str:
+    get_instance(name)
+    return name
+
+
+def _name_of_dtype(value: Any) -> Any:
+    """`torch.float32` -> "float32"; torch is not imported to ask."""
+    return str(value).removeprefix("torch.") if type(value).__name__ == "dtype" else value
+
+
+def _no_float16(name: str) -> str:
+    if name == "float16":
+        raise ValueError("T5 overflows in float16; choose bfloat16 or float32")
+    return name
+
+
+def _no_cast_is_none(name: str) -> str | None:
+    return None if name == _NO_CAST else name
+
+
+class DeploymentOptions(Options):
+    """What is asked of an instance. None where the checkpoint or the instance decides."""
+
+    instance_type: Annotated[str | None, AfterValidator(_known_instance), Flag(group=_CORES, metavar="INSTANCE")] = (
+        Field(
+            None,
+            description=(
+                "Instance to compile for: trn1, trn1n, inf2, trn2, or a full name such as trn2.48xlarge; default: this"
+                " machine, or on the emulator what NEURON_EMULATOR_INSTANCE says."
+            ),
+        )
+    )
+    tensor_parallel_size: Annotated[Count | None, Flag(hidden=("--num_cores",), group=_CORES)] = Field(
+        None, description="Cores to spread the model over; default: 4 on trn2, else 8 or all."
+    )
+    parallel_mode: Annotated[str | None, Flag(choices=MODES, group=_CORES)] = Field(
+        None,
+        description=(
+            "How the cores share the steps: "
+            + ", ".join(f"{name} {mode.help}" for name, mode in MODES.items())
+            + f"; default: {DEFAULT_MODE.name}."
+        ),
+    )
+    exchange: Annotated[str | None, Flag(choices=EXCHANGES, group=_CORES)] = Field(
+        None, description="How cores see each other's tokens in context mode; default: whichever sends fewer bytes."
+    )
+    no_guidance: Annotated[bool, Flag(group=_CORES)] = Field(
+        False, description="Compile the transformer without the guidance pair, for few-step checkpoints."
+    )
+    torch_dtype: Annotated[
+        str,
+        BeforeValidator(_name_of_dtype),
+        AfterValidator(_no_float16),
+        Flag(choices=("bfloat16", "float32"), group=_COMPILATION),
+    ] = Field("bfloat16", description="Type of the weights and matrix products.")
+    auto_cast: Annotated[
+        str | None, AfterValidator(_no_cast_is_none), Flag(choices=(_NO_CAST, "matmul", "all"), group=_COMPILATION)
+    ] = Field(None, description="What the compiler may cast below FP32; default: none.")
+    auto_cast_type: Annotated[str, Flag(choices=("bf16", "fp16", "tf32"), group=_COMPILATION)] = Field(
+        "bf16", description="Type that --auto_cast casts to."
+    )
+    optlevel: Annotated[
+        int | None, Flag(names=("-O",), switches=_OPTLEVELS, choices=(1, 2, 3), group="Optimisation level")
+    ] = Field(None, description="How far the compiler optimises; default: as far as suits each component.")
+    attention: Annotated[str, Flag(choices=("auto", "nki", WRITTEN_OUT), group=_COMPILATION)] = Field(
+        "auto",
+        description=(
+            "Self-attention of the transformer: nki is the SDK's kernel, math is written out, auto is the kernel"
+            " where it takes the size."
+        ),
+    )
+    with_vae_encoder: Annotated[bool, Flag(group=_COMPILATION)] = Field(
+        False, description="Compile the VAE encoder too; text-to-image does not use it."
+    )
+    batch_size: Annotated[Count, Flag(group=_SHAPES)] = Field(1, description="Prompts per run.")
+    num_images_per_prompt: Annotated[Count, Flag(group=_SHAPES)] = Field(1, description="Images per prompt.")
+    height: Annotated[Count | None, Flag(group=_SHAPES)] = Field(
+        None, description="Image height in pixels; default: the size the checkpoint was trained for."
+    )
+    width: Annotated[Count | None, Flag(group=_SHAPES)] = Field(
+        None, description="Image width in pixels; default: the size the checkpoint was trained for."
+    )
+    vae_tile_size: Annotated[Count | None, Flag(group=_SHAPES)] = Field(
+        None,
+        description=(
+            "Side in pixels of the tiles the VAE decoder takes, spread over the cores; default: above 1024 pixels."
+        ),
+    )
+    sequence_length: Annotated[Count, Flag(group=_SHAPES)] = Field(300, description="Tokens per prompt.")

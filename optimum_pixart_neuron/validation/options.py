@@ -1,0 +1,23 @@
+"""Options of the comparison with the originals."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..options import Flag, Options
+
+
+class ToleranceOptions(Options):
+    """What may differ, after an export and in `pixart-validate`."""
+
+    atol: Annotated[float | None, Flag(group="Validation")] = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description=(
+            "Largest absolute difference from the original that is allowed, in place of every limit; default: by the"
+            " rounding of bfloat16."
+        ),
+    )
