@@ -168,7 +168,12 @@ def shard(folder: Path, ranks: int) -> Result:
     config, target = component(folder, ranks), folder / "shards"
 
     def work() -> None:
-        write_shards(config.weights(), config.read_weight, target, ranks, title="shard")
+        write_shards(
+            config.weights(),
+            config.read_weight,
+            [target / f"{rank}.safetensors" for rank in range(ranks)],
+            title="shard",
+        )
         flush(target)
 
     return measured(work, folder, lambda: folder_bytes(target), remove=target)
@@ -196,7 +201,7 @@ def load(folder: Path, ranks: int) -> Result:
     kept = []
 
     def work() -> None:
-        kept.append(load_program(folder / EXPORT / "model.neuron", cores=ranks))
+        kept.append(load_program(folder / EXPORT, cores=ranks))
 
     return measured(work, folder, lambda: folder_bytes(folder / EXPORT / "weights"))
 

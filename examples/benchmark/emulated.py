@@ -51,9 +51,9 @@ def main(folder: Path, mode: str, dtype: torch.dtype, ranks: int) -> None:
     ensure_sdk()
     from optimum.neuron.modeling_traced import NeuronTracedModel
 
+    from optimum_pixart_neuron.artifact.compiled import PROGRAM_FILE
     from optimum_pixart_neuron.emulator.runtime import rank_process_ids
     from optimum_pixart_neuron.export.compile import CompileJob, compile_component
-    from optimum_pixart_neuron.export.output import MODEL_FILE
     from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
     from optimum_pixart_neuron.program.program import trace_program
 
@@ -74,7 +74,7 @@ def main(folder: Path, mode: str, dtype: torch.dtype, ranks: int) -> None:
                     on_device=False,
                 )
             )
-        program = NeuronTracedModel.load_model(exported / MODEL_FILE, tensor_parallel_size=ranks)
+        program = NeuronTracedModel.load_model(exported / PROGRAM_FILE, tensor_parallel_size=ranks)
         inputs = load_file(folder / INPUTS)
         arguments = [inputs[spec.name] for spec in component.COMPONENT.inputs]
         return lambda: program(*arguments)[0], {"threads": 1, "collectives": traffic}

@@ -3,8 +3,6 @@
 A list of checks, cheapest first; each returns what is wrong and what to do, or None.
 """
 
-import json
-import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,16 +21,15 @@ from ..files import FileRecord, full_digest, sample_digest
 from ..hardware import LNC_VARIABLES, get_instance
 from ..neuron.machine import Machine
 from ..neuron.sdk import NeuronSdk
-from ..parallel.shard_writer import shard_file
+from .compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, SHARD_NAME, WEIGHTS_FOLDER, Compiled, shard_files
 from .manifest import MANIFEST_FILE, Manifest
 
 VERIFY = ("none", "sizes", "full")
 """What is held against the manifest: which files are there; also their sizes and samples; also every byte."""
 
 _COMPILER = "neuronx-cc"
+_PROGRAM, _WEIGHTS = Path(PROGRAM_FILE).suffix, ".safetensors"
 _EMULATED = "emulated"  # local part of the version that the emulator gives its compiler
-_SHARD_NAME = re.compile(r"tp(\d+)_sharded_checkpoint\.safetensors")  # optimum-neuron 0.4.5 `load_model`
-_AGAIN = "export or download it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +73,10 @@ class Artifact:
         return Machine.of(self.sdk)
 
     @cached_property
-    def sections(self) -> dict[str, dict]:
-        """The `neuron` section of each compiled component's `config.json`, by folder; ArtifactError if unreadable."""
-        sections = {}
-        for path in sorted(self.folder.glob("*/config.json")):
-            try:
-                section = json.loads(path.read_text(encoding="utf-8")).get("neuron")
-            except (ValueError, AttributeError) as error:
-                raise ArtifactError(f"{path} is damaged: {error}; {_AGAIN}") from None
-            if section:
-                sections[path.parent.name] = section
-        return sections
+    def compiled(self) -> dict[str, Compiled]:
+        """What each compiled component says of itself, by folder; ArtifactError if one cannot be read."""
+        paths = sorted(self.folder.glob(f"*/{CONFIG_FILE}"))
+        return {path.parent.name: found for path in paths if (found := Compiled.read(path.parent))}
 
     @cached_property
     def needs(self) -> Needs:
@@ -99,12 +89,12 @@ class Artifact:
                 compiler=self.manifest.versions.get(_COMPILER),
                 emulated=self.manifest.emulated,
             )
-        section = self.sections[DENOISER.name]
-        compiler = section.get("compiler_version")
+        denoiser = self.compiled[DENOISER.name]
+        compiler = denoiser.compiler_version
         return Needs(
-            ranks=section.get("tensor_parallel_size", 1),
-            target=section.get("target") or section.get("instance_type"),
-            lnc=section.get("lnc"),
+            ranks=denoiser.tensor_parallel_size,
+            target=denoiser.compiled_for,
+            lnc=denoiser.lnc,
             compiler=compiler,
             emulated=compiler.endswith(f"+{_EMULATED}") if compiler else None,
         )
@@ -112,12 +102,12 @@ class Artifact:
     @property
     def shards(self) -> list[str]:
         """Files of rank weights that are there, by path."""
-        return sorted(self._relative("*/weights/*.safetensors"))
+        return sorted(self._relative(f"*/{WEIGHTS_FOLDER}/*.safetensors"))
 
     @property
     def programs(self) -> list[str]:
         """Compiled programs that are there, by path."""
-        return sorted(self._relative("*/*.neuron"))
+        return sorted(self._relative(f"*/*{_PROGRAM}"))
 
     def _relative(self, pattern: str) -> list[str]:
         return [path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern)]
@@ -187,8 +177,8 @@ def _first_problem(artifact: Artifact, checks: tuple[Check, ...]) -> str | None:
 
 def _is_an_export(artifact: Artifact) -> str | None:
     if not (artifact.folder / INDEX).is_file():
-        return f"it holds no {INDEX}, so it is no whole pipeline; give the output folder of an export, or {_AGAIN}"
-    if artifact.manifest is None and not artifact.sections:
+        return f"it holds no {INDEX}, so it is no whole pipeline; give the output folder of an export, or {AGAIN}"
+    if artifact.manifest is None and not artifact.compiled:
         return (
             "nothing in it is compiled; compile it with `optimum-cli export neuron` or"
             " from_pretrained(..., export=True)"
@@ -202,8 +192,8 @@ def _components(artifact: Artifact) -> str | None:
         missing = [name for name in wanted if not (artifact.folder / name).is_dir()]
     else:
         required = [component.name for component in COMPONENTS.values() if component.required]
-        missing = [name for name in required if name not in artifact.sections]
-    return f"{missing[0]}/ is missing, or nothing in it is compiled; {_AGAIN}" if missing else None
+        missing = [name for name in required if name not in artifact.compiled]
+    return f"{missing[0]}/ is missing, or nothing in it is compiled; {AGAIN}" if missing else None
 
 
 def _target(artifact: Artifact) -> str | None:
@@ -274,9 +264,11 @@ def _files(artifact: Artifact) -> str | None:
         wanted = list(artifact.manifest.files)
     else:
         programs = {PurePosixPath(name).parts[0] for name in artifact.programs}
-        wanted = [f"{name}/model.neuron" for name in artifact.sections if name not in programs] + _own_shards(artifact)
+        wanted = [f"{name}/{PROGRAM_FILE}" for name in artifact.compiled if name not in programs] + _own_shards(
+            artifact
+        )
     missing = [name for name in wanted if not (artifact.folder / name).is_file()]
-    return f"{_name_first(missing)} missing; {_AGAIN}" if missing else None
+    return f"{_name_first(missing)} missing; {AGAIN}" if missing else None
 
 
 def _strangers(artifact: Artifact) -> str | None:
@@ -295,9 +287,9 @@ def _strangers(artifact: Artifact) -> str | None:
 
 def _own_shards(artifact: Artifact) -> list[str]:
     """Shards of a folder without a manifest: the loaders read one a rank in every component that has any."""
-    components = [name for name in artifact.sections if (artifact.folder / name / "weights").is_dir()]
-    ranks = range(artifact.needs.ranks)
-    return [shard_file(Path(name, "weights"), rank).as_posix() for name in components for rank in ranks]
+    components = [name for name in artifact.compiled if (artifact.folder / name / WEIGHTS_FOLDER).is_dir()]
+    ranks = artifact.needs.ranks
+    return [path.as_posix() for name in components for path in shard_files(Path(name), ranks)]
 
 
 def _sizes(artifact: Artifact) -> str | None:
@@ -305,7 +297,7 @@ def _sizes(artifact: Artifact) -> str | None:
         path = artifact.folder / name
         size = path.stat().st_size
         if size < record.size and not _is_whole(path):
-            return f"{name} is truncated: {size} of {record.size} bytes; {_AGAIN}"
+            return f"{name} is truncated: {size} of {record.size} bytes; {AGAIN}"
         if size != record.size:
             return f"{name} has {size} bytes, expected {record.size}: {_origin(artifact, name)}"
     return None
@@ -316,7 +308,7 @@ def _headers(artifact: Artifact) -> str | None:
     if artifact.manifest or artifact.verify == "none":
         return None
     cut = [name for name in (*artifact.programs, *artifact.shards) if not _is_whole(artifact.folder / name)]
-    return f"{_name_first(cut)} truncated or damaged; {_AGAIN}" if cut else None
+    return f"{_name_first(cut)} truncated or damaged; {AGAIN}" if cut else None
 
 
 def _samples(artifact: Artifact) -> str | None:
@@ -334,7 +326,7 @@ def _digests(artifact: Artifact) -> str | None:
     with tqdm(desc="verifying", total=total, unit="B", unit_scale=True, leave=False, disable=not records) as progress:
         for name, record in records.items():
             if full_digest(artifact.folder / name, progress.update) != record.sha256:
-                return f"{name} is damaged: its SHA-256 is not the manifest's; {_AGAIN}"
+                return f"{name} is damaged: its SHA-256 is not the manifest's; {AGAIN}"
     return None
 
 
@@ -344,19 +336,19 @@ def _origin(artifact: Artifact, name: str) -> str:
     size, sample = path.stat().st_size, sample_digest(path)
     for other, record in artifact.manifest.files.items():
         if (record.size, record.sample) == (size, sample):
-            rank = _SHARD_NAME.fullmatch(PurePosixPath(other).name)
+            rank = SHARD_NAME.fullmatch(PurePosixPath(other).name)
             held = f"the weights of rank {rank[1]}, {other}" if rank else other
-            return f"it is a copy of {held}; {_AGAIN}"
-    if path.suffix in (".neuron", ".safetensors"):
-        return f"it is of another export, or damaged; {_AGAIN}"
-    return f"it was changed, or is of another export; {_AGAIN}, or load with verify='none' to keep the change"
+            return f"it is a copy of {held}; {AGAIN}"
+    if path.suffix in (_PROGRAM, _WEIGHTS):
+        return f"it is of another export, or damaged; {AGAIN}"
+    return f"it was changed, or is of another export; {AGAIN}, or load with verify='none' to keep the change"
 
 
 def _is_whole(path: Path) -> bool:
     """Whether a file of weights or a program ends where its own header says; other files cannot tell."""
-    if path.suffix == ".neuron":
+    if path.suffix == _PROGRAM:
         return zipfile.is_zipfile(path)  # TorchScript archives are; their directory is at the end
-    if path.suffix == ".safetensors":
+    if path.suffix == _WEIGHTS:
         try:
             with safe_open(path, framework="numpy"):
                 return True

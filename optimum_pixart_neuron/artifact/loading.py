@@ -1,44 +1,39 @@
 """Load the programs of one export onto the cores they are for."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from optimum.neuron.modeling_traced import NeuronTracedModel
 
-from ..export.output import WEIGHTS_FOLDER
 from ..files import read_ahead
-from ..parallel.shard_writer import shard_file
+from .compiled import PROGRAM_FILE, WEIGHTS_FOLDER, Compiled, shard_files
 
 
-def neuron_section(program: Path) -> dict:
-    """The `neuron` section of the `config.json` beside a program."""
-    return json.loads((program.parent / "config.json").read_text()).get("neuron", {})
-
-
-def load_program(program: Path, cores: int) -> list[Any]:
+def load_program(component: Path, cores: int) -> list[Any]:
     """Load one program of ours: once over all its ranks, or one copy on each of `cores` cores.
+
+    Args:
+        component: its folder.
 
     Returns:
         the copies; a single one where the ranks run it together.
     """
-    weights = program.parent / WEIGHTS_FOLDER
-    if weights.is_dir():
-        ranks = neuron_section(program)["parallel"]["ranks"]
-        for rank in range(ranks):
-            with shard_file(weights, rank).open("rb") as file:
+    program, compiled = component / PROGRAM_FILE, Compiled.read(component)
+    if (component / WEIGHTS_FOLDER).is_dir():
+        for shard in shard_files(component, compiled.ranks):
+            with shard.open("rb") as file:
                 read_ahead(file.fileno())
-        return [NeuronTracedModel.load_model(program, tensor_parallel_size=ranks)]
-    return [_load_copy(program, core) for core in range(cores)]
+        return [NeuronTracedModel.load_model(program, tensor_parallel_size=compiled.ranks)]
+    return [_load_copy(program, core, compiled) for core in range(cores)]
 
 
-def _load_copy(program: Path, core: int) -> Any:
+def _load_copy(program: Path, core: int, compiled: Compiled) -> Any:
     """As optimum-neuron 0.4.5 `NeuronTracedModel.load_model`, on another core than the first."""
     import torch_neuronx
 
     copy = torch.jit.load(program)
     torch_neuronx.experimental.set_neuron_cores(copy, start_nc=core, nc_count=1)
-    if not neuron_section(program)["inline_weights_to_neff"]:
+    if not compiled.inline_weights_to_neff:
         torch_neuronx.move_trace_to_device(copy, core)
     return copy

@@ -18,7 +18,7 @@ from ..components.registry import COMPONENTS, DENOISER
 from ..errors import ArtifactError, HubError
 from ..files import FileRecord, records_of
 from ..hub import patiently
-from ..parallel.shard_writer import shard_file
+from .compiled import CONFIG_FILE, PROGRAM_FILE, Compiled, shard_files
 from .manifest import MANIFEST_FILE, Manifest
 
 _DOWNLOADS = 2
@@ -191,18 +191,18 @@ class _Snapshot:
     def bring_stock(self, force: bool) -> None:
         """Have the files here that the stock loader reads, by the layout of optimum-neuron 0.4.5."""
         where = {"revision": self.folder.name, "force_download": force, **self.access}
-        config_file = f"{DENOISER.name}/config.json"
+        config_file = f"{DENOISER.name}/{CONFIG_FILE}"
         path = patiently(partial(_find, self.repo_id, config_file, **where), f"{self.named}, {config_file}")
-        neuron = json.loads(path.read_text()).get("neuron") if path else None
-        if neuron is None:
+        compiled = Compiled.read(path.parent) if path else None
+        if compiled is None:
             raise HubError(f"{self.named} is no compiled pipeline; export it first, or load it with export=True")
         index = json.loads((self.folder / INDEX).read_text())
-        wanted = _stock_patterns((name for name in index if not name.startswith("_")), neuron)
+        wanted = _stock_patterns((name for name in index if not name.startswith("_")), compiled.tensor_parallel_size)
         fetch = partial(snapshot_download, self.repo_id, allow_patterns=wanted, **where)
         patiently(fetch, self.named)
 
 
-def _stock_patterns(components: Iterable[str], neuron: dict) -> list[str]:
+def _stock_patterns(components: Iterable[str], ranks: int) -> list[str]:
     """Patterns of the stock layout; the loader reads as many shards of each component as the denoiser has ranks."""
     patterns = [INDEX]
     for name in components:
@@ -210,9 +210,8 @@ def _stock_patterns(components: Iterable[str], neuron: dict) -> list[str]:
             patterns.append(f"{name}/*")
             continue
         for folder in [component.name for component in COMPONENTS.values() if component.part.name == name] or [name]:
-            patterns += [f"{folder}/config.json", f"{folder}/model.neuron"]
-            ranks = range(neuron.get("tensor_parallel_size", 1))
-            patterns += [shard_file(Path(folder, "weights"), rank).as_posix() for rank in ranks]
+            patterns += [f"{folder}/{CONFIG_FILE}", f"{folder}/{PROGRAM_FILE}"]
+            patterns += [path.as_posix() for path in shard_files(Path(folder), ranks)]
     return patterns
 
 

@@ -80,11 +80,11 @@ def _validate(argv: Sequence[str]) -> None:
     from ..artifact.manifest import ValidationRecord
     from ..errors import ValidationFailed
     from ..neuron.sdk import ensure_sdk
-    from ..validation.compiled import open_compiled
+    from ..validation.programs import open_compiled
     from ..validation.source import original_of
 
     components = open_compiled(options.folder)
-    manifest = check_artifact(options.folder, ensure_sdk(components[0].neuron["instance_type"]))
+    manifest = check_artifact(options.folder, ensure_sdk(components[0].compiled.instance_type))
     checkpoint = original_of(options.folder, manifest, checkpoint_given)
     from ..validation.validate import validate_here
 

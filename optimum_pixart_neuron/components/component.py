@@ -225,8 +225,8 @@ class Component(ABC):
         """Whether the program itself cuts larger batches, as the stock class needs it."""
         return False
 
-    def finish_config(self, config: dict, deployment: Deployment) -> None:  # noqa: B027  most have nothing to change
-        """Change, in place, what the export writes as the component's `config.json`, its `neuron` section included."""
+    def finish_config(self, config: dict) -> None:  # noqa: B027  most have nothing to change
+        """Change, in place, what the export writes as the component's `config.json`, where loaders need it."""
 
     @abstractmethod
     def original(self) -> Original:

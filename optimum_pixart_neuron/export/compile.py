@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from ..artifact.compiled import PROGRAM_FILE, shard_files
 from ..components.export_config import ExportConfig
 from ..neuron.compiler import CompilerSettings
 from ..parallel.shard_writer import write_shards
-from .output import MODEL_FILE, WEIGHTS_FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +94,9 @@ def _build_spmd(job: CompileJob, workdir: Path) -> None:
         compiler_args=job.compiler.arguments(component.COMPONENT.flags, ranks),
         priority_model_idx=0,
     )
-    save_program(builder.trace(initialize_model_weights=False), job.folder / MODEL_FILE)
+    save_program(builder.trace(initialize_model_weights=False), job.folder / PROGRAM_FILE)
     title = f"    {component.COMPONENT.name} weights"
-    write_shards(component.weights(), component.read_weight, job.folder / WEIGHTS_FOLDER, ranks, title=title)
+    write_shards(component.weights(), component.read_weight, shard_files(job.folder, ranks), title=title)
 
 
 def _trace_single_core(job: CompileJob, workdir: Path) -> None:
@@ -117,7 +117,7 @@ def _trace_single_core(job: CompileJob, workdir: Path) -> None:
     torch_neuronx.async_load(program)
     if component.COMPONENT.loads_lazily:
         torch_neuronx.lazy_load(program)
-    save_program(program, job.folder / MODEL_FILE)
+    save_program(program, job.folder / PROGRAM_FILE)
 
 
 def save_program(program: torch.jit.ScriptModule, path: Path) -> None:

@@ -2,10 +2,13 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 from optimum.neuron.utils import store_compilation_config
 from optimum.neuron.utils.version_utils import get_neuronxcc_version
 
+from ..artifact.compiled import CONFIG_FILE, Compiled, Parallel
+from ..components.common.attention_kernel import WRITTEN_OUT
 from ..deployment.deployment import Deployment
 from ..program.program import TracedProgram
 from .compile import CompileJob
@@ -15,7 +18,8 @@ def write_component_config(job: CompileJob, program: TracedProgram, deployment: 
     """Write the component's `config.json`: the checkpoint's, with the `neuron` section the stock loader reads.
 
     Ours in that section: `torch_dtype` of weights and matmuls, `target`, `lnc`, `compiler_args`, `parallel` with the
-    split and the collectives of one run, counted from the traced program, and what the component adds.
+    split and the collectives of one run, counted from the traced program, and `attention` where
+    a kernel may compute it.
     """
     component, compiler = job.component, job.compiler
     holder = SimpleNamespace(model_type=component.source_config.get("model_type"))
@@ -38,22 +42,24 @@ def write_component_config(job: CompileJob, program: TracedProgram, deployment: 
         model_type=component.MODEL_TYPE,
         task=component.task,
     )
-    parallel = {
-        "mode": component.COMPONENT.mode(deployment.mode).name,
-        "ranks": component.ranks,
-        "guided": component.guided,
-        **(component.split.describe() if component.split else {}),
-        "collectives": program.traffic(),
-    }
-    neuron = {
-        **holder.neuron,
+    ours: dict[str, Any] = {
         "model_type": component.MODEL_TYPE,
         "torch_dtype": str(component.weights_dtype).removeprefix("torch."),
         "target": compiler.target,
         "lnc": compiler.lnc,
         "compiler_args": compiler.arguments(component.COMPONENT.flags, component.ranks),
-        "parallel": parallel,
+        "parallel": Parallel(
+            mode=component.COMPONENT.mode(deployment.mode).name,
+            ranks=component.ranks,
+            guided=component.guided,
+            collectives=program.traffic(),
+            **(component.split.describe() if component.split else {}),
+        ),
     }
-    config = {"model_type": component.MODEL_TYPE, **component.source_config, "neuron": neuron}
-    component.COMPONENT.finish_config(config, deployment)
-    (job.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if component.COMPONENT.has_kernel:
+        ours["attention"] = {"kernel": deployment.attention_kernel or WRITTEN_OUT}
+    config = Compiled(**{**holder.neuron, **ours}).into(
+        {"model_type": component.MODEL_TYPE, **component.source_config}
+    )
+    component.COMPONENT.finish_config(config)
+    (job.folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")

@@ -11,8 +11,6 @@ from ..errors import ArtifactError, InvalidExportOption
 from ..files import FileRecord
 from .partial_folder import check_own, partial_folder
 
-MODEL_FILE = "model.neuron"
-WEIGHTS_FOLDER = "weights"
 LONGEST_NAME, LONGEST_PATH = "PC_NAME_MAX", "PC_PATH_MAX"
 """What `os.pathconf` calls the bytes of a name, and of a path with its ending zero."""
 

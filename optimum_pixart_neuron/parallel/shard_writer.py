@@ -7,7 +7,7 @@ own sharder casts the whole checkpoint and a whole rank in memory first, 19 GB f
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,19 +51,15 @@ class ShardedWeight:
         return torch.Size(self.rank_shape(ranks)).numel() * self.dtype.itemsize
 
 
-def shard_file(folder: Path, rank: int) -> Path:
-    """The weight file of one rank, as optimum-neuron 0.4.5 `NeuronTracedModel.load_model` looks for it."""
-    return folder / f"tp{rank}_sharded_checkpoint.safetensors"
-
-
 def write_shards(
-    weights: dict[str, ShardedWeight], read: Callable[[str], Tensor], folder: Path, ranks: int, *, title: str
+    weights: dict[str, ShardedWeight], read: Callable[[str], Tensor], paths: Sequence[Path], *, title: str
 ) -> int:
-    """Shard a checkpoint into `folder`, one safetensors file a rank.
+    """Shard a checkpoint into safetensors files, one a rank.
 
     Args:
         weights: every weight of the compiled module by state-dict name.
         read: gives the whole tensor of a name, from memory-mapped files; called once a name.
+        paths: of the files, by rank; their folder is made.
         title: the progress bar's.
 
     Returns:
@@ -73,12 +69,13 @@ def write_shards(
         ValueError: `read` returns another shape than announced.
         OSError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    ranks = len(paths)
     order = list(_STORED_DTYPES)
     names = sorted(weights, key=lambda name: (order.index(weights[name].dtype), name))
     header = _header(names, weights, ranks)
     with ExitStack() as stack:
-        files = [stack.enter_context(shard_file(folder, rank).open("wb", buffering=0)) for rank in range(ranks)]
+        files = [stack.enter_context(path.open("wb", buffering=0)) for path in paths]
         for file in files:
             file.write(header)
         writers = stack.enter_context(ThreadPoolExecutor(min(ranks, os.cpu_count() or 1)))

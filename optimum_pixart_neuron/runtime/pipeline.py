@@ -19,16 +19,15 @@ from diffusers import PixArtSigmaPipeline
 from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
 from ..artifact.checks import check_artifact, check_verify, machine_problem
+from ..artifact.compiled import Compiled
 from ..artifact.hub import is_repository, pull, push
-from ..artifact.loading import load_program, neuron_section
+from ..artifact.loading import load_program
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
 from ..errors import DeviceError, PixArtNeuronError, ProgramInputError, ValidationFailed
-from ..export.exporter import export as export_checkpoint
-from ..export.options import ExportOptions
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .batching import BatchedProgram, ProgramInput
@@ -51,7 +50,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         for component in COMPONENTS.values():
             part = getattr(self, component.name, None)
             if part is not None:
-                part.model = _runnable(part, component)
+                part.model = _runnable(component, self._compiled(component), part.model)
         decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
         if tile != self._latent_size(DENOISER):
             decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
@@ -60,13 +59,13 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         self._scheduler_turns = SchedulerTurns()
         self._process = os.getpid()
 
-    def _neuron(self, component: Component) -> dict[str, Any]:
+    def _compiled(self, component: Component) -> Compiled:
         """What a component was compiled for."""
-        return getattr(self, component.name).config.neuron
+        return Compiled.of(vars(getattr(self, component.name).config), component.name)
 
     def _latent_size(self, component: Component) -> tuple[int, int]:
-        neuron = self._neuron(component)
-        return neuron["static_height"], neuron["static_width"]
+        sizes = self._compiled(component).sizes
+        return sizes["height"], sizes["width"]
 
     @staticmethod
     def load_model(data_parallel_mode: str, tensor_parallel_size: int, **kwargs: Any) -> dict[str, Any]:
@@ -79,12 +78,12 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             for name, path in kwargs.items()
             if isinstance(path, Path) and path.is_file()
         }
-        if "parallel" not in neuron_section(programs[DENOISER.name]):
+        if not Compiled.read(programs[DENOISER.name].parent).is_ours:
             return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
         # On one core the guidance pair and the images go to two, as with the host's DataParallel.
         cores = max(tensor_parallel_size, min(2, Machine.of(ensure_sdk()).cores))
         order = sorted(programs, key=lambda name: name != DENOISER.name)  # the largest copy of the host's memory first
-        return {name: load_program(programs[name], cores) for name in order}
+        return {name: load_program(programs[name].parent, cores) for name in order}
 
     @classmethod
     def from_pretrained(cls, model_id: str | Path, export: bool = False, verify: str = "sizes", **kwargs: Any):
@@ -119,6 +118,10 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     @classmethod
     def _export_and_load(cls, model_id: str | Path, verify: str, kwargs: dict[str, Any]):
+        # Imported late: who loads what is compiled needs no exporter.
+        from ..export.exporter import export as export_checkpoint
+        from ..export.options import ExportOptions
+
         check_verify(verify)
         output, temporary = kwargs.pop("output", None), None
         options = ExportOptions(model=model_id, output=output or "pipeline", **kwargs)
@@ -241,9 +244,9 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         return self
 
     def _describe_call(self) -> CompiledCall:
-        denoiser, prompts = self._neuron(DENOISER), self._neuron(PROMPT_ENCODER)
+        denoiser, encoder = self._compiled(DENOISER), self._compiled(PROMPT_ENCODER)
         inputs = {given.name: given for given in _program_inputs(DENOISER, denoiser)}
-        one_batch = "parallel" not in denoiser and not self.dynamic_batch_size  # as the host runs its exports
+        one_batch = not denoiser.is_ours and not self.dynamic_batch_size  # as the host runs its exports
         part = getattr(self, DENOISER.name)
         return CompiledCall(
             size=self.compiled_size,
@@ -251,18 +254,21 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             embeddings=replace(inputs[EMBEDDINGS], dtype=part.neuron_config.float_dtype),
             mask=inputs[MASK],
             latents=inputs[LATENTS],
-            prompts=prompts["static_batch_size"] if one_batch else None,
-            images=denoiser["static_batch_size"] if one_batch else None,
+            prompts=encoder.sizes["batch_size"] if one_batch else None,
+            images=denoiser.sizes["batch_size"] if one_batch else None,
         )
 
 
-def _runnable(part: Any, component: Component) -> Callable[..., Any]:
-    """The program of a component as threads may call it; ours take any number of rows."""
-    neuron = part.config.neuron
-    if "parallel" not in neuron:
-        return OneAtATime(part.model, shared_cores=neuron.get("tensor_parallel_size", 1) > 1)
-    copies = [OneAtATime(program, shared_cores=neuron["parallel"]["ranks"] > 1) for program in part.model]
-    return BatchedProgram(copies, _program_inputs(component, neuron))
+def _runnable(component: Component, compiled: Compiled, loaded: Any) -> Callable[..., Any]:
+    """The program of a component as threads may call it; ours take any number of rows.
+
+    Args:
+        loaded: a list of copies where it is ours, else the program.
+    """
+    if not compiled.is_ours:
+        return OneAtATime(loaded, shared_cores=compiled.ranks > 1)
+    copies = [OneAtATime(program, shared_cores=compiled.ranks > 1) for program in loaded]
+    return BatchedProgram(copies, _program_inputs(component, compiled))
 
 
 def _no_encoder(*args: Any, **kwargs: Any) -> NoReturn:
@@ -280,14 +286,12 @@ def _for_one_call(part: Any) -> Any:
     return part
 
 
-def _program_inputs(component: Component, neuron: dict[str, Any]) -> list[ProgramInput]:
+def _program_inputs(component: Component, compiled: Compiled) -> list[ProgramInput]:
     """What the compiled program of a component takes, in call order."""
-    batch = neuron["static_batch_size"] * (2 if neuron.get("parallel", {}).get("guided") else 1)
+    sizes = {**compiled.sizes, "batch_size": compiled.batch}
 
     def size(axis: str | int) -> int:
-        if isinstance(axis, int):
-            return axis
-        return batch if axis == "batch_size" else neuron[f"static_{axis}"]
+        return axis if isinstance(axis, int) else sizes[axis]
 
     return [
         ProgramInput(

@@ -20,7 +20,7 @@ from ..neuron.compiler import environment_variables
 from ..neuron.process import run_module
 from ..neuron.sdk import ensure_sdk
 from .compare import Difference, judge
-from .compiled import CompiledComponent, cores_needed, open_compiled
+from .programs import CompiledComponent, cores_needed, open_compiled
 from .table import print_table
 
 REQUEST, OUTCOME = "request", "outcome"
@@ -86,7 +86,7 @@ def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | N
     components = open_compiled(folder)
     for component in components:
         component.check_original(checkpoint)
-    sdk = ensure_sdk(components[0].neuron["instance_type"])
+    sdk = ensure_sdk(components[0].compiled.instance_type)
     place = f"the emulator of {sdk.instance}" if sdk.emulated else sdk.instance
     print(f"validation on {place} against {checkpoint.source}", flush=True)
     comparison = _Comparison(folder=folder, checkpoint=checkpoint, atol=atol)
@@ -117,8 +117,8 @@ class _Comparison:
         given = component.samples(
             Samples(
                 folder=self.folder,
-                batch=compiled.batch,
-                sizes=compiled.sizes,
+                batch=compiled.compiled.batch,
+                sizes=compiled.compiled.sizes,
                 config=compiled.config,
                 inputs=self.inputs,
                 outputs=self.outputs,
@@ -130,7 +130,7 @@ class _Comparison:
         if self.atol is None:
             yardstick = Difference.between(self._original(component, given, torch.bfloat16), expected, counted)
         found = Difference.between(compiled.run(given), expected, counted)
-        self.records.append(judge(component.name, found, compiled.precision, yardstick, self.atol))
+        self.records.append(judge(component.name, found, compiled.compiled.precision, yardstick, self.atol))
 
     def _original(self, component: Component, given: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         part = component.part.name

@@ -366,7 +366,8 @@ def shards(tmp_path_factory):
         folder = tmp_path_factory.mktemp("shards")
         for component in describe_components(checkpoint, decide(asked, checkpoint, sdk), asked):
             target = folder / component.COMPONENT.name
-            write_shards(component.weights(), component.read_weight, target, component.ranks, title="")
+            files = [target / f"{rank}.safetensors" for rank in range(component.ranks)]
+            write_shards(component.weights(), component.read_weight, files, title="")
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.safetensors")}
 
     return write

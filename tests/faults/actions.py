@@ -138,7 +138,7 @@ def encode(folder: Path, loaded: Path, runs: int) -> str:
 
     from optimum_pixart_neuron.artifact.loading import load_program
 
-    (program,) = load_program(folder / "text_encoder" / "model.neuron", 1)
+    (program,) = load_program(folder / "text_encoder", 1)
     loaded.touch()
     ids = torch.arange(EXPORT_OPTIONS["sequence_length"]).reshape(1, -1) % 7
     for _ in range(runs):

@@ -17,7 +17,7 @@ from optimum_pixart_neuron.commands import pixart_validate as command
 from optimum_pixart_neuron.emulator import device
 from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceError, PixArtNeuronError
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
-from optimum_pixart_neuron.validation.compiled import open_compiled
+from optimum_pixart_neuron.validation.programs import open_compiled
 
 from ..e2e.conftest import fresh_runtime
 

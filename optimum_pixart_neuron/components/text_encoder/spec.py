@@ -90,7 +90,7 @@ class TextEncoder(Component):
             return chosen
         return TensorParallel(ranks=chosen.ranks, guidance_groups=chosen.guidance_groups)
 
-    def finish_config(self, config: dict, deployment: Deployment) -> None:
+    def finish_config(self, config: dict) -> None:
         # The stock loader casts the embeddings to this, and diffusers makes the latents in the embeddings' dtype.
         config.pop("torch_dtype", None)
         config["dtype"] = "float32"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ...errors import CheckpointError
 from ...neuron.compiler import FAST_LOADING, NO_FUSE_DOT_LOGISTIC, OVERLAP, TRANSFORMER_MODEL, ComponentFlags
 from ...parallel.modes import ParallelMode, Workload
-from ..common.attention_kernel import WRITTEN_OUT
 from ..component import Component, ComputedWeight, Input, Part, Per, Seam
 from ..text_encoder.spec import NAME as TEXT_ENCODER
 from ..vae.spec import VAE
@@ -158,9 +157,6 @@ class Transformer(Component):
 
     def mode(self, chosen: ParallelMode) -> ParallelMode:
         return chosen
-
-    def finish_config(self, config: dict, deployment: Deployment) -> None:
-        config["neuron"]["attention"] = {"kernel": deployment.attention_kernel or WRITTEN_OUT}
 
     def original(self) -> Original:
         from .original import ORIGINAL

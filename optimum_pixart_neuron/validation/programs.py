@@ -1,18 +1,18 @@
 """The compiled components of a folder: what they were compiled for, and running them."""
 
 import gc
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..artifact.compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.component import Component
 from ..components.registry import COMPONENTS
 from ..errors import ArtifactError, CheckpointError, DeviceError, one_line
-from ..export.output import MODEL_FILE
+from ..files import read_json
 
 # Keys of a `config.json` that say nothing of the model, or that the export writes anew.
 _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
@@ -26,37 +26,18 @@ class CompiledComponent:
         component: which one.
         folder: with the program and its `config.json`.
         config: that file's content.
+        compiled: what its `neuron` section says.
     """
 
     component: Component
     folder: Path
     config: dict
+    compiled: Compiled
 
     @property
     def name(self) -> str:
         """Its folder in the export."""
         return self.component.name
-
-    @property
-    def neuron(self) -> dict:
-        """What the component was compiled for."""
-        return self.config["neuron"]
-
-    @property
-    def batch(self) -> int:
-        """Rows that one run takes."""
-        return self.neuron["static_batch_size"] * (2 if self.neuron["parallel"]["guided"] else 1)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """What it is compiled for, by axis."""
-        prefix = "static_"
-        return {key.removeprefix(prefix): value for key, value in self.neuron.items() if key.startswith(prefix)}
-
-    @property
-    def precision(self) -> str:
-        """Of the matrix products: "float32" or "bfloat16"; any cast by the compiler counts as the latter."""
-        return "bfloat16" if self.neuron.get("auto_cast") else self.neuron["torch_dtype"]
 
     def check_original(self, checkpoint: PixArtCheckpoint) -> None:
         """Refuse a checkpoint of another geometry.
@@ -88,9 +69,9 @@ class CompiledComponent:
         from ..artifact.loading import load_program  # imports the host's loader, which asks for the SDK
 
         try:
-            program = load_program(self.folder / MODEL_FILE, cores=1)[0]
+            program = load_program(self.folder, cores=1)[0]
             taken = [inputs[given.name] for given in self.component.inputs]
-            chunks = zip(*(tensor.split(self.batch) for tensor in taken))
+            chunks = zip(*(tensor.split(self.compiled.batch) for tensor in taken))
             with torch.no_grad():
                 return torch.cat([_first_output(program(*chunk)) for chunk in chunks]).float()
         except RuntimeError as error:
@@ -110,25 +91,23 @@ def open_compiled(folder: Path) -> list[CompiledComponent]:
         raise ArtifactError(f"{folder} is not a folder; give the output of optimum-cli export neuron")
     found = []
     for name, component in COMPONENTS.items():
-        program, config = folder / name / MODEL_FILE, folder / name / "config.json"
+        program, config = folder / name / PROGRAM_FILE, folder / name / CONFIG_FILE
         if not component.required and not program.exists():
             continue
         for path in (program, config):
             if not path.is_file():
                 raise ArtifactError(f"{path} is missing; {folder} is not a whole compiled PixArt-Sigma")
-        try:
-            content = json.loads(config.read_text(encoding="utf-8"))
-            found.append(CompiledComponent(component=component, folder=folder / name, config=content))
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{config} cannot be read: {error}; export or download it again") from None
-        if "parallel" not in content.get("neuron", {}):
+        content = read_json(config, ArtifactError, advice=AGAIN)
+        compiled = Compiled.of(content, config)
+        if compiled is None or not compiled.is_ours:
             raise ArtifactError(f"{config} was not written by this package; its programs cannot be validated")
+        found.append(CompiledComponent(component=component, folder=folder / name, config=content, compiled=compiled))
     return found
 
 
 def cores_needed(components: list[CompiledComponent]) -> int:
     """Cores that the components are spread over, one after the other."""
-    return max(component.neuron["parallel"]["ranks"] for component in components)
+    return max(component.compiled.ranks for component in components)
 
 
 def _first_output(output: object) -> Tensor:

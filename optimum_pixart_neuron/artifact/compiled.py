@@ -1,0 +1,174 @@
+"""What a compiled component says of itself: its files, and the `neuron` section of its `config.json`.
+
+The exporter writes that section, and optimum-neuron's loader goes by the keys that optimum-neuron 0.4.5
+(`store_compilation_config`) puts there; ours are beside them. Everybody else reads it here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ArtifactError
+from ..files import first_problem, read_json
+
+CONFIG_FILE = "config.json"
+PROGRAM_FILE = "model.neuron"
+WEIGHTS_FOLDER = "weights"
+SHARD_NAME = re.compile(r"tp(\d+)_sharded_checkpoint\.safetensors")
+"""Of the weight file of one rank, as optimum-neuron 0.4.5 `NeuronTracedModel.load_model` looks for it."""
+
+AGAIN = "export or download it again"
+"""What to do about files that are not as they should be."""
+
+_SIZE = "static_"
+_SECTION = "neuron"
+_STOCK_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+"""Of cores; the largest instance has 128."""
+
+
+def shard_files(component: Path, ranks: int) -> list[Path]:
+    """The weight file of each rank in a component's folder."""
+    return [component / WEIGHTS_FOLDER / f"tp{rank}_sharded_checkpoint.safetensors" for rank in range(ranks)]
+
+
+class Parallel(BaseModel):
+    """How a component uses the cores.
+
+    Attributes:
+        mode: name of its parallel mode; None on one core.
+        ranks: that run its program together; 1 for a copy on each core.
+        guided: whether one run takes both rows of the guidance pair, twice `batch_size`.
+        groups: ranks that exchange with each other; None for one rank.
+        exchange: how, a name of `parallel.exchange.EXCHANGES`; None where there is nothing to choose.
+        collectives: of one run, kind -> count and bytes that one rank sends.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    mode: str | None
+    ranks: Count
+    guided: bool
+    groups: tuple[tuple[int, ...], ...] | None = None
+    exchange: str | None = None
+    collectives: dict[str, dict[str, int]] = {}
+
+
+class Compiled(BaseModel):
+    """The `neuron` section; keys of optimum-neuron that nothing here asks for are kept as they are.
+
+    Attributes:
+        model_type, task: under which the TasksManager has its config.
+        instance_type: family that the compiler was called for.
+        target: neuronx-cc's `--target`; None in sections of the stock exporter, as all that follow.
+        lnc: physical cores behind a logical one.
+        compiler_version: of neuronx-cc.
+        compiler_args: its command line.
+        tensor_parallel_size: ranks of the pipeline: the stock loader reads that many weight files of each component.
+        inline_weights_to_neff: whether the program holds its weights.
+        dynamic_batch_size: whether the program cuts larger batches itself.
+        auto_cast: what the compiler was allowed to cast; None or "none" for nothing.
+        float_dtype: of floats at the program's borders, in optimum-neuron's words.
+        torch_dtype: of weights and matmuls; None in sections of the stock exporter.
+        parallel: None in sections of the stock exporter.
+        attention: by which kernel, in components that may have one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model_type: str | None = None
+    task: str | None = None
+    instance_type: str | None = None
+    target: str | None = None
+    lnc: Count | None = None
+    compiler_version: str | None = None
+    compiler_args: str | None = None
+    tensor_parallel_size: Count = 1
+    inline_weights_to_neff: bool = True
+    dynamic_batch_size: bool = False
+    auto_cast: str | None = None
+    float_dtype: str = "fp32"
+    torch_dtype: str | None = None
+    parallel: Parallel | None = None
+    attention: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Compiled:
+        for axis, size in self.sizes.items():
+            if not isinstance(size, int) or not 0 < size < 1 << 31:
+                raise ValueError(f"{_SIZE}{axis} is {size!r}, no size")
+        return self
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the program is compiled for, by axis; `batch_size` is that of one half of a guidance pair."""
+        extra = self.model_extra or {}
+        return {
+            key.removeprefix(_SIZE): size for key, size in extra.items() if key.startswith(_SIZE) and size is not None
+        }
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this package compiled it, not the stock exporter."""
+        return self.parallel is not None
+
+    @property
+    def batch(self) -> int:
+        """Rows that one run of the program takes."""
+        return self.sizes["batch_size"] * (2 if self.parallel and self.parallel.guided else 1)
+
+    @property
+    def ranks(self) -> int:
+        """Ranks that run the program together."""
+        return self.parallel.ranks if self.parallel else self.tensor_parallel_size
+
+    @property
+    def compiled_for(self) -> str | None:
+        """The target, or where it is not recorded the family."""
+        return self.target or self.instance_type
+
+    @property
+    def weights_dtype(self) -> str:
+        """Of weights and matmuls, by name; the stock exporter records that of the borders only, which is the same."""
+        return self.torch_dtype or _STOCK_DTYPES.get(self.float_dtype, "float32")
+
+    @property
+    def precision(self) -> str:
+        """Of the matrix products: "float32" or "bfloat16"; any cast by the compiler counts as the latter."""
+        return "bfloat16" if self.auto_cast not in (None, "none") else self.weights_dtype
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], named: str | Path) -> Compiled | None:
+        """The section of a `config.json`'s content; None where nothing is compiled.
+
+        Args:
+            named: the file, for messages.
+
+        Raises:
+            ArtifactError: the section is damaged.
+        """
+        if not config.get(_SECTION):
+            return None
+        try:
+            return cls.model_validate(config[_SECTION])
+        except ValidationError as error:
+            raise ArtifactError(f"{named} is damaged: {_SECTION}.{first_problem(error)}; {AGAIN}") from None
+
+    @classmethod
+    def read(cls, component: Path) -> Compiled | None:
+        """The section in a component's folder; None where nothing in it is compiled.
+
+        Raises:
+            ArtifactError: `config.json` is missing or damaged.
+        """
+        return cls.of(read_json(component / CONFIG_FILE, ArtifactError, advice=AGAIN), component / CONFIG_FILE)
+
+    def into(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of a `config.json` with this section in it."""
+        return {**config, _SECTION: self.model_dump(mode="json", exclude_unset=True)}
