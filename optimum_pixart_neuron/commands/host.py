@@ -14,7 +14,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
 from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
-from ..neuron.process import run_module
+from ..process.run import run_module
 from . import export_neuron, pixart_benchmark, pixart_plan, pixart_validate
 from .detection import PIXART_SIGMA, pipeline_class
 from .export_neuron import PROG

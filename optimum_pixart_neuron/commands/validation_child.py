@@ -1,27 +1,30 @@
-"""The process of `validate_artifacts`: `python -m optimum_pixart_neuron.commands.validation_child FOLDER`."""
+"""The process of `validate_artifacts`, which hands it an open file with the request and reads the outcome there."""
 
 import pickle
 import sys
-from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import PixArtNeuronError
-from ..validation.validate import OUTCOME, REQUEST, validate_here
+from ..validation.validate import validate_here
 from .frame import exit_on_termination
 
 
-def main(holder: Path) -> None:
-    """Read the request in `holder`, and write records or the user's error there."""
+def main(exchange: BinaryIO) -> None:
+    """Read the request, and write the records or the user's error in its place."""
     exit_on_termination()
-    folder, checkpoint, atol = pickle.loads((holder / REQUEST).read_bytes())
+    folder, checkpoint, atol = pickle.load(exchange)
     try:
         outcome = validate_here(folder, checkpoint, atol=atol)
     except PixArtNeuronError as error:
         outcome = error
-    (holder / OUTCOME).write_bytes(pickle.dumps(outcome))
+    exchange.seek(0)
+    exchange.truncate()
+    pickle.dump(outcome, exchange)
 
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]))
+        with open(int(sys.argv[1]), "r+b") as shared_file:
+            main(shared_file)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -9,8 +9,8 @@ import select
 import shutil
 import signal
 import socket
+import sys
 from multiprocessing.connection import Connection
-from typing import Any
 
 from . import worker
 
@@ -19,17 +19,19 @@ _LARGEST_MESSAGE = 1 << 16  # bytes
 _MOST_DESCRIPTORS = 253  # of one message: SCM_MAX_FD, unix(7)
 
 
-def main(opening: dict[str, Any]) -> None:
+def main(parent: int, control_descriptor: int) -> None:
     """Wait for what to start, fork one rank per socket, report each exit; kill all when the owner's socket closes.
 
     Args:
-        opening: as the owner's `_Launcher` builds it: the file descriptor `control` and the owner's process id,
-            `parent`. On `control` comes what `RankPool._launch` builds: the number of `ranks`, the rendezvous file
-            `store` and `threads` per rank, with the descriptors of the ranks' sockets and then of the weight files.
+        parent: the owner's process id.
+        control_descriptor: of a socket to the owner. On it comes what `RankPool._launch` builds: the number of
+            `ranks`, the rendezvous file `store` and `threads` per rank, with the descriptors of the ranks' sockets
+            and then of the weight files.
     """
-    with socket.socket(fileno=os.dup(opening["control"])) as control_socket:
+    os.set_inheritable(control_descriptor, False)
+    with socket.socket(fileno=os.dup(control_descriptor)) as control_socket:
         while not select.select([control_socket], [], [], _PARENT_CHECK_SECONDS)[0]:
-            if os.getppid() != opening["parent"]:
+            if os.getppid() != parent:
                 os._exit(0)
         message, descriptors, _, _ = socket.recv_fds(control_socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS)
     if not message:
@@ -48,7 +50,7 @@ def main(opening: dict[str, Any]) -> None:
         if child == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for other in [wake_reader, wake_writer, opening["control"], *sockets[rank + 1 :]]:
+            for other in [wake_reader, wake_writer, control_descriptor, *sockets[rank + 1 :]]:
                 os.close(other)
             worker.main(rank, len(sockets), descriptor, own_id, start)
         ranks[child] = rank
@@ -56,14 +58,14 @@ def main(opening: dict[str, Any]) -> None:
     for descriptor in start["weights"]:
         os.close(descriptor)
 
-    control = Connection(opening["control"])
+    control = Connection(control_descriptor)
     while ranks:
         readable, _, _ = select.select([control, wake_reader], [], [], _PARENT_CHECK_SECONDS)
         if wake_reader in readable:
             os.read(wake_reader, 4096)
             _report_exits(ranks, control)
         # a fork of the owner may keep the socket open, so its process id is checked as well
-        if control in readable or os.getppid() != opening["parent"]:
+        if control in readable or os.getppid() != parent:
             break
     for child in ranks:
         os.kill(child, signal.SIGKILL)
@@ -82,3 +84,7 @@ def _report_exits(ranks: dict[int, int], control: Connection) -> None:
             control.send((ranks.pop(child), status))
         except OSError:
             return  # the owner is gone, which the caller notices next
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -24,6 +23,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..process.start import ModuleProcess
 from .program import Program
 from .transport import SharedWeights, from_message, to_message
 
@@ -32,11 +32,7 @@ from .transport import SharedWeights, from_message, to_message
 _GRACE_SECONDS = 2.0
 _LAUNCHER_EXIT_SECONDS = 5.0
 
-# Runs under `python -I`, where neither the working directory nor the user's environment can shadow a module.
-_BOOTSTRAP = (
-    "import sys, json; start = json.loads(sys.argv[1]); sys.path[:] = start['path']; "
-    "from optimum_pixart_neuron.emulator.launcher import main; main(start)"
-)
+_LAUNCHER = "optimum_pixart_neuron.emulator.launcher"
 
 _pools: "weakref.WeakSet[RankPool]" = weakref.WeakSet()
 _spare: "_Launcher | None" = None
@@ -176,18 +172,18 @@ class _Launcher:
     def __init__(self) -> None:
         own, end = socket.socketpair()
         self.control = Connection(own.detach())
-        start = {"path": sys.path, "parent": os.getpid(), "control": end.fileno()}
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOTSTRAP, json.dumps(start)],
+        with end:
+            self._process = ModuleProcess(
+                _LAUNCHER,
+                [str(os.getpid())],
+                descriptors=[end.fileno()],
+                watched=False,  # it watches this process itself, and may not have a thread when it forks
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # gloo greets each peer on it
                 env=_environment(),
-                pass_fds=[end.fileno()],
+                cwd="/",  # this process's own may be gone by now
                 start_new_session=True,  # Ctrl-C is this process's to handle
             )
-        finally:
-            end.close()
 
     @property
     def alive(self) -> bool:

@@ -17,14 +17,11 @@ from ..components.common.original import Samples
 from ..components.component import Component
 from ..errors import CheckpointError, PixArtNeuronError
 from ..neuron.compiler import environment_variables
-from ..neuron.process import run_module
 from ..neuron.sdk import ensure_sdk
+from ..process.run import run_module
 from .compare import Difference, judge
 from .programs import CompiledComponent, cores_needed, open_compiled
 from .table import print_table
-
-REQUEST, OUTCOME = "request", "outcome"
-"""Names of the files through which the process is asked and answers."""
 
 _CHILD = "optimum_pixart_neuron.commands.validation_child"
 _INTERRUPTED = 128 + signal.SIGINT
@@ -56,9 +53,11 @@ def validate_artifacts(
     if problem:
         print(f"validation is left out: {problem}", flush=True)
         return ()
-    with tempfile.TemporaryDirectory(prefix="pixart-neuron-validation-") as holder:
-        (Path(holder) / REQUEST).write_bytes(pickle.dumps((folder.absolute(), checkpoint, atol)))
-        status = run_module(_CHILD, "validation", [holder])
+    # A file without a name: nothing of it is left, however this process ends.
+    with tempfile.TemporaryFile() as exchange:
+        pickle.dump((folder.absolute(), checkpoint, atol), exchange)
+        exchange.seek(0)
+        status = run_module(_CHILD, "validation", [], descriptors=[exchange.fileno()])
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         if status in _TERMINATED:
@@ -67,7 +66,8 @@ def validate_artifacts(
             raise PixArtNeuronError(
                 f"the validation ended with status {status} before its verdict; --disable-validation leaves it out"
             )
-        outcome = pickle.loads((Path(holder) / OUTCOME).read_bytes())
+        exchange.seek(0)
+        outcome = pickle.load(exchange)
     if isinstance(outcome, PixArtNeuronError):
         raise outcome
     return outcome

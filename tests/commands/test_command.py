@@ -14,7 +14,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
 from optimum_pixart_neuron.commands import host
 from optimum_pixart_neuron.commands.host import PixArtNeuronExportCommand, extend_host_command
-from optimum_pixart_neuron.neuron import process
+from optimum_pixart_neuron.process.run import run_module
 
 NASTY = ["with space", 'quo"te', "apos'trophe", "semi;colon && true", "$HOME `id`", "star*", "", "line\nbreak", "ünï"]
 
@@ -28,7 +28,7 @@ def recorder(tmp_path, monkeypatch) -> Path:
         f"json.dump([sys.executable, *sys.argv[1:]], open({str(record)!r}, 'w'))\n"
         "sys.exit(int(os.environ.get('STATUS', '0')))\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(host, "MODULE", "recording_export")
     return record
 
@@ -67,8 +67,8 @@ def test_the_childs_status_is_the_commands(status, recorder, tmp_path, monkeypat
 
 def test_a_killed_child_gives_a_line_and_the_shells_status(tmp_path, monkeypatch, capfd):
     (tmp_path / "dying_export.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert process.run_module("dying_export", "optimum-cli export neuron", []) == 137
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run_module("dying_export", "optimum-cli export neuron", []) == 137
     assert capfd.readouterr().err == (
         "optimum-cli export neuron: error: ended by SIGKILL; the machine may be out of memory.\n"
     )
@@ -168,8 +168,8 @@ def test_signals_end_command_and_child_without_traceback(number, to_group, statu
         "except KeyboardInterrupt:\n    sys.exit(130)\n"
     )
     code = (
-        "import sys\nfrom optimum_pixart_neuron.neuron import process\n"
-        "sys.exit(process.run_module('slow_export', 'slow', []))\n"
+        "import sys\nfrom optimum_pixart_neuron.process.run import run_module\n"
+        "sys.exit(run_module('slow_export', 'slow', []))\n"
     )
     command = subprocess.Popen(
         [sys.executable, "-c", code],

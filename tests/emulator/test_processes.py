@@ -87,7 +87,7 @@ def launcher_of(rank_id):
         return int(file.read().rpartition(")")[2].split()[1])
 
 
-def assert_all_end(process_ids, seconds=5.0):
+def assert_all_end(process_ids, seconds=30.0):
     deadline = time.monotonic() + seconds
     while running(process_ids) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -132,11 +132,12 @@ def test_the_exporters_call_leaves_this_process_as_it_was(float32_folder, checkp
 
 
 def test_an_error_of_the_process_is_raised_here(float32_folder, copied, checkpoint, in_process, monkeypatch):
-    from optimum_pixart_neuron.commands import validation_child as child
+    from optimum_pixart_neuron.commands import validation_child
     from optimum_pixart_neuron.validation import validate as module
 
-    def run_here(_module: str, _prog: str, argv: list[str]) -> int:
-        child.main(Path(argv[0]))
+    def run_here(_module: str, _prog: str, _argv: list[str], descriptors: list[int]) -> int:
+        with open(descriptors[0], "r+b", closefd=False) as exchange:
+            validation_child.main(exchange)
         return 0
 
     monkeypatch.setattr(module, "run_module", run_here)
@@ -157,7 +158,7 @@ def test_an_error_of_the_process_is_raised_here(float32_folder, copied, checkpoi
 def test_a_process_that_ends_early(float32_folder, checkpoint, monkeypatch, status, error, message):
     from optimum_pixart_neuron.validation import validate as module
 
-    monkeypatch.setattr(module, "run_module", lambda *_: status)
+    monkeypatch.setattr(module, "run_module", lambda *_, **__: status)
     with pytest.raises(error, match=message):
         module.validate_artifacts(float32_folder, checkpoint, atol=None)
 

@@ -1,4 +1,4 @@
-"""Runs a command in a process of its own, whose end is the command's end."""
+"""Run a command in a process of its own, whose end is the command's end."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from .start import ModuleProcess
+
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 10.0
 """Seconds that an interrupted command gets to stop its workers and remove its unfinished output."""
 
 
-def run_module(module: str, prog: str, argv: Sequence[str]) -> int:
-    """Run `python -m module` in a child process and return the exit status for the shell.
+def run_module(module: str, prog: str, argv: Sequence[str], *, descriptors: Sequence[int] = ()) -> int:
+    """Run a module in a child process and return the exit status for the shell.
 
-    The arguments travel as a list, never through a shell. Termination signals are handed on, so that no work goes on
-    without its command.
+    Termination signals are handed on, and the child ends when this process does, so that no work goes on without its
+    command.
 
     Args:
-        module: With a `__main__` guard or a `__main__.py`.
+        module: With a `__main__` guard.
         prog: The command as the user typed it, for messages.
         argv: The arguments after it.
+        descriptors: Open files for the child. Their numbers there follow the arguments.
     """
-    sys.stdout.flush()
-    child = subprocess.Popen([sys.executable, "-m", module, *argv])
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    child = ModuleProcess(module, argv, descriptors=descriptors)
     # Python handles signals in the main thread only.
     handled = _FORWARDED if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in handled}

@@ -1,0 +1,76 @@
+"""What a child of `start.py` runs, as a script: its import path first, then the module that it is for.
+
+Called as `entry.py MODULE DESCRIPTOR`; the name is there for who looks at the list of processes.
+"""
+
+import os  # this and sys are imported before any script is
+import sys
+
+_GRACE_S = 10.0
+"""Seconds that a module without a parent gets to stop its workers and remove its unfinished output."""
+
+
+def main() -> None:
+    """Read the parent's record from the pipe, then become the module."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if entry and entry != here]
+    import json
+
+    lifeline = int(sys.argv[2])
+    os.set_inheritable(lifeline, False)
+    start = json.loads(_read(lifeline, int.from_bytes(_read(lifeline, 8), "little")))
+    sys.path[:] = start["path"]
+    sys.argv[1:] = start["arguments"]
+    _import_package(*start["package"])
+    if start["parent"] is None:
+        os.close(lifeline)
+    else:
+        _end_with_parent(lifeline, start["parent"])
+    import runpy
+
+    runpy.run_module(start["module"], run_name="__main__", alter_sys=True)
+
+
+def _read(descriptor: int, length: int) -> bytes:
+    content = b""
+    while len(content) < length:
+        piece = os.read(descriptor, length - len(content))
+        if not piece:
+            sys.exit(1)  # the parent died while it started this process
+        content += piece
+    return content
+
+
+def _import_package(name: str, folder: str) -> None:
+    """Import the package that the parent runs from where it lies, which may be the current folder."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(name, os.path.join(folder, "__init__.py"))
+    sys.modules[name] = package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+
+
+def _end_with_parent(lifeline: int, parent: int) -> None:
+    import threading
+
+    threading.Thread(target=_watch, args=(lifeline, parent), daemon=True).start()
+
+
+def _watch(lifeline: int, parent: int) -> None:
+    """Wait for the parent's end, have this process clean up, and end it where it cannot."""
+    import select
+    import signal
+    import time
+
+    closing = select.poll()
+    closing.register(lifeline, select.POLLIN)
+    # A fork of the parent may hold the other end open, so its process id is looked at as well.
+    while not closing.poll(1000) and os.getppid() == parent:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
