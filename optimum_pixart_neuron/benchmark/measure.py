@@ -9,13 +9,13 @@ import torch
 from tqdm import tqdm
 
 from ..artifact.checks import check_artifact
-from ..artifact.hub import is_repository, pull
 from ..artifact.manifest import installed_versions
+from ..artifact.pull import is_repository, pull
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, one_line
 from ..neuron.sdk import ensure_sdk
 from ..planner import PlanRow
 from ..planner.prices import own_price
-from .host import MachineRecord, MemoryRecord
+from .conditions import MachineRecord, MemoryRecord
 from .observe import observed
 from .options import BenchmarkOptions
 from .report import (

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..planner import PlanRow
-from .host import MachineRecord, MemoryRecord
+from .conditions import MachineRecord, MemoryRecord
 from .observe import COMPONENTS, HOST_PARTS
 from .spans import Recorder, Span, covered, outside
 from .statistics import Percentiles

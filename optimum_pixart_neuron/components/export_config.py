@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from optimum.exporters.neuron import model_configs
@@ -17,13 +17,15 @@ from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedConfig
 from torch import Tensor, nn
 
-from ..checkpoint.checkpoint import ComponentWeights
 from ..errors import CheckpointError
 from ..parallel.apply import materialize
 from ..parallel.shard_writer import ShardedWeight
 from ..parallel.split import Split
 from .common.attention_kernel import KernelAttention
 from .component import Component, ComputedWeight
+
+if TYPE_CHECKING:
+    from ..checkpoint.checkpoint import ComponentWeights
 
 EXPORTER, LIBRARY = "neuron", "diffusers"
 """Under which the TasksManager has the configs."""

@@ -1,6 +1,6 @@
 """An export that goes on to the Hugging Face Hub: asked about before it begins, pushed at its end."""
 
-from ..artifact.hub import check_push, push
+from ..artifact.push import check_push, push
 from ..errors import HubError
 from ..neuron.sdk import NeuronSdk
 from .options import ExportOptions

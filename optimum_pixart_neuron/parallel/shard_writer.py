@@ -80,7 +80,7 @@ def write_shards(
             file.write(header)
         writers = stack.enter_context(ThreadPoolExecutor(min(ranks, os.cpu_count() or 1)))
         gathered = [bytearray() for _ in files]
-        for name, tensor in tqdm(_read_ahead(names, read), desc=title, total=len(names), unit="tensor", leave=False):
+        for name, tensor in tqdm(_read_ahead(names, read), desc=title, total=len(names), unit="weight", leave=False):
             weight = weights[name]
             if tuple(tensor.shape) != weight.shape:
                 raise ValueError(f"{name}: shape {tuple(tensor.shape)} in the checkpoint, {weight.shape} in the model")

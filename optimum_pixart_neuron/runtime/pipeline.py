@@ -20,10 +20,12 @@ from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
 from ..artifact.checks import check_artifact, check_verify, machine_problem
 from ..artifact.compiled import Compiled
-from ..artifact.hub import is_repository, pull, push
 from ..artifact.loading import load_program
+from ..artifact.pull import is_repository, pull
+from ..artifact.push import push
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
+from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
@@ -228,7 +230,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             call = copy.copy(self)
             steps = _for_one_call(getattr(self, DENOISER.name))
             # Past diffusers' `__setattr__`, which would register them.
-            vars(call).update({"scheduler": scheduler, DENOISER.name: steps})
+            vars(call).update({SCHEDULER.name: scheduler, DENOISER.name: steps})
             return PixArtSigmaPipeline.__call__(call, **fitted)
 
     def encode_prompt(self, *args: Any, **kwargs: Any):

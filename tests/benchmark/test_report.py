@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from optimum_pixart_neuron.benchmark.host import MachineRecord, MemoryRecord
+from optimum_pixart_neuron.benchmark.conditions import MachineRecord, MemoryRecord
 from optimum_pixart_neuron.benchmark.observe import COMPONENTS, HOST_PARTS
 from optimum_pixart_neuron.benchmark.report import (
     EMULATOR_NOTE,

@@ -62,7 +62,7 @@ def warm_up() -> None:
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     tqdm.set_lock(threading.RLock())  # its own is shared with forks: one that is killed would hold it for all others
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline  # noqa: F401
-    from optimum_pixart_neuron.artifact import hub  # noqa: F401
+    from optimum_pixart_neuron.artifact import pull, push  # noqa: F401
     from tests.tiny import build_tiny_checkpoint
 
     folder = Path(tempfile.mkdtemp())
@@ -94,14 +94,14 @@ def export_noting_changes(options: dict[str, Any], folder: Path) -> list[str]:
 
 
 def push(client: HubClient, folder: Path) -> str:
-    from optimum_pixart_neuron.artifact.hub import push
+    from optimum_pixart_neuron.artifact.push import push
 
     client.connect()
     return push(folder, REPO, allow_emulated=True)
 
 
 def pull(client: HubClient, options: dict[str, Any], fault: Any = UNHARMED) -> Path:
-    from optimum_pixart_neuron.artifact.hub import pull
+    from optimum_pixart_neuron.artifact.pull import pull
 
     client.connect()
     fault.arm()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from optimum_pixart_neuron.artifact.hub import pull
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
+from optimum_pixart_neuron.artifact.pull import pull
 from optimum_pixart_neuron.errors import ArtifactError, HubError
 
 from .exports import make_export, stock_files

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from huggingface_hub import HfApi, constants
 
-from optimum_pixart_neuron.artifact.hub import check_push, push
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
+from optimum_pixart_neuron.artifact.push import check_push, push
 from optimum_pixart_neuron.errors import ArtifactError, HubError
 
 from .exports import SHARD_BYTES, make_export

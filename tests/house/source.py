@@ -1,0 +1,111 @@
+"""The product's source, parsed once: what the tests of the house read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import optimum_pixart_neuron
+
+PACKAGE = Path(optimum_pixart_neuron.__file__).parent
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the product.
+
+    Attributes:
+        path: from the package's folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Dotted, without the package's own name; empty for the package itself."""
+        parts = self.path.with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    @property
+    def room(self) -> str:
+        """The folder below the package; a module at the root is a room of its own."""
+        return self.path.parts[0] if len(self.path.parts) > 1 else self.path.stem
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse((PACKAGE / self.path).read_text())
+
+    @cached_property
+    def docstrings(self) -> set[int]:
+        """Ids of the nodes that are documentation: strings that stand alone."""
+        return {
+            id(node.value)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+
+    def strings(self) -> Iterator[tuple[int, str]]:
+        """Line and text of every string that is not documentation."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in self.docstrings:
+                yield node.lineno, node.value
+
+    def identifiers(self) -> Iterator[tuple[int, str]]:
+        """Line and text of every name in the code: variables, attributes, parameters, keywords, functions."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name):
+                yield node.lineno, node.id
+            elif isinstance(node, ast.Attribute):
+                yield node.lineno, node.attr
+            elif isinstance(node, ast.arg | ast.keyword) and node.arg:
+                yield node.lineno, node.arg
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield node.lineno, node.name
+
+    def imports(self, *, late: bool = False) -> Iterator[str]:
+        """Dotted names of the package's own modules that it imports, without the package's name.
+
+        Args:
+            late: also what functions import; never what only type checkers see.
+        """
+        for node in self._statements(self.tree.body, late):
+            if isinstance(node, ast.ImportFrom):
+                yield from self._imported(node)
+
+    def _statements(self, body: list[ast.stmt], late: bool) -> Iterator[ast.stmt]:
+        for node in body:
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                continue
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not late:
+                continue
+            yield node
+            for field in ("body", "orelse", "finalbody", "handlers"):
+                yield from self._statements(getattr(node, field, []) or [], late)
+
+    def _imported(self, node: ast.ImportFrom) -> Iterator[str]:
+        package = PACKAGE.name
+        if node.level:
+            above = ("", *self.path.parent.parts)[: len(self.path.parent.parts) + 2 - node.level]
+            base = [part for part in above if part] + (node.module.split(".") if node.module else [])
+        elif node.module and node.module.split(".")[0] == package:
+            base = node.module.split(".")[1:]
+        else:
+            return
+        for alias in node.names:
+            whole = ".".join([*base, alias.name])
+            yield whole if whole in names() else ".".join(base)
+
+
+@cache
+def product(*, with_emulator: bool = False) -> tuple[Module, ...]:
+    """Every module; the emulator, which knows nothing of PixArt, only if it is asked for."""
+    paths = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+    return tuple(Module(path) for path in paths if with_emulator or path.parts[0] != "emulator")
+
+
+@cache
+def names() -> frozenset[str]:
+    return frozenset(module.name for module in product(with_emulator=True))
