@@ -58,9 +58,9 @@ class Subject:
 
     @property
     def known_instance(self) -> str | None:
-        """The same, before the folder is checked; None if it does not say."""
+        """The same, before the folder is checked; None if it does not say, or names none that is known."""
         try:
-            return self.instance
+            return get_instance(self.instance).name
         except (OSError, ValueError, KeyError):
             return None
 

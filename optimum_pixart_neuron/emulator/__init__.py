@@ -8,7 +8,7 @@ rank over gloo. It shows what a program computes and whether it would load; it s
 import logging
 import os
 
-from ..hardware import INSTANCES, Instance, get_instance
+from ..hardware import Instance, get_instance
 
 DEFAULT_INSTANCE = "trn1.32xlarge"
 INSTANCE_VARIABLE = "NEURON_EMULATOR_INSTANCE"
@@ -34,7 +34,7 @@ def activate(instance: str | None = None) -> None:
     global _active
     from . import importing
 
-    chosen = _parse_instance(instance or os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE)
+    chosen = _chosen_instance(instance)
     if _active is not None:
         if instance is not None and chosen != _active:
             raise RuntimeError(f"the emulator is active as {_active.name}: {chosen.name} needs a new process")
@@ -57,12 +57,13 @@ def emulated_instance() -> Instance:
     return _active
 
 
-def _parse_instance(name: str) -> Instance:
-    try:
+def _chosen_instance(name: str | None) -> Instance:
+    if name:
         return get_instance(name)
-    except ValueError:
-        known = ", ".join(INSTANCES)
-        raise ValueError(f"{INSTANCE_VARIABLE}: unknown instance {name!r}, known are {known}") from None
+    try:
+        return get_instance(os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE)
+    except ValueError as error:
+        raise ValueError(f"{INSTANCE_VARIABLE}: {error}") from None
 
 
 def _announce(text: str) -> None:

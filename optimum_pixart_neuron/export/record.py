@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,23 @@ from ..artifact.manifest import (
     installed_versions,
 )
 from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..components.export_config import ExportConfig
 from ..deployment.deployment import Deployment
 from ..files import FileRecord
 from ..program.program import TracedProgram
 from .compile import CompileJob
 from .options import ExportOptions
 
-_COMPUTING_CODE = ("modeling", "parallel")
+COMPUTING_CODE = (
+    "components",
+    "parallel",
+    "checkpoint",
+    "neuron",
+    "files.py",
+    "export/compile.py",
+    "export/describe.py",
+)
+"""Modules and rooms of which an edit may change what a compilation writes."""
 
 
 def component_record(
@@ -82,7 +93,7 @@ def _inputs_digest(job: CompileJob, program: TracedProgram, source: SourceRecord
         "emulated": emulated,
         "versions": installed_versions(),
         "config_class": f"{type(component).__module__}.{type(component).__qualname__}",
-        "code": _code_digest(),
+        "code": code_digest(component),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -97,13 +108,28 @@ def _program_digest(graph_module: GraphModule) -> str:
     return digest.hexdigest()
 
 
-def _code_digest() -> str:
-    """Of the modules that compute weights; a version number does not change with every edit of an editable install."""
-    digest = hashlib.sha256()
+def code_digest(component: ExportConfig) -> str:
+    """Of everything that a program and its weights are made by.
+
+    A version number does not change with every edit of an editable install. A component, a mode or an export config
+    that somebody registered has its own module.
+    """
     package = Path(__file__).parents[1]
-    for path in sorted(path for folder in _COMPUTING_CODE for path in (package / folder).rglob("*.py")):
+    places = [package / name for name in COMPUTING_CODE]
+    ours = {path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])}
+    made_by = (type(component), type(component.COMPONENT), type(component.split))
+    others = {Path(path) for each in made_by if (path := _source_file(each))} - ours
+    digest = hashlib.sha256()
+    for path in sorted(ours):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in sorted(others):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _source_file(made_by: type) -> str | None:
+    """None for what is built in, and for what was typed into an interpreter."""
+    return getattr(sys.modules.get(made_by.__module__), "__file__", None)
 
 
 def describe_export(

@@ -13,6 +13,7 @@ from ..components.component import Component
 from ..components.registry import COMPONENTS
 from ..errors import ArtifactError, CheckpointError, DeviceError, one_line
 from ..files import read_json
+from ..hardware import get_instance
 
 # Keys of a `config.json` that say nothing of the model, or that the export writes anew.
 _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
@@ -102,7 +103,16 @@ def open_compiled(folder: Path) -> list[CompiledComponent]:
         if compiled is None or not compiled.is_ours:
             raise ArtifactError(f"{config} was not written by this package; its programs cannot be validated")
         found.append(CompiledComponent(component=component, folder=folder / name, config=content, compiled=compiled))
+    _check_instance(folder, found[0].compiled.instance_type)
     return found
+
+
+def _check_instance(folder: Path, name: str | None) -> None:
+    """The emulator becomes the instance that the programs are for."""
+    try:
+        get_instance(name or "")
+    except ValueError as error:
+        raise ArtifactError(f"{folder} is compiled for an {error}; update this package, or export again") from None
 
 
 def cores_needed(components: list[CompiledComponent]) -> int:
