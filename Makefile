@@ -1,7 +1,7 @@
 # Everything runs in .venv. A second run is instant; a change of setup.cfg or of TORCH installs again.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo notebooks test style style_check clean
+.PHONY: help venv demo notebooks test style style_check typecheck clean
 
 PYTHON ?= python3
 # Installed before the rest, so that pip takes this build and not the newest one with its accelerator libraries.
@@ -49,6 +49,9 @@ style_check: $(INSTALLED)  ## Fail on code that is not formatted or that the lin
 	$(BIN)/ruff check $(wildcard $(SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(SOURCES))
 
+typecheck: $(INSTALLED)  ## Check the types of the product's code.
+	$(BIN)/python -m mypy
+
 clean:  ## Remove .venv and everything generated.
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
