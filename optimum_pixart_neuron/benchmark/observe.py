@@ -6,6 +6,7 @@ from typing import Any
 
 from ..components.vae.tiling import TiledDecoder
 from ..runtime.batching import BatchedProgram
+from ..runtime.prompt_cache import PromptCache
 from .spans import Recorder
 
 COMPONENTS = ("text_encoder", "transformer", "vae_decoder")
@@ -47,6 +48,8 @@ def _place_of_program(part: Any) -> tuple[Any, str]:
     owner, attribute = part, "model"
     if isinstance(part.model, TiledDecoder):
         owner, attribute = part.model, "decode"
+    elif isinstance(part.model, PromptCache):
+        owner, attribute = part.model, "program"
     program = getattr(owner, attribute)
     return (program, "copies") if isinstance(program, BatchedProgram) else (owner, attribute)
 

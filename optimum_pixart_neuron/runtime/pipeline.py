@@ -34,7 +34,8 @@ from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .batching import BatchedProgram, ProgramInput
 from .call import CompiledCall
-from .turns import OneAtATime, SchedulerTurns, check_process
+from .prompt_cache import PromptCache
+from .turns import OneAtATime, SchedulerTurns, Turn, check_process
 
 _DOWNLOAD_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 
@@ -56,6 +57,10 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
         if tile != self._latent_size(DENOISER):
             decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
+        encoder = getattr(self, PROMPT_ENCODER.name)
+        if isinstance(encoder.model, BatchedProgram):
+            encoder.model = PromptCache(encoder.model)
+        self._encoding = Turn()
         self.vae.encode = self.vae.encode if self.vae.encoder else _no_encoder
         self._compiled_call = self._describe_call()
         self._scheduler_turns = SchedulerTurns()
@@ -239,7 +244,16 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         Raises:
             ProgramInputError: another `max_sequence_length`, or an argument that diffusers does not take.
         """
-        return PixArtSigmaPipeline.encode_prompt(self, **self._compiled_call.fit_prompt(*args, **kwargs))
+        fitted = self._compiled_call.fit_prompt(*args, **kwargs)
+        check_process(self._process)
+        with self._encoding:  # fast tokenizers refuse a second thread
+            return PixArtSigmaPipeline.encode_prompt(self, **fitted)
+
+    @property
+    def prompt_cache(self) -> PromptCache | None:
+        """The embeddings that are kept, with their limit and counts; None for a folder of the stock exporter."""
+        program = getattr(self, PROMPT_ENCODER.name).model
+        return program if isinstance(program, PromptCache) else None
 
     def to(self, *args: Any, **kwargs: Any):
         """Return the pipeline as it is: its programs are on the cores, and their dtypes are compiled."""

@@ -76,6 +76,22 @@ def refuse_pickling() -> NoReturn:
     )
 
 
+class Turn:
+    """A lock that is not copied along with what it guards: the copy has one of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.release()
+
+    def __deepcopy__(self, memo: dict) -> "Turn":
+        return Turn()
+
+
 class SchedulerTurns:
     """Gives each call of a pipeline a scheduler that no other call steps.
 

@@ -13,6 +13,8 @@ import torch
 
 from optimum_pixart_neuron.errors import DeviceError
 
+from .stand_in import TOKENIZER
+
 THREADS = 8
 PROMPTS = [
     "a red cat",
@@ -127,3 +129,16 @@ def test_a_forked_process_is_told_to_load_its_own(stand_in):
         " uses it"
     )
     assert draw(pipe, 0).shape == (256, 256, 3)
+
+
+def test_a_fast_tokenizer(stand_in):
+    """The tokenizers library refuses a second thread: "Already borrowed"."""
+    from transformers import T5TokenizerFast
+
+    pipe = stand_in()
+    pipe.tokenizer = T5TokenizerFast.from_pretrained(TOKENIZER)
+    prompts = [f"{number} red cats and as many dogs, of which none is blue" for number in range(200)]
+    alone = [pipe.encode_prompt(prompt)[0] for prompt in prompts]
+    with ThreadPoolExecutor(THREADS) as pool:
+        together = list(pool.map(lambda prompt: pipe.encode_prompt(prompt)[0], prompts))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together))
