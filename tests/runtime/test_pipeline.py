@@ -1,5 +1,7 @@
 """What the pipeline offers beside its call, on programs that are stand-ins."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -48,3 +50,26 @@ def test_prompts_are_encoded_at_the_compiled_length(stand_in):
         pipe.encode_prompt("a red cat", max_sequence_length=300)
     with pytest.raises(ProgramInputError, match="clean_captions: no argument of .*; did you mean clean_caption?"):
         pipe.encode_prompt("a red cat", clean_captions=True)
+
+
+def test_steps_do_nothing_twice_that_the_call_does_once(stand_in, monkeypatch):
+    """What grows with the batch or the copies is done once a call: embeddings are cut, and threads are there."""
+    from optimum_pixart_neuron.runtime.batching import BatchedProgram
+
+    cut, started = [], []
+    own_cut, own_start = BatchedProgram._cut, threading.Thread.start
+    monkeypatch.setattr(
+        BatchedProgram, "_cut", lambda self, spec, *rest: cut.append(spec.name) or own_cut(self, spec, *rest)
+    )
+    monkeypatch.setattr(threading.Thread, "start", lambda self: started.append(self) or own_start(self))
+    pipe = stand_in(ranks=1, copies=3, guided=False)
+    for _ in range(2):
+        cut.clear()
+        draw(pipe, ["a", "b", "c"], num_inference_steps=12)
+        once = ("encoder_hidden_states", "encoder_attention_mask")
+        assert {name: cut.count(name) for name in once} == dict.fromkeys(once, 1)
+        assert cut.count("hidden_states") == cut.count("timestep") == 12
+    assert (
+        len(started) <= 3 * 3
+    )  # as many as there are copies of the three programs, for as long as the pipeline lives
+    assert sum(len(program.rows) for program in pipe.stand_ins["transformer"]) == 2 * 12 * 6
