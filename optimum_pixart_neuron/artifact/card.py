@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from huggingface_hub import ModelCardData
 
 from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
-from .manifest import Manifest, TensorRecord
+from .manifest import Manifest, TensorRecord, own_name
 
 TAGS = ("neuron", "pixart-sigma", "text-to-image")
 
@@ -186,7 +186,7 @@ def _sources(manifest: Manifest) -> str:
 def _source(model: str, revision: str | None) -> str:
     """A link for a model of the Hub; a local folder's own name, without the way to it."""
     if revision is None:
-        return f"the local checkpoint `{model.rstrip('/').split('/')[-1]}`"
+        return f"the local checkpoint `{own_name(model)}`"
     return f"[{model}](https://huggingface.co/{model}/tree/{revision}) at `{revision[:12]}`"
 
 

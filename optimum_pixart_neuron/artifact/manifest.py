@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 NOT_LISTED = (MANIFEST_FILE, "README.md", ".gitattributes")
 """Files of the folder that the manifest does not list: itself, and what the Hub and its users edit."""
 
+_LOCAL_STARTS = ("/", ".", "~")  # of a path, which no id of the Hub has
 _DOWNLOAD_STATE = ".cache/huggingface/"  # which `hf download --local-dir` leaves beside what it brought
 
 _PACKAGES = (
@@ -178,8 +179,36 @@ class Manifest(_Record):
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder, whole or not at all."""
+        write_whole(folder / MANIFEST_FILE, self.to_json())
+
+    def to_json(self) -> bytes:
+        """What its file holds."""
         written = _Written(**{name: getattr(self, name) for name in Manifest.model_fields}, sha256=self._digest())
-        write_whole(folder / MANIFEST_FILE, f"{written.model_dump_json(indent=2)}\n".encode())
+        return f"{written.model_dump_json(indent=2)}\n".encode()
+
+    def for_others(self) -> "Manifest":
+        """The same without the ways to folders of this machine, of which only the last name is left."""
+        sources = [*(component.source for component in self.components.values()), *self.copied.values()]
+        local = {source.model for source in sources if source.revision is None}
+
+        def public(value: Any) -> Any:
+            is_local = isinstance(value, str) and (value in local or value.startswith(_LOCAL_STARTS))
+            return own_name(value) if is_local else value
+
+        def of(source: SourceRecord) -> SourceRecord:
+            return source.model_copy(update={"model": own_name(source.model)} if source.revision is None else {})
+
+        components = {
+            name: each.model_copy(update={"source": of(each.source)}) for name, each in self.components.items()
+        }
+        return self.model_copy(
+            update={
+                "model": own_name(self.model) if self.revision is None else self.model,
+                "options": {name: public(value) for name, value in self.options.items()},
+                "components": components,
+                "copied": {name: of(source) for name, source in self.copied.items()},
+            }
+        )
 
     def _digest(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
@@ -189,6 +218,11 @@ class _Written(Manifest):
     """A manifest as its file has it, with the SHA-256 of everything else in it: no other file vouches for this one."""
 
     sha256: str | None = None
+
+
+def own_name(folder: str) -> str:
+    """The last part of a path."""
+    return folder.rstrip("/").split("/")[-1]
 
 
 def listed_files(folder: Path) -> list[str]:

@@ -5,8 +5,10 @@ keeps what it has: a push that broke goes on there when it is run again. `upload
 its portions one by one.
 """
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,14 +17,16 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import tqdm, validate_repo_id
 
-from ..errors import ArtifactError, HubError
+from ..errors import ArtifactError, HubError, one_line, printable
 from ..hub import HUB_ERRORS, patiently
 from .card import Licence, is_generated, model_card
-from .manifest import MANIFEST_FILE, NOT_LISTED, Manifest, listed_files
+from .manifest import MANIFEST_FILE, NOT_LISTED, Manifest, strangers
 
 CARD_FILE = "README.md"
 
 _PACKAGE = "optimum-pixart-neuron"
+_log = logging.getLogger(__name__)
+_SHOWN = 3  # names in a message
 _PORTION = 5 * 1024**3
 """Bytes that are sent and acknowledged together: what a push that breaks loses at most."""
 
@@ -75,8 +79,10 @@ def push(
 ) -> str:
     """Upload an export to the Hub, as one commit that holds only what changed; none where nothing did.
 
-    Files that an earlier push brought and this export lacks are removed, others are left alone. A README.md in the
-    folder is uploaded as it is, one that was edited on the Hub is kept; else the model card is written there.
+    What the manifest lists is uploaded, with the manifest itself, README.md and .gitattributes; a warning names what
+    else lies in the folder. The uploaded manifest does not say where folders of this machine lie. Files that an
+    earlier push brought and this export lacks are removed, others are left alone. A README.md in the folder is
+    uploaded as it is, one that was edited on the Hub is kept; else the model card is written there.
 
     Args:
         folder: of the export.
@@ -94,19 +100,24 @@ def push(
     Raises:
         HubError: no token, or it may not write; the Hub cannot be reached, or the connection broke again and again;
             somebody else pushed meanwhile; a private push to a public repository; artifacts of the emulator.
-        ArtifactError: the folder is no export, or its files are not those that its manifest lists.
+        ArtifactError: the folder is no export, its files are not those that its manifest lists, or one of them is a
+            link to somewhere else.
     """
     folder = Path(folder)
     manifest = _check_folder(folder)
     _check_emulated(manifest.emulated, repository_id, allow_emulated)
+    # Read when the Hub has let us in, and only once, however often it is tried.
+    read = cache(partial(_read, folder, manifest))
     message = commit_message or f"PixArt-Sigma for {manifest.instance}, {manifest.ranks} core(s)"
     target = {"repository_id": repository_id, "private": private, "revision": revision}
-    return patiently(partial(_push, _api(endpoint, token), folder, manifest, message, **target), repository_id)
+    return patiently(
+        partial(_push, _api(endpoint, token), read, manifest.for_others(), message, **target), repository_id
+    )
 
 
 def _push(
     api: HfApi,
-    folder: Path,
+    read: Callable[[], dict[str, CommitOperationAdd]],
     manifest: Manifest,
     message: str,
     *,
@@ -118,7 +129,8 @@ def _push(
     head = _head(api, repo_id, revision)
     _check_private(head, private)
     present = {file.rfilename for file in head.siblings or ()}
-    additions = _additions(folder, manifest)
+    # Each try begins with what was read, and without what the Hub has said of it to another try.
+    additions = {name: copy(addition) for name, addition in read().items()}
     if CARD_FILE not in additions and _card_is_ours(api, head, present):
         card = model_card(manifest, repo_id, _licence(api, manifest))
         additions[CARD_FILE] = CommitOperationAdd(CARD_FILE, card.encode())
@@ -146,13 +158,15 @@ def _head(api: HfApi, repo_id: str, revision: str | None) -> ModelInfo:
         return api.model_info(repo_id, revision=revision)
 
 
-def _additions(folder: Path, manifest: Manifest) -> dict[str, CommitOperationAdd]:
+def _read(folder: Path, manifest: Manifest) -> dict[str, CommitOperationAdd]:
     """What to upload, by path; reads every file, and holds it against the manifest on the way."""
-    names = [name for name in listed_files(folder) if not any(part.startswith(".") for part in name.split("/"))]
-    names += [name for name in NOT_LISTED if (folder / name).is_file()]
-    additions = {}
+    names = _uploaded(folder, manifest)
+    additions = {MANIFEST_FILE: CommitOperationAdd(MANIFEST_FILE, manifest.for_others().to_json())}
     for name in tqdm(names, desc=f"Reading {len(names)} files", unit="file"):
-        additions[name] = CommitOperationAdd(name, folder / name)
+        try:
+            additions[name] = CommitOperationAdd(name, folder / name)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{folder / name} cannot be pushed: {one_line(error)}") from None
         record = manifest.files.get(name)
         if record and additions[name].upload_info.sha256.hex() != record.sha256:
             raise ArtifactError(f"{folder / name} is not what {MANIFEST_FILE} lists; export again")
@@ -163,6 +177,16 @@ def _additions(folder: Path, manifest: Manifest) -> dict[str, CommitOperationAdd
             reason = " ".join(str(error).split())
             raise ArtifactError(f"{folder / CARD_FILE} begins with metadata that cannot be read: {reason}") from None
     return additions
+
+
+def _uploaded(folder: Path, manifest: Manifest) -> list[str]:
+    """The files that a push uploads as they are, by path."""
+    return [*manifest.files, *(name for name in NOT_LISTED if name != MANIFEST_FILE and (folder / name).is_file())]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(printable, names[:_SHOWN])) + more
 
 
 def _portions(additions: Iterable[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
@@ -211,10 +235,16 @@ def _check_folder(folder: Path) -> Manifest:
     manifest = Manifest.read(folder) if folder.is_dir() else None
     if manifest is None:
         raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
+    for name in _uploaded(folder, manifest):
+        if folder.resolve() not in (folder / name).resolve().parents:
+            raise ArtifactError(f"{folder / name} leads out of the folder; put the file itself there")
     for name, record in manifest.files.items():
         if not record.resembles(folder / name):
             wrong = f"not what {MANIFEST_FILE} lists" if (folder / name).is_file() else "missing"
             raise ArtifactError(f"{folder / name} is {wrong}; export again")
+    foreign = strangers(folder, manifest)
+    if foreign:
+        _log.warning("%s: not pushed, because %s does not list it: %s", folder, MANIFEST_FILE, _some(foreign))
     return manifest
 
 

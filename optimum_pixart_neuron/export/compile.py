@@ -5,12 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..artifact.compiled import PROGRAM_FILE, shard_files
 from ..components.export_config import ExportConfig
 from ..neuron.compiler import CompilerSettings
 from ..parallel.shard_writer import write_shards
+from .archive import save_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +117,3 @@ def _trace_single_core(job: CompileJob, workdir: Path) -> None:
     if component.COMPONENT.loads_lazily:
         torch_neuronx.lazy_load(program)
     save_program(program, job.folder / PROGRAM_FILE)
-
-
-def save_program(program: torch.jit.ScriptModule, path: Path) -> None:
-    """Write a TorchScript archive, by way of memory.
-
-    On a full disk torch's own file writer ends the process (torch 2.13, `PyTorchStreamWriter`).
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with path.open("wb") as file:
-        torch.jit.save(program, file)

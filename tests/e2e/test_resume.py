@@ -215,7 +215,7 @@ def test_a_full_disk_during_a_compilation(tiny_checkpoint, output, compiler):
 
 def test_saving_a_program_to_a_full_disk_is_an_error():
     """torch's own file writer would end the process here."""
-    from optimum_pixart_neuron.export.compile import save_program
+    from optimum_pixart_neuron.export.archive import save_program
 
     with pytest.raises(OSError) as full:
         save_program(torch.jit.script(torch.nn.Linear(64, 64)), Path("/dev/full"))

@@ -4,13 +4,13 @@ import re
 import shutil
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 
-from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, SourceRecord
 from optimum_pixart_neuron.artifact.push import check_push, push
 from optimum_pixart_neuron.errors import ArtifactError, HubError
 
-from .exports import SHARD_BYTES, make_export
+from .exports import SHARD_BYTES, components, make_export
 from .fake_hub import Fault
 
 REPO = "user/pixart-sigma-neuron"
@@ -84,6 +84,57 @@ def test_large_files_go_in_parts_and_portions(hub, export, monkeypatch):
     assert hub.files(REPO)[SHARD] == (export / SHARD).read_bytes()
     batches = [request for request in hub.requests if request.path.endswith("/objects/batch")]
     assert len(batches) >= 3 and len(commits(hub)) == 1
+
+
+class TestWhatIsNotUploaded:
+    """A push tells nobody more than the manifest lists."""
+
+    def test_strangers(self, hub, export, caplog, tmp_path):
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside" / "key").write_text("secret")
+        for name in ("secret.env", "transformer/notes.txt", ".env"):
+            (export / name).write_text("secret")
+        (export / "linked").symlink_to(tmp_path / "outside" / "key")
+        (export / "folder").symlink_to(tmp_path / "outside")
+        push(export, REPO)
+        assert set(hub.files(REPO)) == {*Manifest.read(export).files, MANIFEST_FILE, "README.md"}
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line == (
+            f"{export}: not pushed, because {MANIFEST_FILE} does not list it: .env, folder, linked and 2 more"
+        )
+
+    @pytest.mark.parametrize("name", ["README.md", "tokenizer/tokenizer_config.json", SHARD])
+    def test_links_out_of_the_folder(self, hub, export, tmp_path, name):
+        (tmp_path / "outside").write_bytes((export / name).read_bytes() if (export / name).exists() else b"secret")
+        (export / name).unlink(missing_ok=True)
+        (export / name).symlink_to(tmp_path / "outside")
+        with pytest.raises(ArtifactError) as error:
+            push(export, REPO)
+        assert one_line(error) == f"{export / name} leads out of the folder; put the file itself there"
+        assert hub.requests == []
+
+    def test_a_link_inside_the_folder_is_uploaded_as_the_file(self, hub, export):
+        (export / "words.md").write_text("mine")
+        (export / "README.md").symlink_to("words.md")
+        push(export, REPO)
+        assert hub.files(REPO)["README.md"] == b"mine"
+
+    def test_the_way_to_a_local_checkpoint(self, hub, export):
+        place = "/home/somebody/secret project/pixart"
+        source = SourceRecord(model=place, revision=None, files={})
+        local = {name: part.model_copy(update={"source": source}) for name, part in components(4).items()}
+        options = {"transformer": place, "text_encoder": "../secret/t5", "subfolder": "sub", "batch_size": 1}
+        copied = {"tokenizer": source, "scheduler": SourceRecord(model="some/model", revision="ab", files={})}
+        make_export(export, model=place, revision=None, components=local, copied=copied, options=options)
+        before = content(export)
+        push(export, REPO)
+        assert content(export) == before, "the export itself still says from where it came, for its validation"
+        assert not [name for name, pushed in hub.files(REPO).items() if b"secret" in pushed]
+        (export / MANIFEST_FILE).write_bytes(hub.files(REPO)[MANIFEST_FILE])
+        pushed = Manifest.read(export)
+        assert pushed.model == pushed.components["transformer"].source.model == "pixart"
+        assert pushed.options == {"transformer": "pixart", "text_encoder": "t5", "subfolder": "sub", "batch_size": 1}
+        assert pushed.copied["scheduler"].model == "some/model"
 
 
 class TestCard:
@@ -259,6 +310,27 @@ class TestFaults:
         assert fault.times == 0
         assert len(commits(hub)) == 1
         assert {name: hub.files(REPO)[name] for name in content(export)} == content(export)
+
+    def test_each_file_is_read_once_however_often_it_is_tried(self, hub, export, monkeypatch):
+        reads = []
+
+        class Read(CommitOperationAdd):
+            def __post_init__(self):
+                reads.append(self.path_in_repo)
+                super().__post_init__()
+
+        monkeypatch.setattr("optimum_pixart_neuron.artifact.push.CommitOperationAdd", Read)
+        fault = Fault("status", "*/commit/*", status=500, times=3)
+        hub.faults.append(fault)
+        push(export, REPO)
+        assert fault.times == 0
+        names = [name for name in reads if name != "README.md"]  # the card is made for each try
+        assert sorted(names) == sorted([*Manifest.read(export).files, MANIFEST_FILE])
+
+    def test_nothing_is_read_for_a_hub_that_does_not_let_us_in(self, hub, export, monkeypatch):
+        monkeypatch.setattr("optimum_pixart_neuron.artifact.push.CommitOperationAdd", lambda *_: pytest.fail("read"))
+        with pytest.raises(HubError):
+            push(export, REPO, token="hf_unknown")
 
     def test_one_that_lasts_is_an_error_and_the_next_push_goes_on(self, hub, export):
         hub.faults.append(Fault("status", "*/commit/*", status=500, times=1000))

@@ -1,13 +1,18 @@
 """From the command line to the Hub and into fresh processes, which know nothing but its address."""
 
 import inspect
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import optimum_pixart_neuron
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
 
 from .fake_hub import FakeHub
 
@@ -87,10 +92,23 @@ def test_the_command_pushes_the_whole_export(hub, pushed):
     folder, _ = pushed
     files = hub.files(REPO)
     card = files.pop("README.md").decode()
-    assert files == {**content(folder), **FOREIGN}
+    made = {**content(folder), **FOREIGN}
+    assert {name for name, pushed in files.items() if pushed != made[name]} == {MANIFEST_FILE}
     assert "These artifacts run on no Neuron\n> device." in card
     assert "the local checkpoint `tiny-pixart-sigma`" in card
     assert "| Image | 256 x 256 px |" in card
+
+
+def test_nothing_pushed_says_where_things_lie_on_this_machine(hub, pushed, tiny_checkpoint):
+    here = [str(place).encode() for place in (pushed[0].parent, tiny_checkpoint.parent, Path(sys.prefix), Path.home())]
+    here.append(os.fsencode(Path(optimum_pixart_neuron.__file__).parent))
+    for name, file in hub.files(REPO).items():
+        parts = {name: file}
+        if name.endswith(".neuron"):
+            with zipfile.ZipFile(io.BytesIO(file)) as archive:
+                parts = {entry: archive.read(entry) for entry in archive.namelist()}
+        for part, held in parts.items():
+            assert not [place for place in here if place in held], f"{name}: {part}"
 
 
 def test_both_classes_download_what_they_need_and_make_the_same_picture(hub, pushed, tmp_path):
