@@ -101,7 +101,7 @@ def component(folder: Path, ranks: int):
     """The text encoder's export config, as `export/describe.py` makes it."""
     import torch
 
-    from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights, read_json
+    from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
     from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     ensure_sdk("trn1.32xlarge")
@@ -111,7 +111,7 @@ def component(folder: Path, ranks: int):
     from optimum_pixart_neuron.components.text_encoder.spec import TEXT_ENCODER
     from optimum_pixart_neuron.parallel.modes import TensorParallel
 
-    source = read_json(folder / CHECKPOINT / "config.json")
+    source = json.loads((folder / CHECKPOINT / "config.json").read_text())
     config = config_class(TEXT_ENCODER)(
         DiffusersPretrainedConfig.from_dict(dict(source)),
         task="feature-extraction",

@@ -15,6 +15,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
@@ -231,6 +232,12 @@ class FileRecord(BaseModel):
         """Read the whole file; `advance` is told of the bytes as they are read."""
         return cls(size=path.stat().st_size, sha256=full_digest(path, advance), sample=sample_digest(path))
 
+    @classmethod
+    def of_content(cls, content: bytes) -> "FileRecord":
+        """Of a small file that is in memory; none with safetensors."""
+        sample = _sample(BytesIO(content), len(content), ())
+        return cls(size=len(content), sha256=hashlib.sha256(content).hexdigest(), sample=sample)
+
     def resembles(self, path: Path) -> bool:
         """Whether the file is there with this size and sample; its whole content is not read."""
         return path.is_file() and path.stat().st_size == self.size and sample_digest(path) == self.sample
@@ -260,16 +267,19 @@ def sample_digest(path: Path) -> str:
 
     Of a safetensors file also the header and every tensor of at most one block (4 KiB).
     """
-    digest = hashlib.sha256()
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if path.suffix == ".safetensors":
-            for start, length in _small_parts(file):
-                file.seek(start)
-                digest.update(file.read(length))
-        for number in range(_BLOCKS):
-            file.seek(max(size - _BLOCK, 0) * number // (_BLOCKS - 1))
-            digest.update(file.read(_BLOCK))
+        small = _small_parts(file) if path.suffix == ".safetensors" else ()
+        return _sample(file, os.fstat(file.fileno()).st_size, small)
+
+
+def _sample(file: BinaryIO, size: int, small: Iterable[tuple[int, int]]) -> str:
+    digest = hashlib.sha256()
+    for start, length in small:
+        file.seek(start)
+        digest.update(file.read(length))
+    for number in range(_BLOCKS):
+        file.seek(max(size - _BLOCK, 0) * number // (_BLOCKS - 1))
+        digest.update(file.read(_BLOCK))
     return digest.hexdigest()
 
 

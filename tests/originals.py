@@ -15,7 +15,7 @@ def run_original(
     checkpoint: PixArtCheckpoint, name: str, given: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
 ) -> Tensor:
     part = COMPONENTS[name].part.name
-    return COMPONENTS[name].original().run(checkpoint.config(part), checkpoint.weights(part).files, given, dtype)
+    return COMPONENTS[name].original().run(checkpoint.config(part), checkpoint.weights(part), given, dtype)
 
 
 def samples(

@@ -1,5 +1,6 @@
 """A mode of this project on the emulator: compiled by NxD's ModelBuilder, loaded as optimum-neuron loads it."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,12 +16,12 @@ def describe(folder: Path, mode: str, dtype: torch.dtype, ranks: int):
     """The transformer's component as `optimum-cli export neuron` describes it, for the guidance pair of one image."""
     from optimum.neuron.utils import DiffusersPretrainedConfig, InputShapesArguments
 
-    from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights, read_json
+    from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
     from optimum_pixart_neuron.components.export_config import config_class
     from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER as COMPONENT
     from optimum_pixart_neuron.parallel.modes import MODES
 
-    source = read_json(folder / TRANSFORMER / "config.json")
+    source = json.loads((folder / TRANSFORMER / "config.json").read_text())
     cells = source["sample_size"]
     component = config_class(COMPONENT)(
         DiffusersPretrainedConfig.from_dict(dict(source)),

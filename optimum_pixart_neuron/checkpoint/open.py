@@ -7,23 +7,24 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+from ..components.common.copied import CopiedPart
 from ..errors import CheckpointError
 from .address import Address
-from .checkpoint import ComponentSource, PixArtCheckpoint, WeightNames, read_json
+from .checkpoint import COPIED, ComponentSource, PixArtCheckpoint
+from .index import ModelIndex
 from .layout import (
     COMPONENT_CLASSES,
     COMPONENTS,
     COMPONENTS_MODEL,
-    COPIED_COMPONENTS,
     INDEX,
     PIPELINE_CLASS,
     RECOGNIZED,
     WEIGHT_STEMS,
-    configuration_file,
     resulting_class,
 )
 from .options import CheckpointOptions
 from .places import Place, download_weights, locate, refuse_uncached
+from .weights import WeightNames
 
 # diffusers 0.35 `vae/config.json` of SDXL, with which PixArt-Sigma was trained; PixArt-Alpha has Stable Diffusion's.
 _SDXL_SCALING = 0.13025
@@ -57,14 +58,16 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     sources, notes = _with_variants(sources, options.variant)
     refuse_uncached(sources, options, weights=False)
     base = own if index is not None else rest
+    copied = _copied(sources, base)
     checkpoint = PixArtCheckpoint(
         source=options.model,
         sources={name: sources[name] for name in COMPONENTS},
-        model_index=_model_index(sources, base),
-        notes=(*_origins(sources, options.model), *notes, *_vae_note(sources)),
+        model_index=_model_index(base, copied),
+        copied=copied,
+        notes=(*_origins(sources, options.model), *notes, *_others(base), *_notes_of(copied)),
     )
     checkpoint.check()
-    return checkpoint
+    return replace(checkpoint, notes=(*checkpoint.notes, *_vae_note(checkpoint)))
 
 
 def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> None:
@@ -91,9 +94,9 @@ def _chosen(component: str, text: str, options: CheckpointOptions) -> ComponentS
     return place.source(component)
 
 
-def _check_kind(own: Place, index: dict | None, options: CheckpointOptions) -> None:
+def _check_kind(own: Place, index: ModelIndex | None, options: CheckpointOptions) -> None:
     if index is not None:
-        found = resulting_class(index.get("_class_name"), transformer_given=options.transformer is not None)
+        found = resulting_class(index.class_name, transformer_given=options.transformer is not None)
         if found != PIPELINE_CLASS:
             raise CheckpointError(f"{options.model} is a {found}, not a {PIPELINE_CLASS}")
     elif not any(own.holds(name) or own.is_component(name) for name in COMPONENTS):
@@ -102,15 +105,15 @@ def _check_kind(own: Place, index: dict | None, options: CheckpointOptions) -> N
         )
 
 
-def _belongs_to(own: Place, index: dict | None, component: str) -> bool:
+def _belongs_to(own: Place, index: ModelIndex | None, component: str) -> bool:
     """Whether a component is taken from the model itself; an index that leaves it out or null goes before a folder."""
-    listed = index is None or any(index.get(component) or ())
+    listed = index is None or component in index.entries
     there = own.holds(component) or (index is None and own.is_component(component))
     # Without network, what is listed is there and may be missing in the download cache, which is refused later.
     return listed and (there or (index is not None and own.cached_only))
 
 
-def _completing(own: Place, index: dict | None, lacking: list[str], options: CheckpointOptions) -> Place:
+def _completing(own: Place, index: ModelIndex | None, lacking: list[str], options: CheckpointOptions) -> Place:
     """Where the lacking components come from.
 
     A checkpoint with a model_index.json says that it is whole, so it is completed only if the user asks for that.
@@ -160,11 +163,23 @@ def _origins(sources: Mapping[str, ComponentSource], model: str) -> list[str]:
     ]
 
 
-def _vae_note(sources: Mapping[str, ComponentSource]) -> list[str]:
-    source = sources["vae"]
-    if source.model == sources["transformer"].model:
+def _others(base: Place | None) -> list[str]:
+    """A line for components of other pipelines, which diffusers leaves out too."""
+    index = base and base.index()
+    if not index or not index.others:
         return []
-    scaling = read_json(source.folder / "config.json").get("scaling_factor")
+    return [f"{', '.join(index.others)} in {INDEX}: PixArt-Sigma has no such component, it is left out"]
+
+
+def _notes_of(copied: Mapping[str, CopiedPart]) -> list[str]:
+    return [note for part in copied.values() for note in part.notes]
+
+
+def _vae_note(checkpoint: PixArtCheckpoint) -> list[str]:
+    source = checkpoint.sources["vae"]
+    if source.model == checkpoint.sources["transformer"].model:
+        return []
+    scaling = checkpoint.config("vae").get("scaling_factor")
     if scaling == _SDXL_SCALING:
         return []
     return [
@@ -173,19 +188,25 @@ def _vae_note(sources: Mapping[str, ComponentSource]) -> list[str]:
     ]
 
 
-def _model_index(sources: Mapping[str, ComponentSource], base: Place | None) -> dict[str, Any]:
-    """The pipeline's index: the one that `base` has, with what it does not know and as PixArt-Sigma's.
+def _copied(sources: Mapping[str, ComponentSource], base: Place | None) -> dict[str, CopiedPart]:
+    """Tokenizer and scheduler, of the classes that their own checkpoint's index names."""
+    index = base and base.index()
+    copied = {}
+    for name, part in COPIED.items():
+        own = index if base and base.address.name == sources[name].model else None
+        copied[name] = part.read(sources[name].folder, own and own.entries.get(name), CheckpointError)
+    return copied
+
+
+def _model_index(base: Place | None, copied: Mapping[str, CopiedPart]) -> dict[str, Any]:
+    """The index of the export: PixArt-Sigma's, with the classes that are loaded, whatever the checkpoint's says.
 
     Args:
         base: the checkpoint, or what completes it where the checkpoint has no index; None for neither.
     """
-    index: dict[str, Any] = {"_diffusers_version": version("diffusers"), **((base and base.index()) or {})}
-    index["_class_name"] = PIPELINE_CLASS
-    for name, (library, class_name) in COMPONENT_CLASSES.items():
-        known = any(index.get(name) or ())
-        if name in COPIED_COMPONENTS and not (known and base.address.name == sources[name].model):
-            said = read_json(sources[name].folder / configuration_file(name))
-            index[name] = [library, said.get("tokenizer_class") or said.get("_class_name") or class_name]
-        elif not known:
-            index[name] = [library, class_name]
-    return dict(sorted(index.items()))  # the order in which diffusers writes it
+    index = base and base.index()
+    written: dict[str, Any] = {name: list(names) for name, names in COMPONENT_CLASSES.items()}
+    written |= {name: [part.library, part.class_name] for name, part in copied.items()}
+    written["_class_name"] = PIPELINE_CLASS
+    written["_diffusers_version"] = (index and index.diffusers_version) or version("diffusers")
+    return dict(sorted(written.items()))  # the order in which diffusers writes it

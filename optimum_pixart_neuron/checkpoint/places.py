@@ -11,11 +11,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from requests.exceptions import ConnectionError, Timeout
 
 from ..errors import CheckpointError
+from ..files import read_json
 from ..hub import HUB_ERRORS, hub_reason
 from .address import Address, download_error, not_cached
-from .checkpoint import ComponentSource, WeightNames, indexed_files, only_pickled, read_json, why_missing
+from .checkpoint import COPIED, ComponentSource
+from .index import ModelIndex
 from .layout import (
-    COPIED_COMPONENTS,
     INDEX,
     RECOGNIZED,
     TOKENIZER_MODELS,
@@ -24,6 +25,7 @@ from .layout import (
     expected_files,
 )
 from .options import CheckpointOptions
+from .weights import WeightNames, indexed_files, only_pickled, why_missing
 
 _UNREACHABLE = (ConnectionError, Timeout, OfflineModeIsEnabled)
 
@@ -46,13 +48,13 @@ class Place:
     revision: str | None = None
     cached_only: bool = False
 
-    def index(self) -> dict | None:
+    def index(self) -> ModelIndex | None:
         """Its model_index.json; None where it has none.
 
         Raises:
             CheckpointError: it cannot be read.
         """
-        return read_json(self.folder / INDEX) if INDEX in self.files else None
+        return ModelIndex.read(self.folder / INDEX, CheckpointError) if INDEX in self.files else None
 
     def holds(self, component: str) -> bool:
         """Whether any file of the component is there."""
@@ -65,7 +67,7 @@ class Place:
             component in RECOGNIZED
             and "config.json" in self.files
             and config.exists()
-            and RECOGNIZED[component](read_json(config))
+            and RECOGNIZED[component](read_json(config, CheckpointError))
         )
 
     def source(self, component: str) -> ComponentSource:
@@ -220,8 +222,8 @@ def _download(
 
 def _configurations(components: Collection[str]) -> list[str]:
     """Patterns of the small files; `config.json` is there where the place is a component itself."""
-    whole = [f"{name}/*" for name in components if name in COPIED_COMPONENTS]
-    return [INDEX, "config.json", *(f"{name}/config.json" for name in components if name in WEIGHT_STEMS), *whole]
+    known = [f"{name}/{file}" for name in components if name in COPIED for file in COPIED[name].FILES]
+    return [INDEX, "config.json", *(f"{name}/config.json" for name in components if name in WEIGHT_STEMS), *known]
 
 
 def _files_below(folder: Path) -> frozenset[str]:

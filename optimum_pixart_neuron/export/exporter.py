@@ -17,7 +17,7 @@ from ..errors import ValidationFailed
 from ..files import FileRecord, records_of
 from ..neuron.sdk import NeuronSdk, ensure_sdk
 from .options import ExportOptions
-from .output import check_apart, check_output, check_workdir, copy_unchanged
+from .output import check_apart, check_output, check_workdir
 from .publish import check_publication, publish
 from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_export
 
@@ -59,6 +59,7 @@ def export(options: ExportOptions) -> Path:
     sdk = ensure_sdk()
     check_publication(options, sdk)
     checkpoint = open_checkpoint(options)
+    checkpoint.check_copied()
     check_apart(options.output, options.compiler_workdir, checkpoint)
     deployment = decide(options, checkpoint, sdk)
     _say_choices(options, checkpoint, deployment, sdk.emulated)
@@ -88,7 +89,7 @@ def _make(request: _Request) -> None:
     programs = _check_all(components, request.deployment)
     names = [component.COMPONENT.name for component in components]
     with unfinished_export(request.options.output, names, force=request.options.force) as unfinished:
-        copied = copy_unchanged(request.checkpoint, unfinished.artifacts)
+        copied = _copy(request.checkpoint, unfinished.artifacts)
         finished = {}
         for number, (component, program) in enumerate(zip(components, programs), start=1):
             title = f"[{number}/{len(components)}] {component.COMPONENT.name}"
@@ -205,6 +206,21 @@ def _manifest(
         validation=validation,
         files=files,
     )
+
+
+def _copy(checkpoint: PixArtCheckpoint, folder: Path) -> dict[str, SourceRecord]:
+    """Write what no compiler touches, tokenizer and scheduler, as it was read when the export started.
+
+    Returns:
+        what was read of each, whatever the files have become since.
+    """
+    copied = {}
+    for name, part in checkpoint.copied.items():
+        part.write(folder / name)
+        source = checkpoint.sources[name]
+        files = {file: FileRecord.of_content(content) for file, content in sorted(part.source.items())}
+        copied[name] = SourceRecord(model=source.model, revision=source.revision, files=files)
+    return copied
 
 
 def _refuse_failed(validation: tuple[ValidationRecord, ...], unfinished: UnfinishedExport) -> None:

@@ -4,11 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
-from ..artifact.manifest import MANIFEST_FILE, NOT_LISTED, Manifest, SourceRecord, strangers
+from ..artifact.manifest import MANIFEST_FILE, NOT_LISTED, Manifest, strangers
 from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
+from ..checkpoint.layout import INDEX
 from ..errors import ArtifactError, InvalidExportOption
-from ..files import FileRecord
 from .partial_folder import check_own, partial_folder
 
 LONGEST_NAME, LONGEST_PATH = "PC_NAME_MAX", "PC_PATH_MAX"
@@ -147,25 +146,3 @@ def copy_users_files(replaced: Path, folder: Path) -> None:
     for name in NOT_LISTED:
         if name != MANIFEST_FILE and (replaced / name).is_file():
             shutil.copyfile(replaced / name, folder / name)
-
-
-def copy_unchanged(checkpoint: PixArtCheckpoint, folder: Path) -> dict[str, SourceRecord]:
-    """Copy what no compiler touches: tokenizer and scheduler.
-
-    Returns:
-        what was copied, by component: digests are of the copies, whatever becomes of the originals meanwhile.
-
-    Raises:
-        OSError: one with its number, as on a full disk; `shutil.copytree` gathers them as text.
-    """
-    copied = {}
-    for component in COPIED_COMPONENTS:
-        source, files = checkpoint.sources[component], {}
-        for path in sorted(path for path in source.folder.rglob("*") if path.is_file()):
-            name = path.relative_to(source.folder)
-            copy = folder / component / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, copy)
-            files[name.as_posix()] = FileRecord.of(copy)
-        copied[component] = SourceRecord(model=source.model, revision=source.revision, files=files)
-    return copied

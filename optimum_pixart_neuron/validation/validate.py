@@ -134,8 +134,8 @@ class _Comparison:
 
     def _original(self, component: Component, given: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         part = component.part.name
-        config, files = self.checkpoint.config(part), self.checkpoint.weights(part).files
+        config, weights = self.checkpoint.config(part), self.checkpoint.weights(part)
         try:
-            return component.original().run(config, files, given, dtype)
+            return component.original().run(config, weights, given, dtype)
         except CheckpointError as error:
             raise CheckpointError(f"{part}: {error}") from None

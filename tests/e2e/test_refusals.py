@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights
+from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
 from optimum_pixart_neuron.commands.export_neuron import main
 
 pytestmark = pytest.mark.e2e

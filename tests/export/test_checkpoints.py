@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from optimum_pixart_neuron.checkpoint import open as fetch
 from optimum_pixart_neuron.checkpoint import places
 from optimum_pixart_neuron.checkpoint.address import Address
-from optimum_pixart_neuron.checkpoint.checkpoint import ComponentWeights, WeightNames
 from optimum_pixart_neuron.checkpoint.layout import COMPONENTS, COMPONENTS_MODEL, WEIGHT_STEMS
 from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
+from optimum_pixart_neuron.checkpoint.weights import ComponentWeights, WeightNames
 from optimum_pixart_neuron.errors import CheckpointError
 from optimum_pixart_neuron.export.options import ExportOptions
 from tests.tiny import build_tiny_checkpoint
@@ -54,7 +54,9 @@ def request(model, **options) -> ExportOptions:
 def refusal(model, **options) -> str:
     """The one line with which opening the checkpoint or finding its weights is refused."""
     with pytest.raises(CheckpointError) as refused:
-        fetch_weights(request(model, **options), opened(model, **options))
+        checkpoint = opened(model, **options)
+        checkpoint.check_copied()
+        fetch_weights(request(model, **options), checkpoint)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -250,10 +252,10 @@ def test_what_is_no_checkpoint_is_refused_under_its_flag(parts, tmp_path):
 
 def test_a_damaged_tokenizer_is_refused(whole):
     (whole / "tokenizer" / "spiece.model").write_bytes(b"no sentences")
-    assert f"{whole / 'tokenizer'} is not a readable tokenizer: " in refusal(whole)
+    assert f"{whole / 'tokenizer'}: T5Tokenizer cannot be loaded: " in refusal(whole)
     (whole / "tokenizer" / "spiece.model").unlink()
     (whole / "tokenizer" / "tokenizer.json").write_text("{}")
-    assert f"{whole / 'tokenizer'} is not a readable tokenizer: " in refusal(whole)
+    assert refusal(whole) == f"{whole / 'tokenizer' / 'tokenizer.json'}: model: Field required"
 
 
 def test_the_fast_tokenizer_counts_as_the_slow_one(whole):

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 from transformers.integrations.accelerate import init_empty_weights
 
+from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
 from optimum_pixart_neuron.components.common.streaming import stream_weights
 from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.errors import CheckpointError
@@ -72,11 +73,10 @@ def streamed_t5(tmp_path, tiny_checkpoint, change) -> nn.Module:
     """The tiny text encoder with a changed weight file."""
     weights = load_file(tiny_checkpoint / "text_encoder" / "model.safetensors")
     change(weights)
-    file = tmp_path / "model.safetensors"
-    save_file(weights, file)
+    save_file(weights, tmp_path / "model.safetensors")
     with init_empty_weights():
         model = T5EncoderModel(T5Config.from_pretrained(tiny_checkpoint / "text_encoder"))
-    return stream_weights(model, dict.fromkeys(weights, file))
+    return stream_weights(model, ComponentWeights.find(tmp_path, "model", None))
 
 
 @torch.no_grad()
@@ -110,7 +110,7 @@ from pathlib import Path
 import torch
 from transformers import T5Config, T5EncoderModel
 from transformers.integrations.accelerate import init_empty_weights
-from safetensors import safe_open
+from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
 from optimum_pixart_neuron.components.common.streaming import stream_weights
 
 def peak():
@@ -119,9 +119,7 @@ def peak():
 for folder in sys.argv[1:]:
     with init_empty_weights():
         model = T5EncoderModel(T5Config.from_pretrained(folder))
-    file = Path(folder) / "model.safetensors"
-    with safe_open(file, "pt") as opened:
-        model = stream_weights(model, dict.fromkeys(opened.keys(), file))
+    model = stream_weights(model, ComponentWeights.find(Path(folder), "model", None))
     ids = torch.ones(1, 16, dtype=torch.int64)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from transformers.integrations.accelerate import init_empty_weights
 
+from ...checkpoint.weights import ComponentWeights
 from .streaming import stream_weights
 
 
@@ -34,7 +35,7 @@ class Original:
     def run(
         self,
         config: dict,
-        files: Mapping[str, Path],
+        weights: ComponentWeights,
         inputs: Mapping[str, Tensor],
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
@@ -42,14 +43,14 @@ class Original:
 
         Args:
             config: the checkpoint's `config.json`.
-            files: of each weight.
+            weights: of the checkpoint.
 
         Raises:
             CheckpointError: a weight is missing or has another shape.
         """
         with init_empty_weights():
             model = self.build(config).to(dtype)
-        model = stream_weights(model, files)
+        model = stream_weights(model, weights)
         chunks = zip(*(self._cast(name, tensor, dtype).split(self.rows) for name, tensor in inputs.items()))
         with torch.no_grad():
             return torch.cat([self.call(model, **dict(zip(inputs, chunk))).float() for chunk in chunks])

@@ -4,16 +4,13 @@ The model's code stays as it is; hooks put the weights in and take them out agai
 same from a copy of the weights that it writes to disk; here the checkpoint's safetensors are read where they lie.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-
-from safetensors import safe_open
 from torch import Tensor, nn
 
+from ...checkpoint.weights import ComponentWeights
 from ...errors import CheckpointError
 
 
-def stream_weights(model: nn.Module, files: Mapping[str, Path]) -> nn.Module:
+def stream_weights(model: nn.Module, weights: ComponentWeights) -> nn.Module:
     """Make a model without weights runnable, in place.
 
     An embedding keeps the file's dtype, memory-mapped, and what is looked up is cast: of T5-XXL's table, 0.5 GB in
@@ -21,7 +18,7 @@ def stream_weights(model: nn.Module, files: Mapping[str, Path]) -> nn.Module:
 
     Args:
         model: its parameters on the meta device, in the dtype to compute in; its buffers real.
-        files: of each weight, by state-dict name; a tied weight under any of its names.
+        weights: of the checkpoint, by state-dict name; a tied weight under any of its names.
 
     Raises:
         CheckpointError: a weight is missing; when the model runs: one has another shape.
@@ -32,23 +29,26 @@ def stream_weights(model: nn.Module, files: Mapping[str, Path]) -> nn.Module:
     for module in model.modules():
         own = dict(module.named_parameters(recurse=False))
         if own:
-            _install(module, own, {name: _stored(names[id(parameter)], files) for name, parameter in own.items()})
+            stored = {name: _stored(names[id(parameter)], weights) for name, parameter in own.items()}
+            _install(module, own, stored, weights)
     return model.eval()
 
 
-def _stored(names: list[str], files: Mapping[str, Path]) -> tuple[Path, str]:
+def _stored(names: list[str], weights: ComponentWeights) -> str:
     for name in names:
-        if name in files:
-            return files[name], name
+        if name in weights.files:
+            return name
     raise CheckpointError(f"the checkpoint has no weight {names[0]}")
 
 
-def _install(module: nn.Module, empty: dict[str, nn.Parameter], stored: dict[str, tuple[Path, str]]) -> None:
+def _install(
+    module: nn.Module, empty: dict[str, nn.Parameter], stored: dict[str, str], weights: ComponentWeights
+) -> None:
     looked_up = isinstance(module, nn.Embedding)
 
     def put_in(module: nn.Module, inputs: tuple) -> None:
         for name, parameter in empty.items():
-            weight = _read(*stored[name], tuple(parameter.shape))
+            weight = _read(weights, stored[name], tuple(parameter.shape))
             weight = weight if looked_up else weight.to(parameter.dtype)
             module._parameters[name] = nn.Parameter(weight, requires_grad=False)
 
@@ -60,10 +60,9 @@ def _install(module: nn.Module, empty: dict[str, nn.Parameter], stored: dict[str
     module.register_forward_hook(take_out, always_call=True)
 
 
-def _read(file: Path, name: str, shape: tuple[int, ...]) -> Tensor:
+def _read(weights: ComponentWeights, name: str, shape: tuple[int, ...]) -> Tensor:
     """A weight on a mapping of its own, whose pages go with it; a mapping that stays open would keep them all."""
-    with safe_open(file, framework="pt") as opened:
-        weight = opened.get_tensor(name)
+    weight = weights.read(name)
     if tuple(weight.shape) != shape:
         raise CheckpointError(f"weight {name} has shape {tuple(weight.shape)}, config.json asks for {shape}")
     return weight

@@ -1,10 +1,12 @@
 """transformers' T5, and the prompts of its comparison with the compiled program."""
 
 from torch import Tensor
-from transformers import AutoTokenizer, T5Config, T5EncoderModel
+from transformers import T5Config, T5EncoderModel
 
+from ...errors import ArtifactError
 from ..common.original import Original, Samples
-from ..tokenizer.spec import MODELS, TOKENIZER
+from ..tokenizer.spec import TOKENIZER
+from ..tokenizer.tokenizer import Tokenizer
 
 PROMPTS = (
     "",  # one token, the rest padding: the negative prompt of most requests
@@ -33,10 +35,7 @@ def samples(wanted: Samples) -> dict[str, Tensor]:
         `input_ids` and `attention_mask`, (rows, sequence_length) int64.
     """
     folder, length = wanted.folder / TOKENIZER.name, wanted.sizes["sequence_length"]
-    # The sentencepiece model as it is, where there is one, as diffusers loads it.
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, use_fast=not (folder / MODELS[0]).exists(), local_files_only=True
-    )
+    tokenizer = Tokenizer.read(folder, None, ArtifactError).load()
     prompts = [*PROMPTS, SENTENCE * length]
     numbers = range(wanted.whole_runs(len(prompts)))
     texts = [prompts[number % 4] if number < 4 else f"{number} {prompts[number % 4]}" for number in numbers]

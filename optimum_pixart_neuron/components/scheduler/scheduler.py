@@ -1,0 +1,80 @@
+"""The scheduler: one of diffusers' own, made from the numbers and words of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, TypeAdapter, ValidationError
+
+from ...errors import PixArtNeuronError, printable
+from ...files import CONFIGURATION_BYTES, first_problem, parse_json
+from ..common.copied import CopiedPart
+
+CONFIGURATION = "scheduler_config.json"
+DEFAULT_CLASS = "DPMSolverMultistepScheduler"
+_LIBRARY = "diffusers"
+_TRIALS = (4, 2)
+"""Steps; schedulers of few-step checkpoints may take only a number of their own."""
+
+_Whole = Annotated[StrictInt, Field(ge=-100_000, le=100_000)]
+"""Of training timesteps, 1000 in PixArt-Sigma: tensors of that length are made."""
+_Scalar = None | StrictBool | _Whole | StrictFloat | Annotated[str, Field(strict=True, max_length=200)]
+_VALUES = TypeAdapter(
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")],
+        _Scalar | Annotated[list[_Whole | StrictFloat | str], Field(max_length=10_000)],
+    ],
+    config=ConfigDict(allow_inf_nan=True),  # DPMSolverMultistepScheduler has a bound of -Infinity
+)
+
+
+class Scheduler(CopiedPart):
+    """A scheduler of a checkpoint or an export."""
+
+    FILES: ClassVar[Mapping[str, int]] = {CONFIGURATION: CONFIGURATION_BYTES}
+
+    @classmethod
+    def read(cls, folder: Path, entry: tuple[str, str] | None, raises: type[PixArtNeuronError]) -> Scheduler:
+        files = cls.read_files(folder, raises)
+        path = folder / CONFIGURATION
+        if CONFIGURATION not in files:
+            raise raises(f"{path} is missing; is the checkpoint complete?")
+        try:
+            values = _VALUES.validate_python(parse_json(files[CONFIGURATION]))
+        except ValidationError as error:
+            raise raises(f"{path}: {first_problem(error)}") from None
+        except ValueError as error:
+            raise raises(f"{path} cannot be read: {error}") from None
+        named = values.get("_class_name")
+        library, class_name = entry or (_LIBRARY, named if isinstance(named, str) else DEFAULT_CLASS)
+        if library != _LIBRARY or not class_name.isidentifier():
+            raise raises(
+                f"{folder}: {printable(library)}.{printable(class_name)} is no scheduler of diffusers; no other code"
+                " is loaded"
+            )
+        return cls(folder=folder, source=files, contents=files, library=library, class_name=class_name, raises=raises)
+
+    def load(self) -> Any:
+        """Make the scheduler, and see it plan a few steps as a call of the pipeline asks it to."""
+        scheduler_class = self._class()
+        values = {name: value for name, value in parse_json(self.contents[CONFIGURATION]).items() if name[0] != "_"}
+        with self._loading():
+            for steps in _TRIALS:
+                with suppress(ValueError) if steps != _TRIALS[-1] else nullcontext():
+                    scheduler_class.from_config(values).set_timesteps(steps)
+                    break
+            return scheduler_class.from_config(values)
+
+    def _class(self) -> type:
+        """The class of this name among those that diffusers itself lists; no module is looked up by a name."""
+        from diffusers import SchedulerMixin, schedulers
+
+        found = getattr(schedulers, self.class_name, None)
+        if not isinstance(found, type) or not issubclass(found, SchedulerMixin) or found is SchedulerMixin:
+            missing = getattr(found, "_backends", None)  # of the placeholders for classes that need more packages
+            reason = f"needs {', '.join(missing)}" if missing else "is no scheduler of the installed diffusers"
+            raise self._refuse(f"{self.class_name} {reason}")
+        return found

@@ -1,0 +1,43 @@
+"""The diffusion transformer's `config.json`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ..common.configuration import Configuration, Count, Fraction, Width
+
+
+class TransformerConfiguration(Configuration):
+    """The keys of diffusers' `PixArtTransformer2DModel` (0.35), which reads a former `Transformer2DModel` too."""
+
+    class_name: Literal["PixArtTransformer2DModel", "Transformer2DModel"] = Field(alias="_class_name")
+    num_attention_heads: Count
+    attention_head_dim: Count
+    in_channels: Count
+    out_channels: Count | None = 8
+    num_layers: Count = 28
+    dropout: Fraction = 0.0
+    norm_num_groups: Count | None = 32
+    cross_attention_dim: Width | None = 1152
+    attention_bias: bool = True
+    sample_size: Annotated[int, Field(ge=1, le=1 << 12)]
+    patch_size: Annotated[int, Field(ge=1, le=1 << 6)]
+    activation_fn: Literal["gelu", "gelu-approximate", "geglu", "geglu-approximate", "swiglu"] = "gelu-approximate"
+    num_embeds_ada_norm: Width | None = 1000
+    upcast_attention: bool = False
+    norm_type: Literal["ada_norm_single"] = "ada_norm_single"
+    norm_elementwise_affine: bool = False
+    norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    interpolation_scale: Annotated[float, Field(gt=0, le=1 << 10)] | None = None
+    use_additional_conditions: bool | None = None
+    caption_channels: Width
+    attention_type: Literal["default"] = "default"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TransformerConfiguration":
+        width = self.num_attention_heads * self.attention_head_dim
+        if self.cross_attention_dim not in (None, width):
+            raise ValueError(f"cross_attention_dim is {self.cross_attention_dim}, the heads have {width} channels")
+        if self.sample_size % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} does not divide sample_size {self.sample_size}")
+        return self
