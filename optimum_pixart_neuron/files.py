@@ -147,14 +147,17 @@ def read_typed(path: Path, model: type[_Model], raises: type[PixArtNeuronError],
         return model.model_validate(content)
     except ValidationError as error:
         end = f"; {advice}" if advice else ""
-        raise raises(f"{path}: {first_problem(error)}{end}") from None
+        raise raises(f"{first_problem(path, error)}{end}") from None
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with a file's content, by its key."""
+def first_problem(place: object, error: ValidationError) -> str:
+    """The first thing that is wrong with the content of a place, by its key."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(printable(part) for part in first["loc"]) or "file"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    where = ".".join(printable(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{place} has no {where}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {where}: {reason}" if where else f"{place}: {reason}"
 
 
 class TensorEntry(BaseModel):
@@ -197,7 +200,7 @@ def safetensors_header(file: BinaryIO) -> dict[str, TensorEntry]:
     try:
         entries = {name: TensorEntry.model_validate(entry) for name, entry in header.items()}
     except ValidationError as error:
-        raise ValueError(f"its header is damaged: {first_problem(error)}") from None
+        raise ValueError(first_problem("its header", error)) from None
     ordered = sorted(entries.items(), key=lambda item: item[1].data_offsets)
     position = 0
     for name, entry in ordered:

@@ -53,3 +53,35 @@ def cache(folder: Path, repository: str, content: Path, commit: str = COMMIT) ->
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(commit)
     return home / "snapshots" / commit
+
+
+def saved_by_transformers_5(tokenizer: Path) -> None:
+    """Turn a tokenizer's folder into what transformers 5.24 makes of it: recorded from its `save_pretrained`."""
+    from transformers import T5TokenizerFast
+
+    T5TokenizerFast.from_pretrained(tokenizer).save_pretrained(tokenizer)
+    file = json.loads((tokenizer / "tokenizer.json").read_text())
+    metaspace = file["pre_tokenizer"]
+    file["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
+    file["normalizer"] = file["normalizer"]["normalizers"][0]
+    (tokenizer / "tokenizer.json").write_text(json.dumps(file))
+    for name in ("spiece.model", "special_tokens_map.json", "added_tokens.json"):
+        (tokenizer / name).unlink(missing_ok=True)
+    settings = {
+        "add_prefix_space": True,
+        "backend": "tokenizers",
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "</s>",
+        "extra_ids": 100,
+        "extra_special_tokens": [f"<extra_id_{number}>" for number in range(100)],
+        "is_local": True,
+        "legacy": True,
+        "local_files_only": False,
+        "model_max_length": 512,
+        "pad_token": "<pad>",
+        "sp_model_kwargs": {},
+        "tokenizer_class": "T5Tokenizer",
+        "unk_id": 2,
+        "unk_token": "<unk>",
+    }
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))

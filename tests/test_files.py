@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from optimum_pixart_neuron import files
 from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, PixArtNeuronError
-from optimum_pixart_neuron.files import open_regular, parse_json, read_json, read_typed, safetensors_header
+from optimum_pixart_neuron.files import FileRecord, open_regular, parse_json, read_json, read_typed, safetensors_header
 
 JSON = {
     "cut": (b'{"a": 1', "EOF while parsing an object"),
@@ -77,9 +77,9 @@ class _Two(BaseModel):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ({}, "number: Field required"),
-        ({"number": "x" * 5000}, "number: Input should be a valid integer"),
-        ({"number": 1, "names": {"\x1b[2J\n" * 900: "x"}}, "names.\\x1b[2J"),
+        ({}, " has no number"),
+        ({"number": "x" * 5000}, ": number: Input should be a valid integer"),
+        ({"number": 1, "names": {"\x1b[2J\n" * 900: "x"}}, ": names.\\x1b[2J"),
     ],
 )
 def test_values_of_a_wrong_type_are_named_by_their_key(tmp_path, content, problem):
@@ -88,13 +88,19 @@ def test_values_of_a_wrong_type_are_named_by_their_key(tmp_path, content, proble
     with pytest.raises(ArtifactError) as refused:
         read_typed(path, _Two, ArtifactError, advice="export it again")
     message = str(refused.value)
-    assert message.startswith(f"{path}: {problem}") and message.endswith("; export it again")
+    assert message.startswith(f"{path}{problem}") and message.endswith("; export it again")
     assert message.isprintable() and len(message) < 400
 
 
 def test_an_error_is_one_line_whatever_it_quotes():
     message = str(PixArtNeuronError("it is called \x1b[31mred\r\n" + "x" * 10_000))
     assert message.startswith("it is called \\x1b[31mred\\r\\nxxx") and message.isprintable() and len(message) < 2100
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, 70_000])
+def test_the_record_of_a_content_is_that_of_its_file(tmp_path, size):
+    (tmp_path / "file").write_bytes(os.urandom(size))
+    assert FileRecord.of_content((tmp_path / "file").read_bytes()) == FileRecord.of(tmp_path / "file")
 
 
 class TestSafetensors:
@@ -138,7 +144,7 @@ class TestSafetensors:
         ("entry", "problem"),
         [
             (3, "Input should be a valid dictionary"),
-            ({"dtype": "F32", "shape": [2]}, "data_offsets: Field required"),
+            ({"dtype": "F32", "shape": [2]}, "its header has no data_offsets"),
             ({"dtype": "F32", "shape": "22", "data_offsets": [0, 8]}, "shape: Input should be a valid list"),
             ({"dtype": "F32", "shape": [True, 2], "data_offsets": [0, 8]}, "shape.0: Input should be a valid integer"),
             ({"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}, "greater than or equal to 0"),

@@ -255,7 +255,7 @@ def test_a_damaged_tokenizer_is_refused(whole):
     assert f"{whole / 'tokenizer'}: T5Tokenizer cannot be loaded: " in refusal(whole)
     (whole / "tokenizer" / "spiece.model").unlink()
     (whole / "tokenizer" / "tokenizer.json").write_text("{}")
-    assert refusal(whole) == f"{whole / 'tokenizer' / 'tokenizer.json'}: model: Field required"
+    assert refusal(whole) == f"{whole / 'tokenizer' / 'tokenizer.json'} has no model"
 
 
 def test_the_fast_tokenizer_counts_as_the_slow_one(whole):
@@ -266,6 +266,20 @@ def test_the_fast_tokenizer_counts_as_the_slow_one(whole):
     slow = refusal(whole)
     (whole / "tokenizer" / "spiece.model").unlink()
     assert refusal(whole) == slow
+
+
+def test_what_is_recorded_is_what_was_read(whole, tmp_path):
+    """Whatever becomes of the originals while the components are compiled."""
+    from optimum_pixart_neuron.export.exporter import _copy
+    from optimum_pixart_neuron.files import full_digest
+
+    checkpoint = opened(whole)
+    original = whole / "scheduler" / "scheduler_config.json"
+    before = full_digest(original)
+    rewrite(original, beta_end=0.5)
+    copied = _copy(checkpoint, tmp_path / "out")
+    assert copied["scheduler"].files["scheduler_config.json"].sha256 == before
+    assert full_digest(tmp_path / "out" / "scheduler" / "scheduler_config.json") == before
 
 
 # Weight files.

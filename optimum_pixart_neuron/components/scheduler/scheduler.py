@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from math import isinf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from ...errors import PixArtNeuronError, printable
 from ...files import CONFIGURATION_BYTES, first_problem, parse_json
@@ -19,15 +20,34 @@ _LIBRARY = "diffusers"
 _TRIALS = (4, 2)
 """Steps; schedulers of few-step checkpoints may take only a number of their own."""
 
-_Whole = Annotated[StrictInt, Field(ge=-100_000, le=100_000)]
-"""Of training timesteps, 1000 in PixArt-Sigma: tensors of that length are made."""
-_Scalar = None | StrictBool | _Whole | StrictFloat | Annotated[str, Field(strict=True, max_length=200)]
-_VALUES = TypeAdapter(
-    dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")],
-        _Scalar | Annotated[list[_Whole | StrictFloat | str], Field(max_length=10_000)],
-    ],
-    config=ConfigDict(allow_inf_nan=True),  # DPMSolverMultistepScheduler has a bound of -Infinity
+_LARGEST = 100_000
+"""Of a number's amount: tensors as long as the training timesteps are made, of which PixArt-Sigma has 1000."""
+_LONGEST = 10_000
+"""Of a list."""
+_LONGEST_WORD = 200
+
+
+def _scalar(value: Any) -> Any:
+    """A setting of a scheduler; DPMSolverMultistepScheduler has a bound of -Infinity."""
+    if isinstance(value, str) and len(value) > _LONGEST_WORD:
+        raise ValueError(f"it has {len(value)} characters, at most {_LONGEST_WORD} are read")
+    if isinstance(value, int | float) and abs(value) > _LARGEST and not (isinstance(value, float) and isinf(value)):
+        raise ValueError(f"{printable(value)} is beyond {_LARGEST}")
+    if not isinstance(value, int | float | str | None):
+        raise ValueError("it is no number, word or switch")
+    return value
+
+
+def _setting(value: Any) -> Any:
+    if not isinstance(value, list):
+        return _scalar(value)
+    if len(value) > _LONGEST:
+        raise ValueError(f"it has {len(value)} entries, at most {_LONGEST} are read")
+    return [_scalar(entry) for entry in value]
+
+
+_SETTINGS = TypeAdapter(
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")], Annotated[Any, AfterValidator(_setting)]]
 )
 
 
@@ -43,13 +63,15 @@ class Scheduler(CopiedPart):
         if CONFIGURATION not in files:
             raise raises(f"{path} is missing; is the checkpoint complete?")
         try:
-            values = _VALUES.validate_python(parse_json(files[CONFIGURATION]))
+            values = _SETTINGS.validate_python(parse_json(files[CONFIGURATION]))
         except ValidationError as error:
-            raise raises(f"{path}: {first_problem(error)}") from None
+            raise raises(first_problem(path, error)) from None
         except ValueError as error:
             raise raises(f"{path} cannot be read: {error}") from None
-        named = values.get("_class_name")
-        library, class_name = entry or (_LIBRARY, named if isinstance(named, str) else DEFAULT_CLASS)
+        named = values.get("_class_name", DEFAULT_CLASS)
+        if not isinstance(named, str):
+            raise raises(f"{path}: _class_name is not a name")
+        library, class_name = entry or (_LIBRARY, named)
         if library != _LIBRARY or not class_name.isidentifier():
             raise raises(
                 f"{folder}: {printable(library)}.{printable(class_name)} is no scheduler of diffusers; no other code"

@@ -106,7 +106,7 @@ class TokenizerFile(_Settings):
     def _of_known_steps(self) -> TokenizerFile:
         for name, known in _STEPS.items():
             for key, value in _values(getattr(self, name)):
-                if key == "type" and value not in known:
+                if key == "type" and not (isinstance(value, str) and value in known):
                     raise ValueError(f"{name} has the step {str(value)[:80]}, which T5's tokenizer does not have")
                 if key == "Regex" and value != _REGULAR_EXPRESSION:
                     raise ValueError(f"{name} has the regular expression {str(value)[:80]}, which T5's does not have")

@@ -112,7 +112,7 @@ def _parse(path: Path, content: bytes, raises: type[PixArtNeuronError]) -> dict[
         parsed = parse_json(content)
         kind.model_validate(parsed)
     except ValidationError as error:
-        raise raises(f"{path}: {first_problem(error)}") from None
+        raise raises(first_problem(path, error)) from None
     except ValueError as error:
         raise raises(f"{path} cannot be read: {error}") from None
     return parsed
