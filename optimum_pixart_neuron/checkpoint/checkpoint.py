@@ -105,11 +105,11 @@ class PixArtCheckpoint:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from None
         if component in RECOGNIZED:
-            said = read_json(path, CheckpointError, advice="is the checkpoint complete?")
+            said = read_json(path, CheckpointError)
             if not RECOGNIZED[component](said):
                 found = said.get("_class_name") or said.get("model_type")
                 raise CheckpointError(f"{path} is of a {found}, which is no {component} of PixArt-Sigma")
-        found = read_typed(path, CONFIGURATIONS[component], CheckpointError, advice="is the checkpoint complete?")
+        found = read_typed(path, CONFIGURATIONS[component], CheckpointError)
         return found.as_written()
 
     def weights(self, component: str) -> ComponentWeights:

@@ -61,7 +61,7 @@ class Scheduler(CopiedPart):
         files = cls.read_files(folder, raises)
         path = folder / CONFIGURATION
         if CONFIGURATION not in files:
-            raise raises(f"{path} is missing; is the checkpoint complete?")
+            raise raises(f"{path} is missing")
         try:
             values = _SETTINGS.validate_python(parse_json(files[CONFIGURATION]))
         except ValidationError as error:

@@ -48,7 +48,7 @@ class Tokenizer(CopiedPart):
     def read(cls, folder: Path, entry: tuple[str, str] | None, raises: type[PixArtNeuronError]) -> Tokenizer:
         files = cls.read_files(folder, raises)
         if CONFIGURATION not in files:
-            raise raises(f"{folder / CONFIGURATION} is missing; is the checkpoint complete?")
+            raise raises(f"{folder / CONFIGURATION} is missing")
         if not any(name in files for name in MODELS):
             raise raises(f"{folder} holds neither {' nor '.join(MODELS)}")
         parsed = {name: _parse(folder / name, content, raises) for name, content in files.items() if name != SENTENCES}

@@ -35,9 +35,6 @@ class TransformerConfiguration(Configuration):
 
     @model_validator(mode="after")
     def _fits(self) -> "TransformerConfiguration":
-        width = self.num_attention_heads * self.attention_head_dim
-        if self.cross_attention_dim not in (None, width):
-            raise ValueError(f"cross_attention_dim is {self.cross_attention_dim}, the heads have {width} channels")
         if self.sample_size % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} does not divide sample_size {self.sample_size}")
         return self
