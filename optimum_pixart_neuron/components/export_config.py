@@ -25,7 +25,7 @@ from .common.attention_kernel import KernelAttention
 from .component import Component, ComputedWeight
 
 if TYPE_CHECKING:
-    from ..checkpoint.checkpoint import ComponentWeights
+    from ..checkpoint.weights import ComponentWeights
 
 EXPORTER, LIBRARY = "neuron", "diffusers"
 """Under which the TasksManager has the configs."""
