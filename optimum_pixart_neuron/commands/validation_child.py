@@ -5,14 +5,14 @@ import sys
 from typing import BinaryIO
 
 from ..errors import PixArtNeuronError
-from ..validation.validate import validate_here
+from ..validation.validate import read_request, validate_here
 from .frame import exit_on_termination
 
 
 def main(exchange: BinaryIO) -> None:
     """Read the request, and write the records or the user's error in its place."""
     exit_on_termination()
-    folder, checkpoint, atol = pickle.load(exchange)
+    folder, checkpoint, atol = read_request(exchange)
     try:
         outcome = validate_here(folder, checkpoint, atol=atol)
     except PixArtNeuronError as error:

@@ -137,8 +137,8 @@ class Component(ABC):
             stock loader find what it knows; None for a component that optimum-neuron has no config for.
         per: how often a call of the pipeline runs it.
         required: whether text-to-image is impossible without it.
-        follows: name of the component whose output it takes and replaces, see `NeuronPixArtSigmaPipeline`; None for
-            those that diffusers' pipeline calls by itself.
+        follows: name of the component whose first output it takes as its first input, and replaces by its own first
+            output, see `runtime.followers`; None for those that diffusers' pipeline calls by itself.
         inputs: of the program, in call order.
         outputs: names of what it returns, in order.
         flags: of the compiler.

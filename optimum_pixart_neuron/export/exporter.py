@@ -12,8 +12,9 @@ from ..artifact.manifest import Manifest, SourceRecord, ValidationRecord, listed
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.layout import INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint
+from ..components.registry import added_components
 from ..deployment.deployment import Deployment, decide
-from ..errors import ValidationFailed
+from ..errors import InvalidExportOption, ValidationFailed
 from ..files import FileRecord, records_of
 from ..neuron.sdk import NeuronSdk, ensure_sdk
 from .options import ExportOptions
@@ -58,6 +59,7 @@ def export(options: ExportOptions) -> Path:
     check_workdir(options.compiler_workdir, options.output)
     sdk = ensure_sdk()
     check_publication(options, sdk)
+    _check_importable(options)
     checkpoint = open_checkpoint(options)
     checkpoint.check_copied()
     check_apart(options.output, options.compiler_workdir, checkpoint)
@@ -69,6 +71,20 @@ def export(options: ExportOptions) -> Path:
     print(f"saved to {options.output}")
     publish(options)
     return options.output
+
+
+def _check_importable(options: ExportOptions) -> None:
+    """Refuse, before anything is compiled, a component that the process of the validation could not import.
+
+    Raises:
+        InvalidExportOption: names it, and what to do.
+    """
+    for component in () if options.disable_validation else added_components():
+        if type(component).__module__ == "__main__":
+            raise InvalidExportOption(
+                f"the component {component.name} is defined in __main__, which the process of the validation cannot"
+                " import; define it in a module, or leave the validation out with --disable-validation"
+            )
 
 
 def _say_choices(options: ExportOptions, checkpoint: PixArtCheckpoint, deployment: Deployment, emulated: bool) -> None:

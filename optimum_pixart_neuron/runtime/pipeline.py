@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import torch
@@ -21,6 +22,7 @@ from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 from ..artifact.checks import check_artifact, check_verify, machine_problem
 from ..artifact.compiled import Compiled
 from ..artifact.loading import load_program
+from ..artifact.manifest import Manifest
 from ..artifact.pull import is_repository, pull
 from ..artifact.push import push
 from ..components.component import Component
@@ -29,11 +31,12 @@ from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
-from ..errors import DeviceError, PixArtNeuronError, ProgramInputError, ValidationFailed
+from ..errors import ArtifactError, DeviceError, PixArtNeuronError, ProgramInputError, ValidationFailed, printable
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .batching import BatchedProgram, ProgramInput
 from .call import CompiledCall
+from .followers import Followed, followed_at_last, followers
 from .prompt_cache import PromptCache
 from .turns import OneAtATime, SchedulerTurns, Turn, check_process
 
@@ -66,6 +69,23 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         self._scheduler_turns = SchedulerTurns()
         self._process = os.getpid()
 
+    @classmethod
+    def _from_pretrained(cls, model_id: str | Path, *args: Any, **kwargs: Any):
+        pipeline = super()._from_pretrained(model_id, *args, **kwargs)
+        for component in followers(Path(model_id)):
+            pipeline._let_follow(component, Path(model_id, component.name))
+        return pipeline
+
+    def _let_follow(self, component: Component, folder: Path) -> None:
+        """Have a component run on what another one gives; it becomes an attribute of the pipeline, as the others."""
+        compiled = Compiled.read(folder)
+        program = _runnable(component, compiled, load_program(folder, _cores(compiled.tensor_parallel_size)))
+        part = SimpleNamespace(model=program, config=SimpleNamespace(neuron=compiled.model_dump(exclude_unset=True)))
+        vars(self)[component.name] = part  # past diffusers' `__setattr__`, which would register it
+        followed = followed_at_last(component)
+        before = getattr(self, followed.name)
+        before.model = Followed(before.model, [given.name for given in followed.inputs], component, part)
+
     def _compiled(self, component: Component) -> Compiled:
         """What a component was compiled for."""
         return Compiled.of(vars(getattr(self, component.name).config), component.name)
@@ -87,8 +107,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         }
         if not Compiled.read(programs[DENOISER.name].parent).is_ours:
             return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
-        # On one core the guidance pair and the images go to two, as with the host's DataParallel.
-        cores = max(tensor_parallel_size, min(2, Machine.of(ensure_sdk()).cores))
+        cores = _cores(tensor_parallel_size)
         order = sorted(programs, key=lambda name: name != DENOISER.name)  # the largest copy of the host's memory first
         return {name: load_program(programs[name].parent, cores) for name in order}
 
@@ -120,7 +139,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         if is_repository(model_id):
             Machine.of(sdk)  # without a NeuronCore there is nothing to download for
             folder = pull(str(model_id), **download)
-        check_artifact(folder, sdk, verify=verify)
+        _check_known(folder, check_artifact(folder, sdk, verify=verify))
         return super().from_pretrained(folder, **kwargs)
 
     @classmethod
@@ -273,6 +292,28 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             prompts=encoder.sizes["batch_size"] if one_batch else None,
             images=denoiser.sizes["batch_size"] if one_batch else None,
         )
+
+
+def _check_known(folder: Path, manifest: Manifest | None) -> None:
+    """Refuse an export with a component that nobody registered: it would be left out without a word.
+
+    Raises:
+        ArtifactError: names it.
+    """
+    unknown = [name for name in manifest.components if name not in COMPONENTS] if manifest else []
+    if unknown:
+        raise ArtifactError(
+            f"{folder} has a component {printable(unknown[0])} that is not registered here; register it before"
+            " loading (optimum_pixart_neuron.register_component)"
+        )
+
+
+def _cores(ranks: int) -> int:
+    """Cores that get a copy of each program of one core.
+
+    On one rank the guidance pair and the images go to two, as with the host's DataParallel.
+    """
+    return max(ranks, min(2, Machine.of(ensure_sdk()).cores))
 
 
 def _runnable(component: Component, compiled: Compiled, loaded: Any) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..artifact.manifest import ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.common.original import Samples
 from ..components.component import Component
+from ..components.registry import COMPONENTS, added_components, register_component
 from ..errors import CheckpointError, PixArtNeuronError
 from ..neuron.compiler import environment_variables
 from ..neuron.sdk import ensure_sdk
@@ -55,7 +57,7 @@ def validate_artifacts(
         return ()
     # A file without a name: nothing of it is left, however this process ends.
     with tempfile.TemporaryFile() as exchange:
-        pickle.dump((folder.absolute(), checkpoint, atol), exchange)
+        write_request(exchange, folder.absolute(), checkpoint, atol)
         exchange.seek(0)
         status = run_module(_CHILD, "validation", [], descriptors=[exchange.fileno()])
         if status == _INTERRUPTED:
@@ -71,6 +73,20 @@ def validate_artifacts(
     if isinstance(outcome, PixArtNeuronError):
         raise outcome
     return outcome
+
+
+def write_request(exchange: BinaryIO, folder: Path, checkpoint: PixArtCheckpoint, atol: float | None) -> None:
+    """Say what is to be validated, and which components were registered."""
+    pickle.dump((added_components(), folder, checkpoint, atol), exchange)
+
+
+def read_request(exchange: BinaryIO) -> tuple[Path, PixArtCheckpoint, float | None]:
+    """Register what the asking process had registered, and return folder, checkpoint and tolerance."""
+    added, folder, checkpoint, atol = pickle.load(exchange)
+    for component in added:
+        if component.name not in COMPONENTS:
+            register_component(component)
+    return folder, checkpoint, atol
 
 
 def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None) -> tuple[ValidationRecord, ...]:
