@@ -1,0 +1,133 @@
+"""The whole of `pixart-generate`, from the prompt file to the folder of pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from ...errors import InvalidExportOption
+from ..encoding import FORMATS
+from ..exported import Exported, open_export
+from ..ray_session import ray_session, room_for
+from .gallery import Gallery
+from .options import GenerateOptions
+from .pool import draw_all
+from .prompts import read_prompts
+from .rows import Planned, RowDefaults, Unusable, batches, plan
+
+_ROUNDS = 3
+"""Of drawing what a broken pipeline left, from the second on each picture alone: it may be the one that breaks it."""
+
+_log = logging.getLogger(__name__)
+
+
+def generate(options: GenerateOptions) -> int:
+    """Draw what is missing of the pictures of a prompt file.
+
+    Returns:
+        the number of rows and pictures that could not be drawn; they are in errors.jsonl.
+
+    Raises:
+        PixArtNeuronError: of many kinds; what is written until then is whole, and the same call goes on.
+    """
+    exported = open_export(options.export, revision=options.revision)
+    output = options.output.absolute()
+    image_format = FORMATS[options.image_format]
+    planned = list(plan(_rows(options), _defaults(options, exported), image_format.suffix))
+    if not planned:
+        raise InvalidExportOption(f"--prompts {options.prompts}: there is no row in it")
+    pictures = [each for each in planned if isinstance(each, Planned)]
+    with Gallery(output, exported) as gallery:
+        missing = gallery.missing(pictures)
+        for each in planned:
+            if isinstance(each, Unusable):
+                gallery.report(each.row, each.reason)
+        if len(missing) < len(pictures):
+            _log.warning("%s of %s pictures are there already", len(pictures) - len(missing), len(pictures))
+        if missing:
+            with ray_session(options.address):
+                _draw(missing, exported, options, gallery)
+        return gallery.errors
+
+
+def _rows(options: GenerateOptions):
+    return read_prompts(
+        options.prompts,
+        split=options.split,
+        revision=options.prompts_revision,
+        ignore_others=options.ignore_other_columns,
+    )
+
+
+def _defaults(options: GenerateOptions, exported: Exported) -> RowDefaults:
+    height, width = exported.sizes[0]
+    guidance_scale = exported.guidance_scale if options.guidance_scale is None else options.guidance_scale
+    return RowDefaults(
+        negative_prompt=options.negative_prompt,
+        seed=options.seed,
+        num_images_per_prompt=options.num_images_per_prompt,
+        guidance_scale=guidance_scale,
+        num_inference_steps=options.num_inference_steps,
+        height=options.height or height,
+        width=options.width or width,
+    )
+
+
+def _draw(missing: Sequence[Planned], exported: Exported, options: GenerateOptions, gallery: Gallery) -> None:
+    actors = _actors(exported, options)
+    with tqdm(
+        total=len(missing), unit="image", desc=f"drawing on {actors} x {exported.cores} cores", disable=None
+    ) as bar:
+        left, reasons = list(missing), {}
+        for number in range(_ROUNDS):
+            if not left:
+                break
+            left, reasons = _round(left, exported, options, gallery, actors, 1 if number else exported.batch, bar)
+        for each in left:
+            gallery.report(each.row, reasons[each.file_name], each.picture.prompt, each.file_name)
+            bar.update()
+
+
+def _round(
+    wanted: Sequence[Planned],
+    exported: Exported,
+    options: GenerateOptions,
+    gallery: Gallery,
+    actors: int,
+    size: int,
+    bar: tqdm,
+) -> tuple[list[Planned], dict[str, str]]:
+    """Draw once; returns what a broken pipeline left, and why, by file name."""
+    made = batches(wanted, size)
+    by_number = dict(enumerate(each for batch in made for each in batch))
+    numbers = iter(by_number)
+    numbered = [[(next(numbers), each.picture) for each in batch] for batch in made]
+    reasons: dict[str, str] = {}
+    for outcomes in draw_all(numbered, exported, options.image_format, actors):
+        for outcome in outcomes:
+            each = by_number.get(outcome.number)
+            if each is None:
+                continue  # drawn a second time
+            if outcome.content is not None:
+                gallery.add(each, outcome.content)
+            elif outcome.final:
+                gallery.report(each.row, outcome.reason, each.picture.prompt, each.file_name)
+            else:
+                reasons[each.file_name] = outcome.reason
+                continue
+            del by_number[outcome.number]
+            bar.update()
+    for each in by_number.values():
+        reasons.setdefault(each.file_name, "the pool of actors did not return it")
+    return list(by_number.values()), reasons
+
+
+def _actors(exported: Exported, options: GenerateOptions) -> int:
+    room = room_for(exported.cores)
+    if room == 0:
+        raise InvalidExportOption(
+            f"{options.export} takes {exported.cores} cores of one node, and no node of the Ray has as many"
+        )
+    return min(room, options.actors or room)

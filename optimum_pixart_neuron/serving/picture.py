@@ -1,0 +1,48 @@
+"""One picture to be drawn, as a value: everything that decides its bytes, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+LARGEST_SEED = 2**63 - 1
+"""What `torch.Generator.manual_seed` takes and JSON readers of 64 bits hold."""
+
+
+class Kind(NamedTuple):
+    """What pictures must have in common to be drawn by the same programs at the same time.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        steps: denoising steps.
+        guidance_scale: as diffusers' argument.
+    """
+
+    height: int
+    width: int
+    steps: int
+    guidance_scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """What the pipeline is called with for one picture.
+
+    Attributes:
+        prompt: text.
+        negative_prompt: text; empty for none.
+        seed: of the initial noise, from 0 to `LARGEST_SEED`; a picture alone is `torch.Generator().manual_seed(seed)`.
+        kind: size, steps and guidance.
+    """
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    kind: Kind
+
+
+def seed_of(base: int, row: int) -> int:
+    """A seed for a row that names none: of 32 bits, the same in every run, and unlike its neighbours'."""
+    return int.from_bytes(hashlib.sha256(f"{base}/{row}".encode()).digest()[:4], "little")

@@ -1,0 +1,129 @@
+"""The Ray that a command runs on: one of its own on this machine, or a cluster that is there.
+
+Ray puts the driver's current folder on the import path of every worker (2.60, `ray/_private/worker.py`, `connect`), so
+the driver first goes to an empty folder of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import InvalidExportOption, PixArtNeuronError, one_line
+from ..hardware import runtime_cores
+from ..neuron.machine import Machine
+from ..neuron.sdk import ensure_sdk
+from .drawer import VISIBLE_CORES
+
+CORES = "neuron_cores"
+"""Ray's name of the resource; it sets `NEURON_RT_VISIBLE_CORES` for each actor that asks for some."""
+
+# Read by Ray when it is imported or its processes start (2.60: `ray/_private/ray_constants.py`, `dashboard/consts.py`,
+# `runtime_env_consts.py`, `authentication`). The name of the first is that of its first use; what it does is to take
+# 127.0.0.1 as the node's address, on which all of Ray's servers then listen, and nowhere else. Its agents look for
+# their dead parent five times before they believe it.
+_ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
+    "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
+}
+_ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "GRADIO_ANALYTICS_ENABLED": "False"}
+_OBJECT_STORE_BYTES = 256 << 20
+"""Pictures on their way: hundreds of 1024 pixels."""
+_FEWEST_CPUS = 4
+"""What Ray Serve and Ray Data want for their own actors, which wait most of the time."""
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None) -> Iterator[Path]:
+    """Within it, this process is a driver of Ray; its current folder is an empty one, which is yielded.
+
+    Args:
+        address: of a cluster, as `ray.init` takes it; None starts a Ray on this machine, with its visible cores, that
+            listens on the loopback interface, asks every client for a random token, and ends with this process.
+
+    Raises:
+        InvalidExportOption: `serve` is not installed, or the cluster cannot be joined.
+        DeviceError: this machine has no NeuronCore.
+    """
+    os.environ.update(_ALWAYS)
+    if address is None:
+        os.environ.update(_ALONE, RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.pop("RAY_ADDRESS", None)
+        _name_each_visible_core()
+    before = Path.cwd()
+    private = Path(tempfile.mkdtemp(prefix="pixart-"))
+    empty = private / "empty"
+    empty.mkdir()
+    os.chdir(empty)
+    os.environ["GRADIO_TEMP_DIR"] = str(private / "page")
+    try:
+        ray = _import_ray()
+        try:
+            _start(ray, address, private)
+            yield empty
+        finally:
+            ray.shutdown()
+    finally:
+        os.chdir(before)
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _import_ray():
+    try:
+        import ray
+    except ImportError:
+        raise InvalidExportOption("Ray is not installed: pip install 'optimum-pixart-neuron[serve]'") from None
+    return ray
+
+
+def _start(ray, address: str | None, private: Path) -> None:
+    """Join or start; SIGTERM keeps the handler that it has, where Ray would put its own."""
+    on_termination = signal.getsignal(signal.SIGTERM)
+    _init(ray, address, private)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_termination)
+
+
+def _init(ray, address: str | None, private: Path) -> None:
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address is not None:
+            ray.init(address=address, **quiet)
+            return
+        ray.init(
+            address="local",
+            num_cpus=max(_FEWEST_CPUS, os.cpu_count() or 1),
+            resources={CORES: len(os.environ[VISIBLE_CORES].split(","))},
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(private / "ray"),
+            **quiet,
+        )
+    except Exception as error:  # of many kinds: ConnectionError, RuntimeError, ValueError, its own
+        where = "Ray does not start" if address is None else f"--address {address}: the cluster cannot be joined"
+        raise PixArtNeuronError(f"{where}: {one_line(error)}") from error
+
+
+def _name_each_visible_core() -> None:
+    """Ray takes the cores it may give away from this list, one name between commas each."""
+    machine = Machine.of(ensure_sdk())
+    visible = runtime_cores(machine.instance, os.environ).visible
+    os.environ[VISIBLE_CORES] = ",".join(map(str, visible))
+
+
+def room_for(cores: int) -> int:
+    """How many pipelines of `cores` cores the nodes of the session hold, whatever runs on them now."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return sum(int(node["Resources"].get(CORES, 0)) // cores for node in nodes)

@@ -1,0 +1,106 @@
+"""What every request passes before it is read: size and speed of its body, and its key. A plain ASGI middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from .refusal import Refusal
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_BODY_TIMEOUT_S = 30.0
+"""For a client that sends its request; the largest is small."""
+_WITH_KEY = "/v1/"
+FILES = "/v1/images/files/"
+"""Addresses below it are secrets themselves, for as long as they live."""
+_CLOSED = ("/gradio_api/upload", "/upload")
+"""Gradio would take files from anybody; the page needs none."""
+
+
+class Gate:
+    """Lets requests pass that are whole, small enough, and have a key where one is asked for.
+
+    Args:
+        app: what is behind it.
+        max_body_bytes: of a request.
+        keys: of which a request below /v1/ must have one; empty where any key will do.
+    """
+
+    def __init__(self, app: App, *, max_body_bytes: int, keys: Sequence[str] = ()) -> None:
+        self._app = app
+        self._most = max_body_bytes
+        self._keys = [key.encode() for key in keys]
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check_key(scope)
+            if scope["path"].startswith(_CLOSED):
+                raise Refusal(404, "nothing is uploaded here", code="not_found")
+            body = await self._read(scope, receive)
+        except Refusal as refusal:
+            # The rest of the body stays unread, so the connection cannot be used again.
+            headers = {**refusal.headers, "connection": "close"}
+            await JSONResponse(refusal.body, refusal.status, headers)(scope, receive, send)
+            return
+        if body is not None:
+            await self._app(scope, _replay(body, receive), send)
+
+    def _check_key(self, scope: MutableMapping[str, Any]) -> None:
+        path = scope["path"]
+        if not self._keys or not path.startswith(_WITH_KEY) or path.startswith(FILES):
+            return
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        kind, _, key = given.partition(b" ")
+        fits = [hmac.compare_digest(key.strip(), known) for known in self._keys]
+        if kind.lower() != b"bearer" or not any(fits):
+            raise Refusal(401, "the request has no valid API key (Authorization: Bearer KEY)", code="invalid_api_key")
+
+    async def _read(self, scope: MutableMapping[str, Any], receive: Receive) -> bytes | None:
+        """The whole body; None where the client left before it was whole."""
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > self._most:
+            raise self._too_large()
+        content = bytearray()
+        try:
+            while True:
+                message = await asyncio.wait_for(receive(), _BODY_TIMEOUT_S)
+                if message["type"] == "http.disconnect":
+                    return None
+                content += message.get("body", b"")
+                if len(content) > self._most:
+                    raise self._too_large()
+                if not message.get("more_body"):
+                    return bytes(content)
+        except asyncio.TimeoutError:
+            raise Refusal(408, f"the request was not whole after {_BODY_TIMEOUT_S:.0f} s", code="timeout") from None
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, f"the request is larger than {self._most} bytes", code="request_too_large")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body in one piece, and then what else comes."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed

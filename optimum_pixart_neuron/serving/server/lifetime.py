@@ -1,0 +1,106 @@
+"""The life of `pixart-serve`: start, serve, drain at SIGTERM, end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from ...errors import InvalidExportOption, PixArtNeuronError, one_line
+from ..ray_session import ray_session
+from .opened import open_all, read_keys
+from .options import LOOPBACK, ServeOptions
+
+APPLICATION = "pixart"
+_SHUTDOWN_S = 6.0
+"""Of the drain timeout, for what comes after the last answer: replicas and Ray end."""
+_log = logging.getLogger(__name__)
+
+
+def serve_until_terminated(options: ServeOptions, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM, then drain.
+
+    Args:
+        on_ready: told the server's address when every export has drawn its first picture.
+
+    Raises:
+        PixArtNeuronError: it cannot start.
+        KeyboardInterrupt: at SIGINT; requests are dropped.
+    """
+    if options.address is None:
+        _check_port(options)
+    exports, keys = open_all(options), read_keys(options)
+    if not keys and options.host not in LOOPBACK:
+        _log.warning("anybody who reaches %s:%s may draw: there is no --api_key_file", options.host, options.port)
+    try:
+        with ray_session(options.address):
+            from .application import build_of  # imports Ray, which now has its environment
+
+            _serve(options, build_of(options, exports, keys), on_ready)
+    except TimeoutError:
+        _log.warning("not everything had ended %g s after the signal; it is killed", options.drain_timeout)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _serve(options: ServeOptions, application, on_ready: Callable[[str], None]) -> None:
+    from ray import serve
+
+    stopping = threading.Event()
+    try:
+        handle = _deploy(options, application)
+        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+        on_ready(f"http://{options.host}:{options.port}")
+        while not stopping.wait(1.0):
+            pass
+        signal.signal(signal.SIGALRM, _give_up)
+        signal.setitimer(signal.ITIMER_REAL, options.drain_timeout)
+        _drain(handle, max(options.drain_timeout - _SHUTDOWN_S, 0.5))
+    finally:
+        if options.address is None:
+            serve.shutdown()
+        else:
+            serve.delete(APPLICATION)
+
+
+def _deploy(options: ServeOptions, application):
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    quiet = LoggingConfig(enable_access_log=False, log_level="ERROR")
+    try:
+        serve.start(http_options=HTTPOptions(host=options.host, port=options.port), logging_config=quiet)
+        return serve.run(application, name=APPLICATION, route_prefix="/", logging_config=quiet)
+    except (RuntimeError, ray.exceptions.RayError) as error:
+        raise PixArtNeuronError(f"the server does not start: {one_line(error)}") from error
+
+
+def _drain(handle, seconds: float) -> None:
+    try:
+        if not handle.drain.remote(seconds).result(timeout_s=seconds + 1):
+            _log.warning("requests that were not drawn in time are dropped")
+    except Exception as error:  # the ingress itself may be gone
+        _log.warning("the server could not be drained: %s", one_line(error))
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError
+
+
+def _check_port(options: ServeOptions) -> None:
+    """Ray Serve would try for a long time, and then say it in twenty lines."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise InvalidExportOption(
+            f"--host {options.host} --port {options.port}: {error.strerror}; choose others"
+        ) from None

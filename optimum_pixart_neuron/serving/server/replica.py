@@ -1,0 +1,120 @@
+"""Ray Serve's side of an engine: the replica that holds the cores, and the engine that stands for all replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import RayServeException
+
+from ..drawer import Drawer
+from ..exported import UNGUIDED_SCALE, Exported
+from ..picture import Kind, Picture
+from .engine import LocalEngine
+from .messages import Drawn, EngineLost, Step
+
+_TRIES = 2
+"""Of a request whose replica is lost: it may be the request that kills it."""
+_LAST_WORDS_S = 0.5
+"""For the answers on their way out of a process that ends itself."""
+
+
+class Replica:
+    """One pipeline. Ends its process when it cannot draw any more, and Ray Serve starts another."""
+
+    def __init__(self, exported: Exported) -> None:
+        drawer = Drawer.load(exported)
+        drawer.draw([_first_picture(exported)])
+        self._drawer = drawer
+        self._engine: LocalEngine | None = None
+
+    async def draw(self, pictures: Sequence[Picture], image_format: str) -> list[Drawn]:
+        """As `messages.Engine`."""
+        return await self._running().draw(pictures, image_format)
+
+    async def watch(self, pictures: Sequence[Picture], image_format: str) -> AsyncGenerator[Step | Drawn, None]:
+        """As `messages.Engine`."""
+        watching = self._running().watch(pictures, image_format)
+        try:
+            async for news in watching:
+                yield news
+        finally:
+            await watching.aclose()
+
+    async def problem(self) -> str | None:
+        """As `messages.Engine`; a process that cannot draw ends after its answer."""
+        problem = await self._running().problem()
+        if problem:
+            self._end()
+        return problem
+
+    async def check_health(self) -> None:
+        """Ray Serve asks once a second."""
+        problem = await self.problem()
+        if problem:
+            raise EngineLost(problem)
+
+    def _running(self) -> LocalEngine:
+        if self._engine is None:  # the constructor runs on no event loop
+            self._engine = LocalEngine(self._drawer, on_broken=self._end)
+        return self._engine
+
+    def _end(self) -> None:
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, os._exit, 1)
+
+
+def _first_picture(exported: Exported) -> Picture:
+    """Drawn before any other: what cannot be drawn shows at the start."""
+    kind = Kind(*exported.sizes[0], 1, UNGUIDED_SCALE if not exported.guided else exported.guidance_scale)
+    return Picture(prompt="", negative_prompt="", seed=0, kind=kind)
+
+
+class RemoteEngine:
+    """Implements `messages.Engine` by the replicas behind a handle of Ray Serve.
+
+    A request whose replica is lost goes to another one, or to the one that takes its place.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def draw(self, pictures: Sequence[Picture], image_format: str) -> list[Drawn]:
+        for _ in range(_TRIES):
+            response = self._handle.draw.remote(pictures, image_format)
+            try:
+                return await response
+            except (RayActorError, RayServeException, EngineLost) as error:
+                lost = error
+            finally:
+                response.cancel()
+        raise EngineLost(str(lost).splitlines()[0]) from lost
+
+    async def watch(self, pictures: Sequence[Picture], image_format: str) -> AsyncGenerator[Step | Drawn, None]:
+        sent: set[int] = set()
+        for _ in range(_TRIES):
+            response = self._handle.options(stream=True).watch.remote(pictures, image_format)
+            try:
+                async for news in response:
+                    if isinstance(news, Drawn):
+                        if news.number in sent:
+                            continue
+                        sent.add(news.number)
+                    yield news
+                return
+            except (RayActorError, RayServeException, EngineLost) as error:
+                lost = error
+            finally:
+                response.cancel()
+        raise EngineLost(str(lost).splitlines()[0]) from lost
+
+    async def problem(self) -> str | None:
+        response = self._handle.problem.remote()
+        try:
+            return await response
+        except (RayActorError, RayServeException) as error:
+            return f"its replica is lost: {str(error).splitlines()[0]}"
+        finally:
+            response.cancel()
