@@ -29,7 +29,7 @@ $(TORCH_STAMP): | $(BIN)/python
 	@touch $@
 
 $(INSTALLED): setup.cfg pyproject.toml $(TORCH_STAMP)
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(BIN)/python -m pip install --quiet -e '.[serve,test]'
 	@touch $@
 
 demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimum-neuron, draw beside diffusers.

@@ -65,6 +65,12 @@ class ValidationFailed(PixArtNeuronError):
     exit_status = 3
 
 
+class PicturesMissing(PixArtNeuronError):
+    """Some of the pictures of a job could not be drawn; the others are there."""
+
+    exit_status = 3
+
+
 class HubError(PixArtNeuronError):
     """Artifacts cannot be pushed to the Hugging Face Hub, or pulled from it."""
 

@@ -15,7 +15,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
 from ..process.run import run_module
-from . import export_neuron, pixart_benchmark, pixart_plan, pixart_validate
+from . import export_neuron, pixart_benchmark, pixart_generate, pixart_plan, pixart_serve, pixart_validate
 from .detection import PIXART_SIGMA, pipeline_class
 from .export_neuron import PROG
 from .frame import fail
@@ -108,7 +108,7 @@ def _command(module: ModuleType) -> CommandInfo:
     return CommandInfo(name=name, help=module.DESCRIPTION, subcommand_class=command_class)
 
 
-SUBCOMMANDS = tuple(map(_command, (pixart_plan, pixart_validate, pixart_benchmark)))
+SUBCOMMANDS = tuple(map(_command, (pixart_plan, pixart_validate, pixart_benchmark, pixart_generate, pixart_serve)))
 
 
 def add_subcommands(parent: type[BaseOptimumCLICommand]) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import BaseModel, Field
-
 from ..artifact.checks import check_artifact
+from ..artifact.compiled import Compiled
 from ..artifact.manifest import MANIFEST_FILE
 from ..artifact.pull import is_repository, pull
+from ..components.registry import DENOISER
 from ..errors import ArtifactError
-from ..files import full_digest, read_typed
+from ..files import full_digest
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
+from ..parallel.modes import mode_of
 
 GUIDANCE_SCALE = 4.5
 """diffusers' default of PixArt-Sigma (0.35, `PixArtSigmaPipeline.__call__`)."""
@@ -55,19 +56,6 @@ class Exported:
         return replace(self, name=name)
 
 
-class _Shapes(BaseModel):
-    """What the transformer was compiled for: latent cells, pixels a cell, and pictures at a time."""
-
-    static_height: int = Field(ge=1)
-    static_width: int = Field(ge=1)
-    static_vae_scale_factor: int = Field(ge=1)
-    static_batch_size: int = Field(ge=1)
-
-
-class _Transformer(BaseModel):
-    neuron: _Shapes
-
-
 def open_export(address: str, *, revision: str | None = None) -> Exported:
     """Check a folder or a repository of the Hub, which is downloaded, and describe it.
 
@@ -87,19 +75,22 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
     manifest = check_artifact(folder, sdk)
     if manifest is None:
         raise ArtifactError(f"{address} was not exported by this package, so its sizes are unknown; export it again")
-    shapes = read_typed(folder / "transformer" / "config.json", _Transformer, ArtifactError).neuron
-    scale = shapes.static_vae_scale_factor
+    compiled = Compiled.read(folder / DENOISER.name)
+    if compiled is None:
+        raise ArtifactError(f"{address}: {DENOISER.name} is not compiled; export it again")
+    sizes = compiled.sizes
+    height, width = (sizes[side] * sizes["vae_scale_factor"] for side in ("height", "width"))
     guided = not manifest.options.get("no_guidance", False)
-    batch = shapes.static_batch_size
-    if manifest.parallel_mode == "data":  # a copy a core, and the two halves of a guided picture go to two of them
-        batch = max(batch, batch * manifest.ranks // (2 if guided else 1))
+    cores = max(manifest.ranks, min(2, machine.cores))  # as the pipeline takes them
+    mode = mode_of(manifest.parallel_mode, manifest.ranks)
+    batches = mode(ranks=manifest.ranks, guidance_groups=2 if guided else 1).batches(cores)
     return Exported(
         name=address if on_hub else folder.name,
         address=address if on_hub else str(folder),
         revision=folder.name if on_hub else None,
         made=folder.name if on_hub else full_digest(folder / MANIFEST_FILE)[:16],
-        sizes=((shapes.static_height * scale, shapes.static_width * scale),),
-        batch=batch,
-        cores=max(manifest.ranks, min(2, machine.cores)),  # as the pipeline takes them
+        sizes=((height, width),),
+        batch=sizes["batch_size"] * max(batches, 1),
+        cores=cores,
         guided=guided,
     )
