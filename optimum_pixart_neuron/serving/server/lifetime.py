@@ -71,6 +71,7 @@ def _deploy(options: ServeOptions, application):
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = LoggingConfig(enable_access_log=False, log_level="ERROR")
     try:
         serve.start(http_options=HTTPOptions(host=options.host, port=options.port), logging_config=quiet)
