@@ -36,7 +36,14 @@ _ALONE = {
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
     "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
 }
-_ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "GRADIO_ANALYTICS_ENABLED": "False"}
+# What Ray prints to the driver's standard output is skipped line by line; a lost process is no news for a user whose
+# pictures another one draws.
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
 _OBJECT_STORE_BYTES = 256 << 20
 """Pictures on their way: hundreds of 1024 pixels."""
 _FEWEST_CPUS = 4

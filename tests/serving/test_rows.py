@@ -1,6 +1,5 @@
 """Prompt files as pictures."""
 
-
 import pytest
 
 from optimum_pixart_neuron.errors import InvalidExportOption
