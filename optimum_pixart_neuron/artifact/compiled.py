@@ -158,7 +158,7 @@ class Compiled(BaseModel):
         try:
             return cls.model_validate(config[_SECTION])
         except ValidationError as error:
-            raise ArtifactError(f"{named} is damaged: {_SECTION}.{first_problem(error)}; {AGAIN}") from None
+            raise ArtifactError(f"{first_problem(f'{named} is damaged: {_SECTION}', error)}; {AGAIN}") from None
 
     @classmethod
     def read(cls, component: Path) -> Compiled | None:

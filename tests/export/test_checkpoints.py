@@ -408,7 +408,7 @@ def test_weights_of_any_float_type_are_cast_to_the_exports(shards, tmp_path, sto
     assert source["proj_out.weight"].dtype == stored
     expected = {name: tensor.to(getattr(torch, wanted)) for name, tensor in source.items()}
     written = tmp_path / "rank0.safetensors"
-    written.write_bytes(shards(folder, torch_dtype=wanted)["transformer/tp0_sharded_checkpoint.safetensors"])
+    written.write_bytes(shards(folder, torch_dtype=wanted)["transformer/0.safetensors"])
     found = load_file(written)
     assert set(expected) <= set(found)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
