@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from ..errors import PixArtNeuronError
+from .streams import checked_streams, say
 
 
 def run_main(prog: str, work: Callable[[], None]) -> int:
@@ -22,12 +22,13 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
     """
     exit_on_termination()
     try:
-        work()
+        with checked_streams():
+            work()
     except PixArtNeuronError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        say(f"{prog}: error: {error}")
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted.", file=sys.stderr)
+        say(f"{prog}: interrupted.")
         return 128 + signal.SIGINT
     return 0
 
@@ -38,7 +39,7 @@ def fail(prog: str, message: str, status: int = 2) -> NoReturn:
     Raises:
         SystemExit: Always, with `status`.
     """
-    print(f"{prog}: error: {message}", file=sys.stderr)
+    say(f"{prog}: error: {message}")
     raise SystemExit(status)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from types import ModuleType
+from typing import NoReturn
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
@@ -20,6 +21,7 @@ from .detection import PIXART_SIGMA, pipeline_class
 from .export_neuron import PROG
 from .frame import fail
 from .parser import given
+from .streams import CLOSED, StreamLost
 
 MODULE = export_neuron.__name__
 
@@ -47,7 +49,7 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
                 f"--model {self.args.model} is {_describe(found)}; only PixArt-Sigma ({PIXART_SIGMA}) can be exported "
                 "without the Neuron SDK.",
             )
-        raise SystemExit(run_module(MODULE, PROG, _argv()))
+        _run_child(MODULE, PROG)
 
 
 def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
@@ -67,7 +69,7 @@ def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
 def _run_beside_host(command: BaseOptimumCLICommand) -> None:
     """`run` of the extended host command: our exporter for PixArt-Sigma, the host's own way otherwise."""
     if _identify(command.args) == PIXART_SIGMA:
-        raise SystemExit(run_module(MODULE, PROG, _argv()))
+        _run_child(MODULE, PROG)
     # Our parser has other defaults and demands less, so the host gets its arguments as its own parser reads them.
     parser = ArgumentParser(prog=PROG)
     command._parse_args_of_host(parser)
@@ -88,6 +90,12 @@ def _describe(found: str | None) -> str:
     return "not a diffusers pipeline" if found is None else f"a {found}"
 
 
+def _run_child(module: str, prog: str) -> NoReturn:
+    if sys.stdout is None:  # a child would get /dev/null in its place, and nobody would know
+        fail(prog, CLOSED, StreamLost.exit_status)
+    raise SystemExit(run_module(module, prog, _argv()))
+
+
 def _argv() -> list[str]:
     """What follows `optimum-cli export neuron`; the host's command counts the same three words."""
     return sys.argv[3:]
@@ -101,7 +109,7 @@ def _command(module: ModuleType) -> CommandInfo:
         module.add_arguments(parser)
 
     def run(self: BaseOptimumCLICommand) -> None:
-        raise SystemExit(run_module(module.__name__, module.PROG, _argv()))
+        _run_child(module.__name__, module.PROG)
 
     members = {"parse_args": staticmethod(parse_args), "run": run}
     command_class = type(f"{name.title().replace('-', '')}Command", (BaseOptimumCLICommand,), members)

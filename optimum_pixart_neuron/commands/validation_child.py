@@ -7,6 +7,7 @@ from typing import BinaryIO
 from ..errors import PixArtNeuronError
 from ..validation.validate import read_request, validate_here
 from .frame import exit_on_termination
+from .streams import checked_streams
 
 
 def main(exchange: BinaryIO) -> None:
@@ -14,7 +15,8 @@ def main(exchange: BinaryIO) -> None:
     exit_on_termination()
     folder, checkpoint, atol = read_request(exchange)
     try:
-        outcome = validate_here(folder, checkpoint, atol=atol)
+        with checked_streams():
+            outcome = validate_here(folder, checkpoint, atol=atol)
     except PixArtNeuronError as error:
         outcome = error
     exchange.seek(0)

@@ -327,7 +327,7 @@ def _no_room(error: BaseException, folder: Path) -> str | None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
             return os.strerror(cause.errno)
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     unexplained = isinstance(error, Exception) and not isinstance(error, PixArtNeuronError)
     if unexplained and shutil.disk_usage(folder).free < _NO_ROOM_BYTES:
         return os.strerror(errno.ENOSPC)
