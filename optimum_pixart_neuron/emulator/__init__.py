@@ -45,6 +45,29 @@ def activate(instance: str | None = None) -> None:
     _announce(f"this is the Neuron EMULATOR on the CPU ({chosen.name}), not Neuron hardware; its speed means nothing")
 
 
+def become(instance: str) -> None:
+    """Emulate another instance from now on, as long as nothing was loaded on this one.
+
+    Args:
+        instance: product name, or a family: that of the emulated instance changes nothing.
+
+    Raises:
+        RuntimeError: a program was loaded, so that the runtime of this process has its cores.
+        ValueError: the instance is not known.
+    """
+    global _active
+    from . import device
+
+    if instance in (emulated_instance().name, emulated_instance().family):
+        return
+    chosen = _chosen_instance(instance)
+    if device.is_in_use():
+        raise RuntimeError(f"the emulator is active as {emulated_instance().name}: {chosen.name} needs a new process")
+    _active = chosen
+    os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = chosen.platform_target
+    _announce(f"the Neuron EMULATOR is a {chosen.name} from now on")
+
+
 def is_active() -> bool:
     """Whether the emulated SDK serves this process."""
     return _active is not None

@@ -114,6 +114,11 @@ def current_device() -> Device:
         return _device
 
 
+def is_in_use() -> bool:
+    """Whether the runtime of this process has taken its cores."""
+    return _device is not None
+
+
 def reset_device() -> None:
     """Forget the device, so that the next load reads the environment again. For tests: a real runtime cannot."""
     global _device

@@ -48,6 +48,26 @@ def ensure_sdk(instance: str | None = None) -> NeuronSdk:
     return NeuronSdk(emulated=True, instance=emulator.emulated_instance().name)
 
 
+def sdk_for(instance: str) -> NeuronSdk:
+    """As `ensure_sdk`, for programs that are compiled and then loaded here.
+
+    The emulator becomes that instance unless programs were loaded on it; the caller looks at what it got.
+
+    Raises:
+        InvalidExportOption: the emulator does not know the instance.
+    """
+    from .. import emulator
+
+    if ensure_sdk(instance).emulated:
+        try:
+            emulator.become(instance)
+        except ValueError as error:
+            raise InvalidExportOption(str(error)) from None
+        except RuntimeError:
+            pass  # it stays what it is
+    return ensure_sdk()
+
+
 def _device_instance() -> str | None:
     from optimum.neuron.utils.system import get_instance_name, get_neuron_major
 

@@ -1,7 +1,15 @@
 """Arguments by name: one that a function does not take is refused, with the nearest that it takes."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from diffusers import SchedulerMixin
+
+from ..errors import InvalidArgument
 
 _MEANT = {
     "seed": "generator=torch.Generator().manual_seed(…)",
@@ -11,7 +19,6 @@ _MEANT = {
     "cfg_scale": "guidance_scale",
     "num_images": "num_images_per_prompt",
     "use_auth_token": "token",
-    "repo_id": "model_id",
 }
 """What a name of other pipelines is called here, where the spelling does not tell."""
 
@@ -27,3 +34,52 @@ def _nearest(name: str, known: list[str]) -> str:
     if meant.partition("=")[0] not in known:
         meant = next(iter(get_close_matches(name, known, n=1)), "")
     return f"; did you mean {meant}?" if meant else ""
+
+
+def named(function: Callable[..., Any]) -> list[str]:
+    """The arguments that a function takes by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+
+
+def refuse_options(options: Mapping[str, Any], model_id: str | Path, function: Callable[..., Any]) -> None:
+    """Refuse what `from_pretrained` has no argument for where nothing is compiled.
+
+    Args:
+        options: everything beyond its own arguments.
+        function: `from_pretrained`.
+
+    Raises:
+        InvalidArgument: one line about each.
+    """
+    options = {name: value for name, value in options.items() if name != "subfolder" or value}
+    if not options:
+        return
+    from ..export.options import ExportOptions  # late: only a refusal needs it
+
+    if "subfolder" in options:
+        whole = Path(model_id, options["subfolder"]).as_posix()
+        raise InvalidArgument(
+            f"subfolder={options['subfolder']!r}: a compiled pipeline is a whole folder or repository; load {whole},"
+            " a folder of this machine"
+        )
+    exporter = [name for name in options if name in ExportOptions.model_fields]
+    if exporter:
+        raise InvalidArgument(
+            f"{', '.join(exporter)}: decided when the pipeline was compiled; leave it out, or compile a checkpoint"
+            " with export=True"
+        )
+    known = [*named(function), *ExportOptions.model_fields]
+    raise InvalidArgument(unknown_arguments(options, known, of="from_pretrained"))
+
+
+def check_own_arguments(*, scheduler: Any, prompt_cache: Any) -> None:
+    """Refuse values before anything is compiled or downloaded.
+
+    Raises:
+        InvalidArgument: names the argument and what it must be.
+    """
+    if scheduler is not None and not isinstance(scheduler, SchedulerMixin):
+        raise InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {type(scheduler).__name__}")
+    if isinstance(prompt_cache, bool) or not isinstance(prompt_cache, Integral) or prompt_cache < 0:
+        raise InvalidArgument(f"prompt_cache: expected a whole number from 0 on, given {prompt_cache!r}")

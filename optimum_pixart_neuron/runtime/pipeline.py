@@ -6,9 +6,6 @@ any number of rows (`batching.py`), and sizes that the checkpoint's resolution b
 
 import copy
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +13,10 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import torch
-from diffusers import PixArtSigmaPipeline
+from diffusers import PixArtSigmaPipeline, SchedulerMixin
 from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
-from ..artifact.checks import check_artifact, check_verify, machine_problem
+from ..artifact.checks import check_artifact, check_verify
 from ..artifact.compiled import Compiled
 from ..artifact.loading import load_program
 from ..artifact.manifest import Manifest
@@ -31,16 +28,17 @@ from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
-from ..errors import ArtifactError, DeviceError, PixArtNeuronError, ProgramInputError, ValidationFailed, printable
+from ..errors import ArtifactError, PixArtNeuronError, ProgramInputError, printable
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
+from .arguments import check_own_arguments, refuse_options
 from .batching import BatchedProgram, ProgramInput
 from .call import CompiledCall
+from .compile_first import compile_and_load
 from .followers import Followed, followed_at_last, followers
-from .prompt_cache import PromptCache
+from .prompt_cache import DEFAULT_LIMIT, PromptCache
+from .taken_cores import check_taken, note_taken
 from .turns import OneAtATime, SchedulerTurns, Turn, check_process
-
-_DOWNLOAD_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 
 
 class NeuronPixArtSigmaPipeline(HostPipeline):
@@ -50,6 +48,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     `optimum.neuron.NeuronPixArtSigmaPipeline` loads them too. Beyond the stock class it takes any number of prompts
     and images, guidance on or off, and requested sizes that are not compiled but binned to what is.
     """
+
+    _prompt_cache: PromptCache | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -62,7 +62,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
         encoder = getattr(self, PROMPT_ENCODER.name)
         if isinstance(encoder.model, BatchedProgram):
-            encoder.model = PromptCache(encoder.model)
+            encoder.model = self._prompt_cache = PromptCache(encoder.model)
         self._encoding = Turn()
         self.vae.encode = self.vae.encode if self.vae.encoder else _no_encoder
         self._compiled_call = self._describe_call()
@@ -99,20 +99,40 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         """Load the programs; those of one core are copied to every core that the pipeline has.
 
         Folders without our `parallel` section are loaded as the host does.
+
+        Raises:
+            DeviceError: the runtime of this process has taken fewer cores.
         """
         programs = {
             name.removesuffix("_path"): path
             for name, path in kwargs.items()
             if isinstance(path, Path) and path.is_file()
         }
-        if not Compiled.read(programs[DENOISER.name].parent).is_ours:
+        denoiser = programs[DENOISER.name].parent
+        check_taken(denoiser.parent, tensor_parallel_size)
+        note_taken(Machine.of(ensure_sdk()).cores)
+        if not Compiled.read(denoiser).is_ours:
             return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
         cores = _cores(tensor_parallel_size)
         order = sorted(programs, key=lambda name: name != DENOISER.name)  # the largest copy of the host's memory first
         return {name: load_program(programs[name].parent, cores) for name in order}
 
     @classmethod
-    def from_pretrained(cls, model_id: str | Path, export: bool = False, verify: str = "sizes", **kwargs: Any):
+    def from_pretrained(
+        cls,
+        model_id: str | Path,
+        export: bool = False,
+        verify: str = "sizes",
+        *,
+        scheduler: SchedulerMixin | None = None,
+        prompt_cache: int = DEFAULT_LIMIT,
+        revision: str | None = None,
+        token: bool | str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        **options: Any,
+    ):
         """Load a compiled pipeline, or compile a checkpoint and load it.
 
         Args:
@@ -121,53 +141,61 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
                 `output` is where the artifacts go, a temporary folder that lives as long as the pipeline if left out.
             verify: how closely the files are held against the manifest before any is loaded: "sizes", "full" or
                 "none", see `check_artifact`. What is downloaded is always verified in full.
-            revision, token, cache_dir, local_files_only, force_download: of a download, as everywhere in Hugging
-                Face's libraries.
+            scheduler: in place of the folder's, as diffusers takes it.
+            prompt_cache: so many embeddings of prompts are kept, those used last; 0 keeps none.
+            revision: branch, tag or commit of a download.
+            token: access token of a download; by default the one that huggingface_hub finds.
+            cache_dir: where downloads are kept, by default huggingface_hub's cache.
+            local_files_only: load what was downloaded before, and ask nobody.
+            force_download: download again what is there.
+            options: of the export.
 
         Raises:
+            InvalidArgument: an argument that there is not; names the nearest. Or one that has no meaning without
+                `export`.
             ArtifactError: the folder is not whole, or is not for this machine.
             HubError: it cannot be downloaded.
             InvalidExportOption: an option that the export does not know, or a value it cannot have.
-            DeviceError: this machine has no NeuronCore; or what was compiled cannot be loaded on this machine, then it
-                names the folder, which is kept.
+            DeviceError: this machine has no NeuronCore, or the runtime of this process has taken fewer cores. What
+                was compiled and cannot be loaded is kept, and named.
         """
+        check_verify(verify)
+        check_own_arguments(scheduler=scheduler, prompt_cache=prompt_cache)
+        download = {
+            name: value
+            for name, value, unless in (
+                ("revision", revision, None),
+                ("token", token, None),
+                ("cache_dir", cache_dir, None),
+                ("local_files_only", local_files_only, False),
+                ("force_download", force_download, False),
+            )
+            if value is not unless
+        }
         if export:
-            return cls._export_and_load(model_id, verify, kwargs)
-        sdk = ensure_sdk()
-        download = {name: kwargs.pop(name) for name in _DOWNLOAD_OPTIONS & set(kwargs)}
-        folder = Path(model_id)
-        if is_repository(model_id):
-            Machine.of(sdk)  # without a NeuronCore there is nothing to download for
-            folder = pull(str(model_id), **download)
-        _check_known(folder, check_artifact(folder, sdk, verify=verify))
-        return super().from_pretrained(folder, **kwargs)
+            pipeline = compile_and_load(model_id, {**download, **options}, lambda folder: cls._load(folder, verify))
+        else:
+            refuse_options(options, model_id, cls.from_pretrained)
+            pipeline = cls._load(cls._find(model_id, download), verify)
+        if scheduler is not None:
+            pipeline.scheduler = scheduler
+        if pipeline.prompt_cache is not None:
+            pipeline.prompt_cache.limit = prompt_cache
+        return pipeline
+
+    @staticmethod
+    def _find(model_id: str | Path, download: dict[str, Any]) -> Path:
+        """The folder of a compiled pipeline, downloaded if it is none of this machine."""
+        folder = Path(os.path.expanduser(model_id))
+        if not is_repository(folder if str(model_id).startswith("~") else model_id):
+            return folder
+        Machine.of(ensure_sdk())  # without a NeuronCore there is nothing to download for
+        return pull(str(model_id), **download)
 
     @classmethod
-    def _export_and_load(cls, model_id: str | Path, verify: str, kwargs: dict[str, Any]):
-        # Imported late: who loads what is compiled needs no exporter.
-        from ..export.exporter import export as export_checkpoint
-        from ..export.options import ExportOptions
-
-        check_verify(verify)
-        output, temporary = kwargs.pop("output", None), None
-        options = ExportOptions(model=model_id, output=output or "pipeline", **kwargs)
-        if output is None:
-            temporary = Path(tempfile.mkdtemp(prefix="pixart-neuron-"))
-            options = options.changed(output=temporary / "pipeline")
-        try:
-            folder = export_checkpoint(options)
-            problem = machine_problem(folder, ensure_sdk())
-            if problem:
-                temporary = None  # what was compiled is kept, and named
-                raise DeviceError(f"compiled into {folder}, but {problem}")
-            pipeline = cls.from_pretrained(folder, verify=verify)
-        except BaseException as error:
-            if temporary and not isinstance(error, ValidationFailed):  # which keeps what was compiled, too
-                shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        if temporary:
-            weakref.finalize(pipeline, shutil.rmtree, temporary, ignore_errors=True)
-        return pipeline
+    def _load(cls, folder: Path, verify: str):
+        _check_known(folder, check_artifact(folder, ensure_sdk(), verify=verify))
+        return super().from_pretrained(folder)
 
     @staticmethod
     def push_to_hub(
@@ -271,8 +299,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     @property
     def prompt_cache(self) -> PromptCache | None:
         """The embeddings that are kept, with their limit and counts; None for a folder of the stock exporter."""
-        program = getattr(self, PROMPT_ENCODER.name).model
-        return program if isinstance(program, PromptCache) else None
+        return self._prompt_cache
 
     def to(self, *args: Any, **kwargs: Any):
         """Return the pipeline as it is: its programs are on the cores, and their dtypes are compiled."""

@@ -80,9 +80,11 @@ def fresh_runtime() -> None:
 
     if emulator.is_active():
         from optimum_pixart_neuron.emulator.device import reset_device
+        from optimum_pixart_neuron.runtime.taken_cores import forget_taken
 
         gc.collect()
         reset_device()
+        forget_taken()
 
 
 def load_stock(folder: Path):

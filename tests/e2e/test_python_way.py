@@ -48,8 +48,12 @@ def test_without_a_device_the_artifacts_stay_and_are_named(
     """The SDK is installed but the machine has no NeuronCore: compiling works there, loading does not."""
     without_device = NeuronSdk(emulated=False, instance=None)
     with monkeypatch.context() as patch:
-        for module in ("optimum_pixart_neuron.runtime.pipeline", "optimum_pixart_neuron.export.exporter"):
-            patch.setattr(f"{module}.ensure_sdk", lambda: without_device)
+        for name in (
+            "runtime.compile_first.ensure_sdk",
+            "runtime.compile_first.sdk_for",
+            "export.exporter.ensure_sdk",
+        ):
+            patch.setattr(f"optimum_pixart_neuron.{name}", lambda *_: without_device)
         with pytest.raises(
             InvalidExportOption, match="no Neuron device to compile for; name one with --instance_type"
         ):

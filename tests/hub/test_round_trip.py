@@ -36,6 +36,7 @@ from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 ensure_sdk()
 from optimum.neuron import NeuronPixArtSigmaPipeline as Stock
 from optimum_pixart_neuron import NeuronPixArtSigmaPipeline as Ours
+from optimum_pixart_neuron.runtime.taken_cores import forget_taken
 
 output, repository, revision, folder, cache = sys.argv[1:]
 latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -45,6 +46,7 @@ arguments = {"negative_prompt": "blurry", "num_inference_steps": 2, "latents": l
 def picture(pipeline_class, *args, **options):
     gc.collect()
     reset_device()
+    forget_taken()
     return pipeline_class.from_pretrained(*args, **options)("a red cat", **arguments).images
 
 
