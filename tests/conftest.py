@@ -16,6 +16,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(skip)
 
 
+@pytest.fixture
+def logged(caplog) -> pytest.LogCaptureFixture:
+    """What the package logs during a test, in `messages`; commands show it on their standard streams."""
+    caplog.set_level("INFO", logger="optimum_pixart_neuron")
+    return caplog
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """A small PixArt-Sigma checkpoint for 256 x 256 pixels; read only, it is shared by all tests."""

@@ -323,7 +323,8 @@ def _digests(artifact: Artifact) -> str | None:
         return f"it has no {MANIFEST_FILE} to verify it against; leave out verify='full', or export it again"
     records = artifact.records("full")
     total = sum(record.size for record in records.values())
-    with tqdm(desc="verifying", total=total, unit="B", unit_scale=True, leave=False, disable=not records) as progress:
+    silent = None if records else True  # None: silent where stderr is no terminal
+    with tqdm(desc="verifying", total=total, unit="B", unit_scale=True, leave=False, disable=silent) as progress:
         for name, record in records.items():
             if full_digest(artifact.folder / name, progress.update) != record.sha256:
                 return f"{name} is damaged: its SHA-256 is not the manifest's; {AGAIN}"

@@ -1,5 +1,6 @@
 """The benchmark, top to bottom: open, load, warm up, measure, report."""
 
+import logging
 import time
 from math import ceil
 from pathlib import Path
@@ -31,11 +32,13 @@ from .report import (
 from .spans import Recorder, Span
 from .subject import Subject
 
+logger = logging.getLogger(__name__)
+
 GUIDANCE_SCALE = 4.5  # diffusers 0.35 `PixArtSigmaPipeline.__call__`
 
 
 def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
-    """Measure one folder of artifacts; the first line that it prints says so if the emulator runs it.
+    """Measure one folder of artifacts; the first line that it logs says so if the emulator runs it.
 
     Args:
         options: what is measured.
@@ -55,7 +58,7 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
     plan, plan_missing = _plan(subject, options)
     request = _request(options, subject, plan)
     if sdk.emulated:
-        print(EMULATOR_NOTE, flush=True)
+        logger.info(EMULATOR_NOTE)
     begin = time.perf_counter()
     pipeline = _load(subject.folder, stock=options.stock)
     load = time.perf_counter() - begin
@@ -135,7 +138,10 @@ def _load(folder: Path, *, stock: bool) -> Any:
 def _measure(pipeline: Any, request: RequestOptions, *, requests: int) -> list[Sample]:
     """Run the warm-up and then `requests` requests, each with noise of its own."""
     recorder, samples = Recorder(), []
-    with observed(pipeline, recorder), tqdm(total=request.warmup + requests, unit="request", leave=False) as progress:
+    with (
+        observed(pipeline, recorder),
+        tqdm(total=request.warmup + requests, unit="request", leave=False, disable=None) as progress,
+    ):
         for number in range(request.warmup + requests):
             progress.set_description("measuring" if number >= request.warmup else "warming up")
             recorder.clear()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-from collections.abc import Callable
-from typing import NoReturn
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
+
+from rich.console import Console
 
 from ..errors import PixArtNeuronError
 from .streams import checked_streams, say
+
+_PACKAGE = __package__.partition(".")[0]
 
 
 def run_main(prog: str, work: Callable[[], None]) -> int:
@@ -22,7 +29,7 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
     """
     exit_on_termination()
     try:
-        with checked_streams():
+        with checked_streams(), shown_log():
             work()
     except PixArtNeuronError as error:
         say(f"{prog}: error: {error}")
@@ -41,6 +48,37 @@ def fail(prog: str, message: str, status: int = 2) -> NoReturn:
     """
     say(f"{prog}: error: {message}")
     raise SystemExit(status)
+
+
+@contextmanager
+def shown_log(to: TextIO | None = None) -> Iterator[None]:
+    """Show what the package logs within the block: progress on stdout, or `to`; warnings on stderr."""
+    logger = logging.getLogger(_PACKAGE)
+    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [_Streams(to)], False
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.handlers, level, logger.propagate = before
+        logger.setLevel(level)
+
+
+class _Streams(logging.Handler):
+    """The standard streams as they are when something is logged."""
+
+    def __init__(self, to: TextIO | None) -> None:
+        super().__init__()
+        self._to = to
+
+    def emit(self, record: logging.LogRecord) -> None:
+        out, table = self._to or sys.stdout, getattr(record, "rich", None)
+        if record.levelno >= logging.WARNING:
+            say(f"{_PACKAGE}: {self.format(record)}")
+        elif table is not None and out.isatty():
+            Console(file=out).print(table)
+        else:
+            print(self.format(record), file=out, flush=True)
 
 
 def exit_on_termination() -> None:

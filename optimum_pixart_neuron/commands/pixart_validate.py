@@ -86,9 +86,11 @@ def _validate(argv: Sequence[str]) -> None:
     components = open_compiled(options.folder)
     manifest = check_artifact(options.folder, ensure_sdk(components[0].compiled.instance_type))
     checkpoint = original_of(options.folder, manifest, checkpoint_given)
+    from ..validation.table import log_table
     from ..validation.validate import validate_here
 
     records = validate_here(options.folder, checkpoint, atol=options.atol)
+    log_table(records)
     if options.json_file:
         content = TypeAdapter(tuple[ValidationRecord, ...]).dump_json(records, indent=2)
         write_result("--json", options.json_file, content + b"\n")

@@ -1,21 +1,24 @@
-"""The process of `validate_artifacts`, which hands it an open file with the request and reads the outcome there."""
+"""The process of `validate_artifacts`, which hands it two open files: one for request and outcome, one for its log."""
 
+import logging
 import pickle
 import sys
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from ..errors import PixArtNeuronError
 from ..validation.validate import read_request, validate_here
-from .frame import exit_on_termination
+from .frame import exit_on_termination, shown_log
 from .streams import checked_streams
 
 
-def main(exchange: BinaryIO) -> None:
+def main(exchange: BinaryIO, log: TextIO) -> None:
     """Read the request, and write the records or the user's error in its place."""
     exit_on_termination()
+    logging.getLogger("optimum_pixart_neuron.emulator").setLevel(logging.ERROR)  # who asks has announced it
     folder, checkpoint, atol = read_request(exchange)
+    outcome: object
     try:
-        with checked_streams():
+        with checked_streams(), shown_log(log):
             outcome = validate_here(folder, checkpoint, atol=atol)
     except PixArtNeuronError as error:
         outcome = error
@@ -26,7 +29,7 @@ def main(exchange: BinaryIO) -> None:
 
 if __name__ == "__main__":
     try:
-        with open(int(sys.argv[1]), "r+b") as shared_file:
-            main(shared_file)
+        with open(int(sys.argv[1]), "r+b") as shared_file, open(int(sys.argv[2]), "w") as shared_log:
+            main(shared_file, shared_log)
     except KeyboardInterrupt:
         sys.exit(130)

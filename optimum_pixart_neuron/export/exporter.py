@@ -1,6 +1,7 @@
 """The export, top to bottom: open, decide, say so, compile each component, validate, put the folder in place."""
 
 import json
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_ex
 if TYPE_CHECKING:
     from ..components.export_config import ExportConfig
     from ..program.program import TracedProgram
+
+logger = logging.getLogger(__name__)
 
 FAILED_LABEL = "failed-validation"
 
@@ -68,7 +71,7 @@ def export(options: ExportOptions) -> Path:
     fetch_weights(options, checkpoint)
     with torch.no_grad():
         _make(_Request(options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk))
-    print(f"saved to {options.output}")
+    logger.info(f"saved to {options.output}")
     publish(options)
     return options.output
 
@@ -88,13 +91,13 @@ def _check_importable(options: ExportOptions) -> None:
 
 
 def _say_choices(options: ExportOptions, checkpoint: PixArtCheckpoint, deployment: Deployment, emulated: bool) -> None:
-    print(f"PixArt-Sigma export: {options.model} -> {options.output}")
+    logger.info(f"PixArt-Sigma export: {options.model} -> {options.output}")
     if emulated:
-        print("  SDK         emulator: these artifacts run on no Neuron device")
+        logger.info("  SDK         emulator: these artifacts run on no Neuron device")
     for name, value in deployment.table():
-        print(f"  {name:<11} {value}")
+        logger.info(f"  {name:<11} {value}")
     for note in (*checkpoint.notes, *deployment.notes):
-        print(f"  note        {note}")
+        logger.info(f"  note        {note}")
 
 
 def _make(request: _Request) -> None:
@@ -137,10 +140,10 @@ def _check_all(components: list["ExportConfig"], deployment: Deployment) -> list
                 component.build, component.example_inputs(), component.ranks, deployment.compiler.lnc
             )
         for finding in check_program(program, component.weights_dtype):
-            print(f"  hygiene     {component.COMPONENT.name}: {finding}")
+            logger.info(f"  hygiene     {component.COMPONENT.name}: {finding}")
         programs.append(program)
         needs.append(MemoryNeed.of(component.COMPONENT.name, program, weights, component.ranks))
-    print(f"  memory      {check_memory(needs, deployment.instance, deployment.compiler.lnc)}", flush=True)
+    logger.info(f"  memory      {check_memory(needs, deployment.instance, deployment.compiler.lnc)}")
     return programs
 
 
@@ -176,14 +179,14 @@ def _finish(
     record = component_record(job, program, source, mode=mode, emulated=sdk.emulated)
     finished = unfinished.kept(name, record)
     if finished:
-        print(f"{title}: unchanged, kept from the interrupted export", flush=True)
+        logger.info(f"{title}: unchanged, kept from the interrupted export")
     else:
-        print(f"{title}: {component.ranks} rank(s), compiling", flush=True)
+        logger.info(f"{title}: {component.ranks} rank(s), compiling")
         with environment_variables(deployment.compiler.environment(component.ranks)):
             compile_component(job)
         unfinished.sources.check_unchanged(weight_files)
         finished = unfinished.finish(name, record)
-        print(f"    done in {time.monotonic() - started:.1f} s")
+        logger.info(f"    done in {time.monotonic() - started:.1f} s")
     write_component_config(job, program, deployment)
     return finished
 

@@ -1,9 +1,13 @@
 """An export that goes on to the Hugging Face Hub: asked about before it begins, pushed at its end."""
 
+import logging
+
 from ..artifact.push import check_push, push
 from ..errors import HubError
 from ..neuron.sdk import NeuronSdk
 from .options import ExportOptions
+
+logger = logging.getLogger(__name__)
 
 
 def check_publication(options: ExportOptions, sdk: NeuronSdk) -> None:
@@ -30,7 +34,7 @@ def publish(options: ExportOptions) -> None:
     """
     if not options.push_to_hub:
         return
-    print(f"pushing to {options.push_to_hub}", flush=True)
+    logger.info(f"pushing to {options.push_to_hub}")
     try:
         address = push(
             options.output,
@@ -45,4 +49,4 @@ def publish(options: ExportOptions) -> None:
             f"{error}; the export is whole, in {options.output}: push it later with"
             f' NeuronPixArtSigmaPipeline.push_to_hub("{options.output}", "{options.push_to_hub}"{more})'
         ) from None
-    print(f"pushed to {address}")
+    logger.info(f"pushed to {address}")

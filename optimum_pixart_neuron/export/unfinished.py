@@ -14,9 +14,9 @@ Beside the output NAME lies `.NAME.partial`, for as long as the export is unfini
 """
 
 import errno
+import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +33,8 @@ from . import partial_folder
 from .fingerprints import SourceFiles
 from .output import LONGEST_NAME, check_output, copy_users_files, resolved
 from .swap import exchange
+
+logger = logging.getLogger(__name__)
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # torch and neuronx-cc say only that a write failed. Less than this is free after one that found no room.
@@ -312,7 +314,7 @@ def unfinished_export(output: Path, components: Collection[str], *, force: bool)
             unfinished.restore()
             kept = [] if unfinished.in_place else unfinished.clean(components)
             if kept:
-                print(f"kept {', '.join(kept)} in {unfinished}: {unfinished.way_on}", file=sys.stderr)
+                logger.warning(f"kept {', '.join(kept)} in {unfinished}: {unfinished.way_on}")
             else:
                 unfinished.remove()
             if reason:

@@ -80,7 +80,8 @@ def write_shards(
             file.write(header)
         writers = stack.enter_context(ThreadPoolExecutor(min(ranks, os.cpu_count() or 1)))
         gathered = [bytearray() for _ in files]
-        for name, tensor in tqdm(_read_ahead(names, read), desc=title, total=len(names), unit="weight", leave=False):
+        bar = {"desc": title, "total": len(names), "unit": "weight", "leave": False, "disable": None}
+        for name, tensor in tqdm(_read_ahead(names, read), **bar):
             weight = weights[name]
             if tuple(tensor.shape) != weight.shape:
                 raise ValueError(f"{name}: shape {tuple(tensor.shape)} in the checkpoint, {weight.shape} in the model")

@@ -1,11 +1,16 @@
 """Compare every compiled component of a folder with its original, in this process or in one of its own."""
 
+import logging
+import os
 import pickle
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 import torch
@@ -23,7 +28,9 @@ from ..neuron.sdk import ensure_sdk
 from ..process.run import run_module
 from .compare import Difference, judge
 from .programs import CompiledComponent, cores_needed, open_compiled
-from .table import print_table
+from .table import log_table
+
+logger = logging.getLogger(__name__)
 
 _CHILD = "optimum_pixart_neuron.commands.validation_child"
 _INTERRUPTED = 128 + signal.SIGINT
@@ -33,7 +40,7 @@ _TERMINATED = (128 + signal.SIGTERM, 128 + signal.SIGHUP)
 def validate_artifacts(
     folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None
 ) -> tuple[ValidationRecord, ...]:
-    """Compare every compiled component with its original, in a process of its own, and print the table.
+    """Compare every compiled component with its original, in a process of its own, and log the table.
 
     The Neuron runtime reads the number of cores once a process and keeps them until its end. The caller has compiled,
     for which the SDK may hold cores, and goes on: with an export for other cores, or by loading the pipeline.
@@ -53,13 +60,14 @@ def validate_artifacts(
     sdk = ensure_sdk()
     problem = None if sdk.emulated else machine_problem(folder, sdk)
     if problem:
-        print(f"validation is left out: {problem}", flush=True)
+        logger.info(f"validation is left out: {problem}")
         return ()
     # A file without a name: nothing of it is left, however this process ends.
     with tempfile.TemporaryFile() as exchange:
         write_request(exchange, folder.absolute(), checkpoint, atol)
         exchange.seek(0)
-        status = run_module(_CHILD, "validation", [], descriptors=[exchange.fileno()])
+        with _logged_lines() as lines:
+            status = run_module(_CHILD, "validation", [], descriptors=[exchange.fileno(), lines])
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         if status in _TERMINATED:
@@ -72,6 +80,7 @@ def validate_artifacts(
         outcome = pickle.load(exchange)
     if isinstance(outcome, PixArtNeuronError):
         raise outcome
+    log_table(outcome)
     return outcome
 
 
@@ -89,6 +98,25 @@ def read_request(exchange: BinaryIO) -> tuple[Path, PixArtCheckpoint, float | No
     return folder, checkpoint, atol
 
 
+@contextmanager
+def _logged_lines() -> Iterator[int]:
+    """The writing end of a pipe; each line written there becomes one of this process's log."""
+    reader, writer = os.pipe()
+    thread = Thread(target=_log_lines, args=(reader,), daemon=True)
+    thread.start()
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+        thread.join()
+
+
+def _log_lines(reader: int) -> None:
+    with open(reader, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            logger.info(line.rstrip("\n"))
+
+
 def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None) -> tuple[ValidationRecord, ...]:
     """As `validate_artifacts`, in this process, whose Neuron runtime must not have started yet.
 
@@ -104,16 +132,15 @@ def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | N
         component.check_original(checkpoint)
     sdk = ensure_sdk(components[0].compiled.instance_type)
     place = f"the emulator of {sdk.instance}" if sdk.emulated else sdk.instance
-    print(f"validation on {place} against {checkpoint.source}", flush=True)
+    logger.info(f"validation on {place} against {checkpoint.source}")
     comparison = _Comparison(folder=folder, checkpoint=checkpoint, atol=atol)
     # As optimum-neuron 0.4.5 `NeuronDiffusionPipelineBase.set_neuron_visible_cores`.
     with environment_variables({"NEURON_RT_NUM_CORES": str(cores_needed(components))}):
         for number, component in enumerate(components, start=1):
             started = time.monotonic()
-            print(f"[{number}/{len(components)}] {component.name}: comparing", flush=True)
+            logger.info(f"[{number}/{len(components)}] {component.name}: comparing")
             comparison.add(component)
-            print(f"    done in {time.monotonic() - started:.1f} s", flush=True)
-    print_table(comparison.records)
+            logger.info(f"    done in {time.monotonic() - started:.1f} s")
     return tuple(comparison.records)
 
 

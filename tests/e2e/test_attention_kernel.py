@@ -63,9 +63,9 @@ def test_pictures_written_out(exported, expected):
     assert psnr(load_stock(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
 
 
-def test_auto_takes_what_fits(exported, capsys):
+def test_auto_takes_what_fits(exported, logged):
     assert kernel_of(exported(**SIZE, **GATHER)) == KERNEL
-    assert f"  attention   {KERNEL}\n" in capsys.readouterr().out
+    assert f"  attention   {KERNEL}" in logged.messages
     # Half of 768 tokens, float32, and the native 256 tokens of the tiny checkpoint.
     assert kernel_of(exported(height=384, width=512, **GATHER)) == "math"
     assert kernel_of(exported(**SIZE, **GATHER, torch_dtype="float32")) == "math"

@@ -29,10 +29,14 @@ def pipeline_class(sdk):
     return NeuronPixArtSigmaPipeline
 
 
-def test_compiles_and_returns_a_loaded_pipeline(pipeline_class, tiny_checkpoint, reference):
+def test_compiles_and_returns_a_loaded_pipeline(pipeline_class, tiny_checkpoint, reference, capfd):
+    capfd.readouterr()
     pipe = pipeline_class.from_pretrained(
         tiny_checkpoint, export=True, tensor_parallel_size=2, torch_dtype=torch.float32
     )
+    shown = capfd.readouterr()
+    assert shown.out == "", "a program that asks for no log gets none"
+    assert "%|" not in shown.err, "bars are for terminals"
     folder = Path(pipe.model_save_dir).parent
     assert (folder / "pipeline" / "model_index.json").exists()
     image = pipe(PROMPTS[0], **pipeline_arguments(1)).images[0]

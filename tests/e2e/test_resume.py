@@ -95,7 +95,7 @@ def compiler(monkeypatch) -> Compiler:
     return stand_in
 
 
-def test_a_resumed_export_is_what_an_uninterrupted_one_is(monkeypatch, exported, tiny_checkpoint, output, capsys):
+def test_a_resumed_export_is_what_an_uninterrupted_one_is(monkeypatch, exported, tiny_checkpoint, output, logged):
     from optimum_pixart_neuron.export import compile
 
     compiler = Compiler()
@@ -106,10 +106,10 @@ def test_a_resumed_export_is_what_an_uninterrupted_one_is(monkeypatch, exported,
     assert not output.exists()
     assert sorted(path.name for path in (holder(output) / "artifacts").iterdir()) == ["text_encoder"]
     line = f"kept text_encoder in {holder(output)}: the same command goes on from there, --force starts over"
-    assert line in capsys.readouterr().err.splitlines()
+    assert line in logged.messages
     run(tiny_checkpoint, output, torch_dtype="float32")
     assert compiler.compiled == ["text_encoder", "transformer", "transformer", "vae_decoder"]
-    assert "[1/3] text_encoder: unchanged, kept from the interrupted export\n" in capsys.readouterr().out
+    assert "[1/3] text_encoder: unchanged, kept from the interrupted export" in logged.messages
     uninterrupted = Manifest.read(exported(tensor_parallel_size=2, torch_dtype="float32"))
     assert assert_whole(output).model_copy(update={"files": {}}) == uninterrupted.model_copy(update={"files": {}})
     assert without_programs(output) == without_programs(exported(tensor_parallel_size=2, torch_dtype="float32"))
@@ -311,7 +311,7 @@ def test_nothing_is_validated_if_asked_or_without_a_device(tiny_checkpoint, outp
 # The whole process
 
 
-def test_a_killed_process_resumes_and_leaves_nothing(tiny_checkpoint, exported, output, tmp_path, capsys):
+def test_a_killed_process_resumes_and_leaves_nothing(tiny_checkpoint, exported, output, tmp_path, logged):
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     flags = ["--tensor_parallel_size", "2", "--disable-validation"]
@@ -333,7 +333,7 @@ def test_a_killed_process_resumes_and_leaves_nothing(tiny_checkpoint, exported, 
     assert not output.exists() and not list(holder(output).rglob("model_index.json"))
     assert not list(holder(output).rglob(MANIFEST_FILE))
     run(tiny_checkpoint, output)
-    kept = [line for line in capsys.readouterr().out.splitlines() if line.endswith("kept from the interrupted export")]
+    kept = [line for line in logged.messages if line.endswith("kept from the interrupted export")]
     assert kept == ["[1/3] text_encoder: unchanged, kept from the interrupted export"]
     assert_whole(output)
     assert without_programs(output) == without_programs(exported(tensor_parallel_size=2))

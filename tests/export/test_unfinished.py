@@ -111,25 +111,25 @@ def test_a_whole_export_leaves_nothing_beside_it(output):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("compiler"), KeyboardInterrupt(), SystemExit(143)], ids=repr)
-def test_an_interruption_keeps_what_is_finished_and_only_that(output, error, capsys):
+def test_an_interruption_keeps_what_is_finished_and_only_that(output, error, logged):
     with pytest.raises(type(error)):
         interrupt(output, error)
     kept = ("README", "lock", "artifacts/first/model.neuron", "finished/first.json")
     assert below(output.parent) == {f".{output.name}.partial/{name}" for name in kept}
     assert holder(output).stat().st_mode & 0o777 == 0o700
-    line = f"kept first in {holder(output)}: the same command goes on from there, --force starts over\n"
-    assert capsys.readouterr().err == line
+    line = f"kept first in {holder(output)}: the same command goes on from there, --force starts over"
+    assert logged.messages == [line]
     assert make(output) == ["second"]
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     assert below(output) == WHOLE
 
 
-def test_nothing_finished_leaves_nothing(output, capsys):
+def test_nothing_finished_leaves_nothing(output, logged):
     with pytest.raises(RuntimeError), unfinished_export(output, NAMES, force=False) as export:
         (export.artifacts / "first").mkdir()
         raise RuntimeError("compiler")
     assert list(output.parent.iterdir()) == []
-    assert capsys.readouterr().err == ""
+    assert logged.messages == []
 
 
 def test_other_inputs_are_compiled_again(output):
@@ -166,23 +166,23 @@ def test_a_finished_component_that_was_damaged_since_is_compiled_again(output, d
     assert below(output) == WHOLE
 
 
-def test_force_forgets_what_was_finished(output, capsys):
+def test_force_forgets_what_was_finished(output, logged):
     for force, hint in ((False, "the same command goes"), (True, "the same command without --force goes")):
         with pytest.raises(RuntimeError):
             interrupt(output, RuntimeError(), force=force)
-        assert hint in capsys.readouterr().err
+        assert hint in logged.messages[-1]
     assert make(output, force=True) == ["first", "second"]
 
 
-def test_force_replaces_an_export_and_what_the_user_edits_stays(output, capsys):
+def test_force_replaces_an_export_and_what_the_user_edits_stays(output, logged):
     make(output)
     (output / "README.md").write_text("mine")
     with pytest.raises(InvalidExportOption, match="is not empty; --force replaces the export that it holds"):
         make(output)
     with pytest.raises(RuntimeError):
         interrupt(output, RuntimeError(), force=True)
-    said = capsys.readouterr().err
-    assert said.endswith(f"the same command without --force goes on from there, once {output} is moved away\n")
+    said = logged.messages[-1]
+    assert said.endswith(f"the same command without --force goes on from there, once {output} is moved away")
     assert below(output) == WHOLE | {"README.md"}, "the former export stays until the new one is whole"
     make(output, force=True, digest="new")
     assert (output / "first" / "model.neuron").read_text().startswith("first new")
@@ -413,12 +413,12 @@ def test_the_lock_is_gone_with_its_name(output):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_full_disk_is_one_line_and_keeps_what_is_finished(output, number, capsys):
+def test_a_full_disk_is_one_line_and_keeps_what_is_finished(output, number, logged):
     with pytest.raises(OutputFull) as refusal:
         interrupt(output, OSError(number, os.strerror(number)))
     assert str(refusal.value) == f"{output.parent} has no room for the export: {os.strerror(number)}"
     assert refusal.value.exit_status == 1
-    assert "kept first in" in capsys.readouterr().err
+    assert "kept first in" in logged.messages[-1]
     assert make(output) == ["second"]
 
 

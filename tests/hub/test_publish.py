@@ -42,7 +42,7 @@ def test_nothing_happens_without_the_flag(hub, export):
     assert hub.requests == []
 
 
-def test_a_push_that_fails_leaves_the_export_and_says_how_to_go_on(hub, export, capsys):
+def test_a_push_that_fails_leaves_the_export_and_says_how_to_go_on(hub, export, logged):
     make_export(export, emulated=True)
     hub.faults.append(Fault("status", "/api/repos/create", status=403, times=1000))
     options = ExportOptions(model="m", output=export, push_to_hub=REPO, private=True, allow_emulated=True)
@@ -54,5 +54,5 @@ def test_a_push_that_fails_leaves_the_export_and_says_how_to_go_on(hub, export, 
     )
     hub.faults.clear()
     publish(options)
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"pushed to {hub.url}/{REPO}/commit/")
+    assert logged.messages[-1].startswith(f"pushed to {hub.url}/{REPO}/commit/")
     assert hub.repositories[REPO].private

@@ -18,6 +18,7 @@ from optimum_pixart_neuron.emulator import device
 from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceError, PixArtNeuronError
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 from optimum_pixart_neuron.validation.programs import open_compiled
+from optimum_pixart_neuron.validation.table import log_table
 
 from ..e2e.conftest import fresh_runtime
 
@@ -71,13 +72,14 @@ def missed(records: dict[str, ValidationRecord]) -> list[str]:
     return [name for name, record in records.items() if not record.passed]
 
 
-def test_bfloat16_with_distinct_rows_in_every_run(bfloat16_folder, checkpoint, validate, capsys):
+def test_bfloat16_with_distinct_rows_in_every_run(bfloat16_folder, checkpoint, validate, logged):
     records = validate(bfloat16_folder, checkpoint)
     assert list(records) == [*COMPONENTS, "vae_encoder"]
     assert missed(records) == []
     assert all(0.999 < record.cosine < 1 and 40 < record.psnr < 70 for record in records.values())
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"validation on the emulator of trn1.32xlarge against {checkpoint.source}\n")
+    assert f"validation on the emulator of trn1.32xlarge against {checkpoint.source}" in logged.messages
+    log_table(list(records.values()))
+    shown = logged.messages[-1]
     assert all(word in shown for word in ("max error", "cosine", "PSNR", "limit", "verdict", "55.", "dB"))
 
 
@@ -163,12 +165,12 @@ def test_a_process_that_ends_early(float32_folder, checkpoint, monkeypatch, stat
         module.validate_artifacts(float32_folder, checkpoint, atol=None)
 
 
-def test_hardware_that_cannot_run_it_is_said_and_nothing_is_compared(float32_folder, checkpoint, monkeypatch, capsys):
+def test_hardware_that_cannot_run_it_is_said_and_nothing_is_compared(float32_folder, checkpoint, monkeypatch, logged):
     from optimum_pixart_neuron.validation import validate as module
 
     monkeypatch.setattr(module, "ensure_sdk", lambda: NeuronSdk(emulated=False, instance="trn2.48xlarge"))
     assert module.validate_artifacts(float32_folder, checkpoint, atol=None) == ()
-    assert capsys.readouterr().out.startswith("validation is left out: it is compiled for trn1")
+    assert logged.messages[-1].startswith("validation is left out: it is compiled for trn1")
 
 
 def test_a_program_that_cannot_be_loaded_is_an_error_of_one_line(float32_folder, checkpoint, validate, monkeypatch):
