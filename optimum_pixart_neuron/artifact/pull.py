@@ -1,11 +1,8 @@
 """Artifacts from the Hugging Face Hub: what the manifest lists and nothing else, checked when it comes."""
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
-from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +10,14 @@ from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from ..checkpoint.layout import COPIED_COMPONENTS, INDEX
+from ..checkpoint.index import ModelIndex
+from ..checkpoint.layout import INDEX
 from ..components.registry import COMPONENTS, DENOISER
 from ..errors import ArtifactError, HubError
 from ..files import FileRecord, records_of
 from ..hub import patiently
-from .compiled import CONFIG_FILE, PROGRAM_FILE, Compiled, shard_files
+from .compiled import AGAIN, CONFIG_FILE, Compiled
+from .layout import is_known, known_files
 from .manifest import MANIFEST_FILE, Manifest
 
 _DOWNLOADS = 2
@@ -131,9 +130,9 @@ class _Snapshot:
 
     def bring(self, records: dict[str, FileRecord], force: bool) -> None:
         """Have all these files here and as recorded."""
-        outside = [name for name in records if not self._is_inside(name)]
-        if outside:  # it is somebody else's manifest, and files that differ from it are removed
-            raise HubError(f"{self.named}: {MANIFEST_FILE} lists {_some(outside)}, outside its own folder")
+        unknown = [name for name in records if not is_known(name)]
+        if unknown:  # it is somebody else's manifest, and files that differ from it are removed
+            raise HubError(f"{self.named}: {MANIFEST_FILE} lists {_some(unknown)}, which no export has; do not use it")
         wanted = [name for name, record in records.items() if force or not record.resembles(self.folder / name)]
         if wanted and self.access["local_files_only"]:
             raise HubError(
@@ -178,9 +177,6 @@ class _Snapshot:
             self._drop(name)
         return different
 
-    def _is_inside(self, name: str) -> bool:
-        return Path(normpath(self.folder)) in Path(normpath(self.folder / name)).parents
-
     def _drop(self, name: str) -> None:
         """Remove a file from the cache: the link of this commit, and the content that it leads to."""
         path = self.folder / name
@@ -196,23 +192,11 @@ class _Snapshot:
         compiled = Compiled.read(path.parent) if path else None
         if compiled is None:
             raise HubError(f"{self.named} is no compiled pipeline; export it first, or load it with export=True")
-        index = json.loads((self.folder / INDEX).read_text())
-        wanted = _stock_patterns((name for name in index if not name.startswith("_")), compiled.tensor_parallel_size)
+        ModelIndex.read(self.folder / INDEX, ArtifactError, advice=AGAIN)
+        # The loader reads as many shards of each component as the denoiser has ranks.
+        wanted = known_files(COMPONENTS, compiled.tensor_parallel_size)
         fetch = partial(snapshot_download, self.repo_id, allow_patterns=wanted, **where)
         patiently(fetch, self.named)
-
-
-def _stock_patterns(components: Iterable[str], ranks: int) -> list[str]:
-    """Patterns of the stock layout; the loader reads as many shards of each component as the denoiser has ranks."""
-    patterns = [INDEX]
-    for name in components:
-        if name in COPIED_COMPONENTS:
-            patterns.append(f"{name}/*")
-            continue
-        for folder in [component.name for component in COMPONENTS.values() if component.part.name == name] or [name]:
-            patterns += [f"{folder}/{CONFIG_FILE}", f"{folder}/{PROGRAM_FILE}"]
-            patterns += [path.as_posix() for path in shard_files(Path(folder), ranks)]
-    return patterns
 
 
 def _some(names: list[str]) -> str:

@@ -8,35 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..components.common.configuration import Configuration
 from ..components.common.copied import CopiedPart, check_inside
-from ..components.scheduler.scheduler import Scheduler
-from ..components.text_encoder.configuration import T5Configuration
-from ..components.tokenizer.tokenizer import Tokenizer, last_token
-from ..components.transformer.configuration import TransformerConfiguration
-from ..components.vae.configuration import VaeConfiguration
+from ..components.component import Seam
+from ..components.registry import PARTS, PROMPT_ENCODER
+from ..components.tokenizer.spec import TOKENIZER
+from ..components.tokenizer.tokenizer import last_token
 from ..errors import CheckpointError
 from ..files import read_json, read_typed
-from .layout import RECOGNIZED, WEIGHT_STEMS
 from .weights import ComponentWeights
 
 if TYPE_CHECKING:  # configurations are read without torch
     import torch
-
-CONFIGURATIONS: dict[str, type[Configuration]] = {
-    "text_encoder": T5Configuration,
-    "transformer": TransformerConfiguration,
-    "vae": VaeConfiguration,
-}
-"""What the `config.json` of each compiled component may say."""
-COPIED: dict[str, type[CopiedPart]] = {"tokenizer": Tokenizer, "scheduler": Scheduler}
-"""What is loaded and copied instead of compiled."""
-
-# Channels of T5's embeddings, of the latents: (component, key) of the giver and of the taker.
-_SEAMS = (
-    (("text_encoder", "d_model"), ("transformer", "caption_channels")),
-    (("vae", "latent_channels"), ("transformer", "in_channels")),
-)
 
 
 @dataclass(frozen=True)
@@ -104,18 +86,20 @@ class PixArtCheckpoint:
             check_inside(path, folder)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from None
-        if component in RECOGNIZED:
+        part = PARTS[component]
+        if part.settings is None or part.recognize is not None:
             said = read_json(path, CheckpointError)
-            if not RECOGNIZED[component](said):
+            if part.recognize is not None and not part.recognize(said):
                 found = said.get("_class_name") or said.get("model_type")
                 raise CheckpointError(f"{path} is of a {found}, which is no {component} of PixArt-Sigma")
-        found = read_typed(path, CONFIGURATIONS[component], CheckpointError)
-        return found.as_written()
+            if part.settings is None:
+                return said
+        return read_typed(path, part.settings, CheckpointError).as_written()
 
     def weights(self, component: str) -> ComponentWeights:
         """A component's weight files."""
         source = self.sources[component]
-        return ComponentWeights.find(source.folder, WEIGHT_STEMS[component], source.variant)
+        return ComponentWeights.find(source.folder, PARTS[component].weights, source.variant)
 
     def check(self) -> None:
         """Check that the configurations are there and fit each other; no weight has to be there yet.
@@ -123,11 +107,14 @@ class PixArtCheckpoint:
         Raises:
             CheckpointError: names the first missing or unreadable file or key, or what does not fit, with both sizes.
         """
-        for component in CONFIGURATIONS:
-            self.config(component)
-        self._check_conditions()
-        for giver, taker in _SEAMS:
-            self._check_seam(giver, taker)
+        parts = [part for name, part in PARTS.items() if part.weights is not None and name in self.sources]
+        for part in parts:
+            self.config(part.name)
+        for part in parts:
+            if part.check is not None:
+                part.check(self)
+            for seam in part.seams:
+                self._check_seam(part.name, seam)
 
     def check_copied(self) -> None:
         """Load tokenizer and scheduler as the pipeline will; takes seconds, for their libraries.
@@ -138,32 +125,22 @@ class PixArtCheckpoint:
             CheckpointError: their classes refuse them, or the tokenizer does not fit the text encoder.
         """
         loaded = {name: part.load() for name, part in self.copied.items()}
-        last, rows = last_token(loaded["tokenizer"]), self.config("text_encoder")["vocab_size"]
+        text, tokens = PROMPT_ENCODER.part.name, TOKENIZER.name
+        last, rows = last_token(loaded[tokens]), self.config(text)["vocab_size"]
         if last >= rows:
             raise CheckpointError(
-                f"the text_encoder of {self.sources['text_encoder'].model} has vocab_size {rows}, the tokenizer of"
-                f" {self.sources['tokenizer'].model} gives token {last}: they do not fit; choose another"
-                " --text_encoder"
+                f"the {text} of {self.sources[text].model} has vocab_size {rows}, the {tokens} of"
+                f" {self.sources[tokens].model} gives token {last}: they do not fit; choose another --{text}"
             )
 
-    def _check_conditions(self) -> None:
-        """diffusers 0.35 `PixArtTransformer2DModel`: without the key, 1024 px checkpoints have the conditions."""
-        config = self.config("transformer")
-        conditions = config.get("use_additional_conditions")
-        if conditions or (conditions is None and config["sample_size"] == 128):
-            raise CheckpointError(
-                f"{self.sources['transformer'].folder / 'config.json'} asks for use_additional_conditions, image size"
-                " and aspect ratio, as PixArt-Alpha has them; in PixArt-Sigma's it is false"
-            )
-
-    def _check_seam(self, giver: tuple[str, str], taker: tuple[str, str]) -> None:
-        sizes = [self.config(component)[key] for component, key in (giver, taker)]
+    def _check_seam(self, taker: str, seam: Seam) -> None:
+        ends = ((seam.giver, seam.giver_key), (taker, seam.key))
+        sizes = [self.config(part)[key] for part, key in ends]
         if sizes[0] != sizes[1]:
             sides = [
-                f"the {component} of {self.sources[component].model} has {key} {size}"
-                for (component, key), size in zip((giver, taker), sizes)
+                f"the {part} of {self.sources[part].model} has {key} {size}" for (part, key), size in zip(ends, sizes)
             ]
-            flags = [f"--{component}" for component, _ in (giver, taker) if component in RECOGNIZED]
+            flags = [f"--{part}" for part, _ in ends if PARTS[part].flag_help]
             raise CheckpointError(f"{', '.join(sides)}: they do not fit; choose another {' or '.join(flags)}")
 
 

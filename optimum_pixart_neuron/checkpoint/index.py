@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..components.registry import PARTS
 from ..errors import PixArtNeuronError, printable
 from ..files import read_json
-from .layout import COMPONENTS
 
 _LONGEST_NAME = 200
 
@@ -50,7 +50,7 @@ class ModelIndex:
                 raise raises(f"{path}: {printable(name)} does not name a library and a class{end}")
             if None in pair:
                 continue  # a component that the pipeline does without
-            if name in COMPONENTS:
+            if name in PARTS:
                 entries[name] = pair
             else:
                 others.append(printable(name))

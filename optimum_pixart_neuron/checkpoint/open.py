@@ -8,26 +8,15 @@ from importlib.metadata import version
 from typing import Any
 
 from ..components.common.copied import CopiedPart
+from ..components.registry import PARTS
 from ..errors import CheckpointError
 from .address import Address
-from .checkpoint import COPIED, ComponentSource, PixArtCheckpoint
+from .checkpoint import ComponentSource, PixArtCheckpoint
 from .index import ModelIndex
-from .layout import (
-    COMPONENT_CLASSES,
-    COMPONENTS,
-    COMPONENTS_MODEL,
-    INDEX,
-    PIPELINE_CLASS,
-    RECOGNIZED,
-    WEIGHT_STEMS,
-    resulting_class,
-)
+from .layout import COMPONENTS_MODEL, INDEX, PIPELINE_CLASS, resulting_class
 from .options import CheckpointOptions
 from .places import Place, download_weights, locate, refuse_uncached
 from .weights import WeightNames
-
-# diffusers 0.35 `vae/config.json` of SDXL, with which PixArt-Sigma was trained; PixArt-Alpha has Stable Diffusion's.
-_SDXL_SCALING = 0.13025
 
 
 def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
@@ -39,9 +28,10 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     Raises:
         CheckpointError: it is no PixArt-Sigma checkpoint, does not fit together, or cannot be downloaded.
     """
-    chosen = {name: text for name in RECOGNIZED if (text := getattr(options, name)) is not None}
+    flags = [name for name, part in PARTS.items() if part.flag_help]
+    chosen = {name: text for name in flags if (text := getattr(options, name, None)) is not None}
     sources = {name: _chosen(name, text, options) for name, text in chosen.items()}
-    open_ones = [name for name in COMPONENTS if name not in sources]
+    open_ones = [name for name in PARTS if name not in sources]
     model = Address.of_model(options.model, options.revision, options.subfolder)
     own = locate(model, open_ones, options)
     index = own.index()
@@ -50,7 +40,7 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     for name in open_ones:
         if _belongs_to(own, index, name):
             sources[name] = own.source(name)
-        else:
+        elif not PARTS[name].optional:
             lacking.append(name)
     rest = _completing(own, index, lacking, options) if lacking else None
     if rest is not None:
@@ -61,13 +51,13 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     copied = _copied(sources, base)
     checkpoint = PixArtCheckpoint(
         source=options.model,
-        sources={name: sources[name] for name in COMPONENTS},
+        sources={name: sources[name] for name in PARTS if name in sources},
         model_index=_model_index(base, copied),
         copied=copied,
-        notes=(*_origins(sources, options.model), *notes, *_others(base), *_notes_of(copied)),
+        notes=(*_origins(sources, options.model), *notes, *_others(base)),
     )
     checkpoint.check()
-    return replace(checkpoint, notes=(*checkpoint.notes, *_vae_note(checkpoint)))
+    return replace(checkpoint, notes=(*checkpoint.notes, *_notes(checkpoint)))
 
 
 def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> None:
@@ -76,8 +66,9 @@ def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> N
     Raises:
         CheckpointError: names the missing or unreadable file.
     """
-    download_weights({name: checkpoint.sources[name] for name in WEIGHT_STEMS}, options)
-    for name in WEIGHT_STEMS:
+    compiled = [name for name in checkpoint.sources if PARTS[name].weights is not None]
+    download_weights({name: checkpoint.sources[name] for name in compiled}, options)
+    for name in compiled:
         checkpoint.weights(name)
 
 
@@ -99,7 +90,7 @@ def _check_kind(own: Place, index: ModelIndex | None, options: CheckpointOptions
         found = resulting_class(index.class_name, transformer_given=options.transformer is not None)
         if found != PIPELINE_CLASS:
             raise CheckpointError(f"{options.model} is a {found}, not a {PIPELINE_CLASS}")
-    elif not any(own.holds(name) or own.is_component(name) for name in COMPONENTS):
+    elif not any(own.holds(name) or own.is_component(name) for name in PARTS):
         raise CheckpointError(
             f"{own.folder} is not a diffusers checkpoint: it has no {INDEX}, and no component of {PIPELINE_CLASS}"
         )
@@ -121,7 +112,7 @@ def _completing(own: Place, index: ModelIndex | None, lacking: list[str], option
     if index is not None and options.components_model is None:
         raise CheckpointError(
             f"{options.model} has no {lacking[0]}; a PixArt-Sigma export needs it, from another checkpoint with"
-            f" {'--' + lacking[0] + ' or ' if lacking[0] in RECOGNIZED else ''}--components_model"
+            f" {'--' + lacking[0] + ' or ' if PARTS[lacking[0]].flag_help else ''}--components_model"
         )
     address = Address.parse("--components_model", options.components_model or COMPONENTS_MODEL)
     place = locate(address, lacking, options)
@@ -143,13 +134,14 @@ def _with_variants(
     """
     if variant is None:
         return sources, ()
+    stems = {name: PARTS[name].weights for name in sources if PARTS[name].weights is not None}
     found = {
-        choice: {name for name, stem in WEIGHT_STEMS.items() if WeightNames.among(sources[name].files, stem, choice)}
+        choice: {name for name, stem in stems.items() if WeightNames.among(sources[name].files, stem, choice)}
         for choice in (variant, None)
     }
-    plain = [name for name in WEIGHT_STEMS if found[variant] and name in found[None] - found[variant]]
+    plain = [name for name in stems if found[variant] and name in found[None] - found[variant]]
     chosen = {
-        name: replace(source, variant=None if name in plain else variant) if name in WEIGHT_STEMS else source
+        name: replace(source, variant=None if name in plain else variant) if name in stems else source
         for name, source in sources.items()
     }
     return chosen, (f"{', '.join(plain)}: no {variant} weights, the plain ones are taken",) if plain else ()
@@ -157,10 +149,9 @@ def _with_variants(
 
 def _origins(sources: Mapping[str, ComponentSource], model: str) -> list[str]:
     """A line for each other checkpoint that components come from."""
-    others = dict.fromkeys(sources[name].model for name in COMPONENTS if sources[name].model != model)
-    return [
-        f"{', '.join(name for name in COMPONENTS if sources[name].model == other)} from {other}" for other in others
-    ]
+    models = {name: sources[name].model for name in PARTS if name in sources}
+    others = dict.fromkeys(other for other in models.values() if other != model)
+    return [f"{', '.join(name for name in models if models[name] == other)} from {other}" for other in others]
 
 
 def _others(base: Place | None) -> list[str]:
@@ -171,30 +162,21 @@ def _others(base: Place | None) -> list[str]:
     return [f"{', '.join(index.others)} in {INDEX}: PixArt-Sigma has no such component, it is left out"]
 
 
-def _notes_of(copied: Mapping[str, CopiedPart]) -> list[str]:
-    return [note for part in copied.values() for note in part.notes]
-
-
-def _vae_note(checkpoint: PixArtCheckpoint) -> list[str]:
-    source = checkpoint.sources["vae"]
-    if source.model == checkpoint.sources["transformer"].model:
-        return []
-    scaling = checkpoint.config("vae").get("scaling_factor")
-    if scaling == _SDXL_SCALING:
-        return []
-    return [
-        f"the vae of {source.model} has scaling_factor {scaling}, PixArt-Sigma was trained with {_SDXL_SCALING}: is it"
-        " the transformer's?"
-    ]
+def _notes(checkpoint: PixArtCheckpoint) -> list[str]:
+    """What the parts themselves have to say."""
+    of_parts = [part.notes(checkpoint) for name, part in PARTS.items() if part.notes and name in checkpoint.sources]
+    return [note for notes in (*of_parts, *(part.notes for part in checkpoint.copied.values())) for note in notes]
 
 
 def _copied(sources: Mapping[str, ComponentSource], base: Place | None) -> dict[str, CopiedPart]:
     """Tokenizer and scheduler, of the classes that their own checkpoint's index names."""
     index = base and base.index()
     copied = {}
-    for name, part in COPIED.items():
+    for name, part in PARTS.items():
+        if part.copied is None:
+            continue
         own = index if base and base.address.name == sources[name].model else None
-        copied[name] = part.read(sources[name].folder, own and own.entries.get(name), CheckpointError)
+        copied[name] = part.copied.read(sources[name].folder, own and own.entries.get(name), CheckpointError)
     return copied
 
 
@@ -205,7 +187,7 @@ def _model_index(base: Place | None, copied: Mapping[str, CopiedPart]) -> dict[s
         base: the checkpoint, or what completes it where the checkpoint has no index; None for neither.
     """
     index = base and base.index()
-    written: dict[str, Any] = {name: list(names) for name, names in COMPONENT_CLASSES.items()}
+    written: dict[str, Any] = {name: [part.library, part.class_name] for name, part in PARTS.items()}
     written |= {name: [part.library, part.class_name] for name, part in copied.items()}
     written["_class_name"] = PIPELINE_CLASS
     written["_diffusers_version"] = (index and index.diffusers_version) or version("diffusers")

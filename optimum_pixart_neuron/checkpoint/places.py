@@ -10,20 +10,14 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from requests.exceptions import ConnectionError, Timeout
 
+from ..components.registry import PARTS
 from ..errors import CheckpointError
 from ..files import read_json
 from ..hub import HUB_ERRORS, hub_reason
 from .address import Address, download_error, not_cached
-from .checkpoint import COPIED, ComponentSource
+from .checkpoint import ComponentSource
 from .index import ModelIndex
-from .layout import (
-    INDEX,
-    RECOGNIZED,
-    TOKENIZER_MODELS,
-    WEIGHT_STEMS,
-    configuration_file,
-    expected_files,
-)
+from .layout import INDEX
 from .options import CheckpointOptions
 from .weights import WeightNames, indexed_files, only_pickled, why_missing
 
@@ -64,10 +58,10 @@ class Place:
         """Whether the place is the component itself: its config.json says so."""
         config = self.folder / "config.json"
         return (
-            component in RECOGNIZED
+            PARTS[component].recognize is not None
             and "config.json" in self.files
             and config.exists()
-            and RECOGNIZED[component](read_json(config, CheckpointError))
+            and PARTS[component].recognize(read_json(config, CheckpointError))
         )
 
     def source(self, component: str) -> ComponentSource:
@@ -103,7 +97,8 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
             )
         return Place(address=address, folder=folder, files=_files_below(folder))
     prefix = f"{address.path}/" if address.path else ""
-    nothing_cached = _uncached({address.repository: [prefix + name for name in expected_files(components)]}, options)
+    expected = [prefix + file for name in components for file in PARTS[name].expected_files]
+    nothing_cached = _uncached({address.repository: expected}, options)
     listed = _listed(address, options)
     patterns = [prefix + name for name in _configurations(components)]
     try:
@@ -136,10 +131,10 @@ def download_weights(sources: dict[str, ComponentSource], options: CheckpointOpt
     for component, source in sources.items():
         if source.repository is None or source.cached_only:
             continue
-        found = WeightNames.among(source.files, WEIGHT_STEMS[component], source.variant)
+        found = WeightNames.among(source.files, PARTS[component].weights, source.variant)
         if found is None:
             where = f"{source.repository}/{source.path}".rstrip("/")
-            raise CheckpointError(why_missing(where, source.files, WEIGHT_STEMS[component], source.variant))
+            raise CheckpointError(why_missing(where, source.files, PARTS[component].weights, source.variant))
         files = wanted.setdefault((source.repository, source.revision), [])
         names = [name for name in (found.index, *found.files) if name]
         files += [f"{source.path}/{name}" if source.path else name for name in names]
@@ -176,16 +171,16 @@ def refuse_uncached(sources: dict[str, ComponentSource], options: CheckpointOpti
 
 
 def _missing_configurations(component: str, source: ComponentSource) -> list[str]:
-    missing = [] if configuration_file(component) in source.files else [configuration_file(component)]
-    if component == "tokenizer" and not source.files.intersection(TOKENIZER_MODELS):
-        missing.append(TOKENIZER_MODELS[0])
-    return missing
+    part = PARTS[component]
+    if part.copied is not None:
+        return part.copied.missing(source.files)
+    return [] if part.configuration in source.files else [part.configuration]
 
 
 def _missing_weights(component: str, source: ComponentSource) -> list[str]:
-    if component not in WEIGHT_STEMS or only_pickled(source.files):
+    stem = PARTS[component].weights
+    if stem is None or only_pickled(source.files):
         return []
-    stem = WEIGHT_STEMS[component]
     found = WeightNames.among(source.files, stem, source.variant)
     if found is None:
         return [f"{stem}.{source.variant}.safetensors" if source.variant else f"{stem}.safetensors"]
@@ -222,8 +217,9 @@ def _download(
 
 def _configurations(components: Collection[str]) -> list[str]:
     """Patterns of the small files; `config.json` is there where the place is a component itself."""
-    known = [f"{name}/{file}" for name in components if name in COPIED for file in COPIED[name].FILES]
-    return [INDEX, "config.json", *(f"{name}/config.json" for name in components if name in WEIGHT_STEMS), *known]
+    parts = [PARTS[name] for name in components]
+    files = [f"{part.name}/{file}" for part in parts for file in part.small_files]
+    return [INDEX, "config.json", *files]
 
 
 def _files_below(folder: Path) -> frozenset[str]:

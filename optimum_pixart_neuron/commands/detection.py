@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ..checkpoint.address import Address, download_error, not_cached
-from ..checkpoint.layout import COMPONENTS, INDEX, expected_files, is_pixart_transformer, resulting_class
+from ..checkpoint.layout import INDEX, resulting_class
 from ..checkpoint.layout import PIPELINE_CLASS as PIXART_SIGMA
 from ..checkpoint.options import CheckpointOptions
+from ..components.registry import PARTS
+from ..components.transformer.spec import is_pixart_transformer
 from ..errors import CheckpointError
+from ..files import read_json
 
 # Where a checkpoint without model_index.json has its transformer: inside it, or it is one.
 _TRANSFORMER_CONFIGS = ("transformer/config.json", "config.json")
@@ -31,7 +33,8 @@ def pipeline_class(args: CheckpointOptions) -> str | None:
     files = _local_files(address, args.subfolder) if address.repository is None else _hub_files(address, args)
     if INDEX in files:
         return resulting_class(_class_name(files[INDEX]), transformer_given=args.transformer is not None)
-    if any(is_pixart_transformer(_read(files[name])) for name in _TRANSFORMER_CONFIGS if name in files):
+    configs = [files[name] for name in _TRANSFORMER_CONFIGS if name in files]
+    if any(is_pixart_transformer(read_json(path, CheckpointError)) for path in configs):
         return PIXART_SIGMA
     return None
 
@@ -78,24 +81,17 @@ def _hub_files(address: Address, args: CheckpointOptions) -> dict[str, Path]:
         except HUB_ERRORS as error:
             raise download_error(error, address) from None
         found[name] = Path(path)
-        if name == INDEX or is_pixart_transformer(_read(found[name])):
+        if name == INDEX or is_pixart_transformer(read_json(found[name], CheckpointError)):
             return found
     if offline and not found:
-        missing = {address.repository: [f"{address.path}/{name}".lstrip("/") for name in expected_files(COMPONENTS)]}
+        expected = [file for part in PARTS.values() for file in part.expected_files]
+        missing = {address.repository: [f"{address.path}/{name}".lstrip("/") for name in expected]}
         raise not_cached(missing, cache_dir=args.cache_dir, local_files_only=args.local_files_only)
     return found
 
 
-def _read(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    return content if isinstance(content, dict) else {}
-
-
 def _class_name(index: Path) -> str:
-    name = _read(index).get("_class_name")
+    name = read_json(index, CheckpointError).get("_class_name")
     if not isinstance(name, str):
         raise CheckpointError(f"{index} does not name a pipeline in its _class_name.")
     return name

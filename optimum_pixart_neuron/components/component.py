@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..checkpoint.checkpoint import PixArtCheckpoint
     from ..deployment.deployment import Deployment
     from .common.attention import UnmaskedAttention
+    from .common.configuration import Configuration
+    from .common.copied import CopiedPart
     from .common.original import Original, Samples
 
 
@@ -50,9 +52,9 @@ class Part:
         library: that has its class, in model_index.json where no index of the checkpoint names it.
         class_name: the class, likewise.
         configuration: the file that says what the part is.
-        weights: stem of its weight files; None for a part that is copied to the export as it is.
-        one_of: files of which one must be there as well, in order of preference.
-        required_keys: of the configuration, from which an export takes sizes.
+        weights: stem of its weight files; None for a part that is loaded and copied instead of compiled.
+        settings: what the configuration of a compiled part may say; None for any JSON object.
+        copied: reads and loads a part that is copied; None for a compiled one.
         seams: sizes that must be equal to those of other parts.
         recognize: tells by a folder's config.json that the folder is this part; None where a folder cannot be one.
         flag_help: what `--<name>` of the command says; such a flag takes the part from another checkpoint. None for a
@@ -68,8 +70,8 @@ class Part:
     class_name: str
     configuration: str = "config.json"
     weights: str | None = None
-    one_of: tuple[str, ...] = ()
-    required_keys: tuple[str, ...] = ()
+    settings: type[Configuration] | None = None
+    copied: type[CopiedPart] | None = None
     seams: tuple[Seam, ...] = ()
     recognize: Callable[[dict], bool] | None = None
     flag_help: str | None = None
@@ -78,9 +80,16 @@ class Part:
     optional: bool = False
 
     @property
-    def is_copied(self) -> bool:
-        """Whether the export copies it instead of compiling programs from it."""
-        return self.weights is None
+    def small_files(self) -> tuple[str, ...]:
+        """Names of the files, in its folder, that are read before any weight."""
+        return tuple(self.copied.FILES) if self.copied else (self.configuration,)
+
+    @property
+    def expected_files(self) -> list[str]:
+        """Its files, by path, in a checkpoint that is not sharded and of which nothing is known."""
+        weights = [] if self.weights is None else [f"{self.weights}.safetensors"]
+        needed = self.copied.NEEDED if self.copied else (self.configuration,)
+        return [f"{self.name}/{file}" for file in (*needed, *weights)]
 
 
 @dataclass(frozen=True, kw_only=True)

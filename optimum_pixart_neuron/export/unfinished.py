@@ -25,8 +25,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..artifact.compiled import CONFIG_FILE
 from ..artifact.manifest import ComponentRecord, Manifest, listed_files
-from ..checkpoint.layout import INDEX, configuration_file
+from ..checkpoint.layout import INDEX
 from ..errors import InvalidExportOption, OutputFull, PixArtNeuronError
 from ..files import FileRecord, flush, records_of, write_whole
 from . import partial_folder
@@ -259,7 +260,7 @@ class UnfinishedExport:
 
     def _is_whole(self, name: str, files: dict[str, FileRecord]) -> bool:
         """Whether a component has exactly these files; its configuration is written anew in every run."""
-        found = set(self._files_of(name)) - {f"{name}/{configuration_file(name)}"}
+        found = set(self._files_of(name)) - {f"{name}/{CONFIG_FILE}"}
         return found == set(files) and self._read_back(name, files) == files
 
     def _sibling(self, ending: str) -> Path:

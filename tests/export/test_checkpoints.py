@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from optimum_pixart_neuron.checkpoint import open as fetch
 from optimum_pixart_neuron.checkpoint import places
 from optimum_pixart_neuron.checkpoint.address import Address
-from optimum_pixart_neuron.checkpoint.layout import COMPONENTS, COMPONENTS_MODEL, WEIGHT_STEMS
+from optimum_pixart_neuron.checkpoint.layout import COMPONENTS_MODEL
 from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
 from optimum_pixart_neuron.checkpoint.weights import ComponentWeights, WeightNames
+from optimum_pixart_neuron.components.registry import PARTS
 from optimum_pixart_neuron.errors import CheckpointError
 from optimum_pixart_neuron.export.options import ExportOptions
 from tests.tiny import build_tiny_checkpoint
@@ -28,6 +29,8 @@ from ..checkpoints import COMMIT, Parts, cache, rewrite
 from ..hub.conftest import hub  # noqa: F401
 
 ALONE = "PixArt-alpha/PixArt-Sigma-XL-2-512-MS"
+COMPONENTS = tuple(PARTS)
+WEIGHT_STEMS = {name: part.weights for name, part in PARTS.items() if part.weights is not None}
 REST = ("text_encoder", "vae", "tokenizer", "scheduler")
 
 

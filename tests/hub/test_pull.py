@@ -166,7 +166,7 @@ class TestRefusals:
         hub.create(REPO, content(export))
         with pytest.raises(HubError) as error:
             pull(REPO, cache_dir=tmp_path / "cache")
-        assert one_line(error) == f"{REPO}: {MANIFEST_FILE} lists {path}, outside its own folder"
+        assert one_line(error) == f"{REPO}: {MANIFEST_FILE} lists {path}, which no export has; do not use it"
         assert (tmp_path / "precious").read_text() == "data"
 
     def test_a_manifest_of_a_newer_version(self, hub):

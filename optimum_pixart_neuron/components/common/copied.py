@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ class CopiedPart(ABC):
 
     Class attributes:
         FILES: names of the files that it may have, with the bytes that are read of each at most.
+        NEEDED: those that it must have.
+        INSTEAD: what may take the place of one of them.
 
     Attributes:
         folder: that it was read from.
@@ -37,6 +39,8 @@ class CopiedPart(ABC):
     """
 
     FILES: ClassVar[Mapping[str, int]]
+    NEEDED: ClassVar[tuple[str, ...]]
+    INSTEAD: ClassVar[Mapping[str, str]] = {}
 
     folder: Path
     source: Mapping[str, bytes]
@@ -88,6 +92,11 @@ class CopiedPart(ABC):
             except ValueError as error:
                 raise raises(f"{folder / name} cannot be read: {error}") from None
         return found
+
+    @classmethod
+    def missing(cls, names: Collection[str]) -> list[str]:
+        """Those of `NEEDED` that are not among these names, nor what may take their place."""
+        return [name for name in cls.NEEDED if name not in names and cls.INSTEAD.get(name) not in names]
 
     def write(self, folder: Path) -> None:
         """Write the files of an export."""

@@ -55,6 +55,7 @@ class Scheduler(CopiedPart):
     """A scheduler of a checkpoint or an export."""
 
     FILES: ClassVar[Mapping[str, int]] = {CONFIGURATION: CONFIGURATION_BYTES}
+    NEEDED: ClassVar[tuple[str, ...]] = (CONFIGURATION,)
 
     @classmethod
     def read(cls, folder: Path, entry: tuple[str, str] | None, raises: type[PixArtNeuronError]) -> Scheduler:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...neuron.compiler import OVERLAP, TRANSFORMER_MODEL, VERIFY_HLO, ComponentFlags
 from ...parallel.modes import ParallelMode, TensorParallel
 from ..component import Component, ComputedWeight, Input, Part, Per
+from .configuration import T5Configuration
 from .sharding import PLAN
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class TextEncoder(Component):
         library="transformers",
         class_name="T5EncoderModel",
         weights="model",
-        required_keys=("num_heads", "d_ff", "d_model", "vocab_size"),
+        settings=T5Configuration,
         recognize=_is_t5,
         flag_help="Id or folder of a T5 text encoder in place of the model's: a pipeline or itself.",
     )

@@ -1,16 +1,14 @@
-"""The tokenizer of the prompts, copied to the export as it is."""
+"""The tokenizer of the prompts, loaded and copied to the export."""
 
 from __future__ import annotations
 
 from ..component import Part
-
-MODELS = ("spiece.model", "tokenizer.json")
-"""Files of which one must be there: the sentencepiece model, which diffusers loads, or the fast tokenizer's."""
+from .tokenizer import CONFIGURATION, SLOW_CLASS, Tokenizer
 
 TOKENIZER = Part(
     name="tokenizer",
     library="transformers",
-    class_name="T5Tokenizer",
-    configuration="tokenizer_config.json",
-    one_of=MODELS,
+    class_name=SLOW_CLASS,
+    configuration=CONFIGURATION,
+    copied=Tokenizer,
 )

@@ -43,6 +43,8 @@ class Tokenizer(CopiedPart):
         SENTENCES: 16 << 20,  # T5's takes 0.8 MB, that of the multilingual T5 4.3 MB
         FAST: 32 << 20,  # 2.4 MB and 16 MB
     }
+    NEEDED: ClassVar[tuple[str, ...]] = (CONFIGURATION, SENTENCES)
+    INSTEAD: ClassVar[Mapping[str, str]] = {SENTENCES: FAST}
 
     @classmethod
     def read(cls, folder: Path, entry: tuple[str, str] | None, raises: type[PixArtNeuronError]) -> Tokenizer:

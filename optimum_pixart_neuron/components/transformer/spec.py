@@ -11,6 +11,7 @@ from ...parallel.modes import ParallelMode, Workload
 from ..component import Component, ComputedWeight, Input, Part, Per, Seam
 from ..text_encoder.spec import NAME as TEXT_ENCODER
 from ..vae.spec import VAE
+from .configuration import TransformerConfiguration
 from .sharding import PLAN
 
 if TYPE_CHECKING:
@@ -78,14 +79,7 @@ class Transformer(Component):
         library="diffusers",
         class_name="PixArtTransformer2DModel",
         weights="diffusion_pytorch_model",
-        required_keys=(
-            "sample_size",
-            "patch_size",
-            "num_attention_heads",
-            "attention_head_dim",
-            "in_channels",
-            "caption_channels",
-        ),
+        settings=TransformerConfiguration,
         seams=(
             Seam(key="caption_channels", giver=TEXT_ENCODER, giver_key="d_model"),
             Seam(key="in_channels", giver=VAE.name, giver_key="latent_channels"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...neuron.compiler import FAST_LOADING, UNET_MODEL, ComponentFlags
 from ..component import Component, Input, Part, Per
+from .configuration import VaeConfiguration
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ VAE = Part(
     library="diffusers",
     class_name="AutoencoderKL",
     weights="diffusion_pytorch_model",
-    required_keys=("block_out_channels", "latent_channels", "in_channels"),
+    settings=VaeConfiguration,
 )
 
 
