@@ -611,7 +611,7 @@ def test_revision_cache_and_token_reach_every_download(parts, tmp_path, monkeypa
         token="secret",
     )
     fetch_weights(asked, open_checkpoint(asked))
-    configurations = [("me/tuned", "r1"), ("me/t5", "r2"), ("me/pipeline", "r0"), ("me/rest", "r3")]
+    configurations = [("me/t5", "r2"), ("me/tuned", "r1"), ("me/pipeline", "r0"), ("me/rest", "r3")]
     weights = [("me/t5", COMMIT), ("me/tuned", COMMIT), ("me/rest", COMMIT)]
     assert seen == [
         *((kind, *one, "secret") for one in configurations for kind in ("listed", "downloaded")),
