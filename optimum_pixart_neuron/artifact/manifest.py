@@ -6,8 +6,10 @@ exporter makes, are loaded unchecked.
 
 import hashlib
 import os
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -176,6 +178,16 @@ class Manifest(_Record):
         if written.sha256 not in (None, manifest._digest()):
             raise ArtifactError(f"{path} is damaged: it has another SHA-256 than it says; export or download it again")
         return manifest
+
+    def with_changes(self, changed: Mapping[str, bytes]) -> "Manifest":
+        """The manifest of the same folder with other content in some of its files, by path."""
+        records = {}
+        with TemporaryDirectory() as holder:
+            for name, content in changed.items():
+                path = Path(holder, Path(name).name)
+                path.write_bytes(content)
+                records[name] = FileRecord.of(path)
+        return self.model_copy(update={"files": {**self.files, **records}})
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder, whole or not at all."""

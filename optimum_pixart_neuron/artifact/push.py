@@ -6,7 +6,7 @@ its portions one by one.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
 from functools import cache, partial
 from importlib.metadata import version
@@ -76,6 +76,7 @@ def push(
     endpoint: str | None = None,
     commit_message: str | None = None,
     allow_emulated: bool = False,
+    changed: Mapping[str, bytes] | None = None,
 ) -> str:
     """Upload an export to the Hub, as one commit that holds only what changed; none where nothing did.
 
@@ -93,6 +94,7 @@ def push(
         endpoint: of the Hub, by default huggingface_hub's.
         commit_message: first line of the commit.
         allow_emulated: push also what the emulator made; the card says so.
+        changed: files with another content than in the folder, by path; what is uploaded has it.
 
     Returns:
         the address of the commit.
@@ -103,11 +105,11 @@ def push(
         ArtifactError: the folder is no export, its files are not those that its manifest lists, or one of them is a
             link to somewhere else.
     """
-    folder = Path(folder)
-    manifest = _check_folder(folder)
+    folder, changed = Path(folder), changed or {}
+    manifest = _check_folder(folder, changed).with_changes(changed)
     _check_emulated(manifest.emulated, repository_id, allow_emulated)
     # Read when the Hub has let us in, and only once, however often it is tried.
-    read = cache(partial(_read, folder, manifest))
+    read = cache(partial(_read, folder, manifest, changed))
     message = commit_message or f"PixArt-Sigma for {manifest.instance}, {manifest.ranks} core(s)"
     target = {"repository_id": repository_id, "private": private, "revision": revision}
     return patiently(
@@ -158,13 +160,13 @@ def _head(api: HfApi, repo_id: str, revision: str | None) -> ModelInfo:
         return api.model_info(repo_id, revision=revision)
 
 
-def _read(folder: Path, manifest: Manifest) -> dict[str, CommitOperationAdd]:
+def _read(folder: Path, manifest: Manifest, changed: Mapping[str, bytes]) -> dict[str, CommitOperationAdd]:
     """What to upload, by path; reads every file, and holds it against the manifest on the way."""
     names = _uploaded(folder, manifest)
     additions = {MANIFEST_FILE: CommitOperationAdd(MANIFEST_FILE, manifest.for_others().to_json())}
     for name in tqdm(names, desc=f"Reading {len(names)} files", unit="file"):
         try:
-            additions[name] = CommitOperationAdd(name, folder / name)
+            additions[name] = CommitOperationAdd(name, changed.get(name, folder / name))
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{folder / name} cannot be pushed: {one_line(error)}") from None
         record = manifest.files.get(name)
@@ -231,7 +233,7 @@ def _licence(api: HfApi, manifest: Manifest) -> Licence | None:
     return Licence(card.license, card.license_name, card.license_link)
 
 
-def _check_folder(folder: Path) -> Manifest:
+def _check_folder(folder: Path, changed: Collection[str]) -> Manifest:
     manifest = Manifest.read(folder) if folder.is_dir() else None
     if manifest is None:
         raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
@@ -239,7 +241,7 @@ def _check_folder(folder: Path) -> Manifest:
         if folder.resolve() not in (folder / name).resolve().parents:
             raise ArtifactError(f"{folder / name} leads out of the folder; put the file itself there")
     for name, record in manifest.files.items():
-        if not record.resembles(folder / name):
+        if name not in changed and not record.resembles(folder / name):
             wrong = f"not what {MANIFEST_FILE} lists" if (folder / name).is_file() else "missing"
             raise ArtifactError(f"{folder / name} is {wrong}; export again")
     foreign = strangers(folder, manifest)

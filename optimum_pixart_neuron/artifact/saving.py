@@ -5,11 +5,10 @@ import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ..checkpoint.layout import INDEX
 from ..errors import ArtifactError, OutputFull
-from ..files import FileRecord, flush, full_digest, write_whole
+from ..files import flush, full_digest, write_whole
 from .manifest import MANIFEST_FILE, NOT_LISTED, Manifest, listed_files
 
 _UNFINISHED = ".unfinished"
@@ -56,7 +55,7 @@ def _change(folder: Path, changed: Mapping[str, bytes], manifest: Manifest | Non
     for name, content in changed.items():
         write_whole(folder / name, content)
     if manifest:
-        _with_changes(manifest, changed).write(folder)
+        manifest.with_changes(changed).write(folder)
 
 
 def _check_target(folder: Path, target: Path, names: Collection[str]) -> None:
@@ -102,19 +101,9 @@ def _copy(
 def _write_manifest(manifest: Manifest | None, changed: Mapping[str, bytes], target: Path) -> None:
     """Artifacts of the stock exporter have none, and then no former one may speak for them."""
     if manifest:
-        _with_changes(manifest, changed).write(target)
+        manifest.with_changes(changed).write(target)
     else:
         (target / MANIFEST_FILE).unlink(missing_ok=True)
-
-
-def _with_changes(manifest: Manifest, changed: Mapping[str, bytes]) -> Manifest:
-    records = {}
-    with TemporaryDirectory() as holder:
-        for name, content in changed.items():
-            path = Path(holder, Path(name).name)
-            path.write_bytes(content)
-            records[name] = FileRecord.of(path)
-    return manifest.model_copy(update={"files": {**manifest.files, **records}})
 
 
 def _replace(source: Path, path: Path) -> None:

@@ -21,22 +21,24 @@ from ..artifact.compiled import Compiled
 from ..artifact.loading import load_program
 from ..artifact.manifest import Manifest
 from ..artifact.pull import is_repository, pull
-from ..artifact.push import push
+from ..artifact.saving import save_copy
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
 from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
-from ..errors import ArtifactError, PixArtNeuronError, ProgramInputError, printable
+from ..errors import ArtifactError, InvalidArgument, PixArtNeuronError, ProgramInputError, printable
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
-from .arguments import check_own_arguments, refuse_options
+from .arguments import check_own_arguments, named, refuse_options, unknown_arguments
 from .batching import BatchedProgram, ProgramInput
 from .call import CompiledCall
 from .compile_first import compile_and_load
 from .followers import Followed, followed_at_last, followers
 from .prompt_cache import DEFAULT_LIMIT, PromptCache
+from .push_forms import PushToHub
+from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
 from .turns import OneAtATime, SchedulerTurns, Turn, check_process
 
@@ -67,6 +69,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         self.vae.encode = self.vae.encode if self.vae.encoder else _no_encoder
         self._compiled_call = self._describe_call()
         self._scheduler_turns = SchedulerTurns()
+        self._loaded_scheduler = settings_of(self.scheduler)
         self._process = os.getpid()
 
     @classmethod
@@ -197,49 +200,35 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         _check_known(folder, check_artifact(folder, ensure_sdk(), verify=verify))
         return super().from_pretrained(folder)
 
-    @staticmethod
-    def push_to_hub(
-        save_directory: str | Path,
-        repository_id: str,
-        private: bool | None = None,
-        revision: str | None = None,
-        token: bool | str | None = None,
-        endpoint: str | None = None,
-        *,
-        commit_message: str | None = None,
-        allow_emulated: bool = False,
-    ) -> str:
-        """Upload an export to the Hugging Face Hub with a model card, as one commit; see `artifact.upload.push`.
+    push_to_hub = PushToHub()
 
-        Needs no loaded pipeline: `NeuronPixArtSigmaPipeline.push_to_hub(folder, repository_id)` runs on any machine.
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **push_options: Any) -> None:
+        """Copy the compiled pipeline, with the scheduler that it has now, into a folder that both classes load.
 
         Args:
-            save_directory: folder of the export.
-            repository_id: on the Hub; made if it does not exist.
-            private: visibility of a repository that is made.
-            revision: branch; made if it does not exist.
-            token: access token; by default the one that huggingface_hub finds.
-            endpoint: of the Hub, by default huggingface_hub's.
-            commit_message: first line of the commit.
-            allow_emulated: push also what the emulator made.
-
-        Returns:
-            the address of the commit.
+            save_directory: made if it does not exist; files in it that are not of an export stay as they are. In the
+                pipeline's own folder only a scheduler is replaced.
+            push_to_hub: upload it as well.
+            push_options: of `push_to_hub`; the repository has the folder's name if none is given.
 
         Raises:
+            InvalidArgument: an argument that there is not, or a scheduler that is not diffusers' own.
+            ArtifactError: the folder cannot take it.
             HubError: it cannot be pushed.
-            ArtifactError: the folder is no whole export.
         """
-        return push(
-            save_directory,
-            repository_id,
-            private=private,
-            revision=revision,
-            token=token,
-            endpoint=endpoint,
-            commit_message=commit_message,
-            allow_emulated=allow_emulated,
-        )
+        if push_options and not push_to_hub:
+            raise InvalidArgument(unknown_arguments(push_options, named(self.save_pretrained), of="save_pretrained"))
+        folder = Path(os.path.expanduser(save_directory))
+        save_copy(Path(self.model_save_dir), folder, self.changed_files())
+        if push_to_hub:
+            own_name = {} if "repository_id" in push_options else {"repo_id": folder.name}
+            self.push_to_hub(**{**own_name, **push_options})
+
+    def changed_files(self) -> dict[str, bytes]:
+        """Content of the files of the export that describe another scheduler than the pipeline has now, by path."""
+        if settings_of(self.scheduler) == self._loaded_scheduler:
+            return {}
+        return scheduler_files(Path(self.model_save_dir), self.scheduler)
 
     def replace_weights(self, weights: Any = None) -> None:
         """Not offered: the host's method skips most weights of PixArt and does not say so.

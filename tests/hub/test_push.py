@@ -1,5 +1,7 @@
 """Pushes: what is sent, what becomes of it on the Hub, and every way in which one can fail."""
 
+import hashlib
+import json
 import re
 import shutil
 
@@ -75,6 +77,17 @@ def test_without_a_readable_manifest_on_the_hub_nothing_is_removed(hub, export):
     hub.create(REPO, {"transformer/weights/tp7_sharded_checkpoint.safetensors": b"x", MANIFEST_FILE: b"{}"})
     push(export, REPO)
     assert "transformer/weights/tp7_sharded_checkpoint.safetensors" in hub.files(REPO)
+
+
+def test_other_content_than_in_the_folder(hub, export):
+    """As of a loaded pipeline with another scheduler; the manifest that is pushed knows it."""
+    scheduler = "scheduler/scheduler_config.json"
+    push(export, REPO, changed={scheduler: b'{"beta_end": 0.03}'})
+    pushed = hub.files(REPO)
+    record = json.loads(pushed[MANIFEST_FILE])["files"][scheduler]
+    assert pushed[scheduler] == b'{"beta_end": 0.03}'
+    assert (record["size"], record["sha256"]) == (18, hashlib.sha256(pushed[scheduler]).hexdigest())
+    assert content(export)[scheduler] != pushed[scheduler]
 
 
 def test_large_files_go_in_parts_and_portions(hub, export, monkeypatch):
