@@ -12,7 +12,7 @@ from ..export.other_models import OF_OTHER_MODELS
 from ..hardware import get_instance
 from ..neuron.sdk import ensure_sdk
 from .frame import run_main
-from .parser import add_options, one_line_errors
+from .parser import add_option, add_options, new_to, one_line_errors
 
 PROG = "optimum-cli export neuron"
 DESCRIPTION = (
@@ -37,6 +37,25 @@ def add_arguments(parser: ArgumentParser, model: type[ExportOptions] = ExportOpt
         takes = {"action": "store_true"} if option.nargs == 0 else {"nargs": option.nargs, "metavar": "VALUE"}
         text = f"Not for PixArt-Sigma: {option.reason}."
         group.add_argument(option.flag, dest=name, default=SUPPRESS, help=text, **takes)
+
+
+def add_group(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions) -> None:
+    """Give the host's parser of this command a group with the flags that only PixArt-Sigma has.
+
+    Args:
+        parser: With the flags of the host.
+        model: Has an option for each flag.
+    """
+    new = new_to(parser, model.options())
+    shared = [option for option in model.options() if option.name not in {each.name for each in new}]
+    defaults = ", ".join(f"{option.label} {option.default}" for option in shared if option.default is not None)
+    group = parser.add_argument_group(
+        "PixArt-Sigma",
+        f"Compiled by optimum-pixart-neuron. What may be left out: {defaults}; the size is the checkpoint's, and the"
+        " instance and its cores are this machine's.",
+    )
+    for option in new:
+        add_option(group, option)
 
 
 def parse(argv: Sequence[str], model: type[ExportOptions] = ExportOptions) -> ExportOptions:

@@ -7,9 +7,11 @@ short-lived process.
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
@@ -20,7 +22,7 @@ from . import export_neuron, pixart_benchmark, pixart_generate, pixart_plan, pix
 from .detection import PIXART_SIGMA, pipeline_class
 from .export_neuron import PROG
 from .frame import fail
-from .parser import given
+from .parser import add_options, given
 from .streams import CLOSED, StreamLost
 
 MODULE = export_neuron.__name__
@@ -42,7 +44,7 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
         Raises:
             SystemExit: Always, with the status of the export; 2 when the model is not PixArt-Sigma.
         """
-        found = _identify(self.args)
+        found = _identify(given(self.args, CheckpointOptions))
         if found != PIXART_SIGMA:
             fail(
                 PROG,
@@ -55,31 +57,71 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
 def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
     """Teach the host's command PixArt-Sigma, in place; doing it again changes nothing.
 
+    Only the help is of both. Which parser reads the arguments is decided when the command runs: ours for PixArt-Sigma,
+    and for every other model the host's own, which then meets no flag of ours.
+
     Args:
         command_class: The host's class. Its `parse_args` and `run` stay in use for all other models.
     """
-    if "_parse_args_of_host" in vars(command_class):
-        return
-    command_class._parse_args_of_host = staticmethod(command_class.parse_args)
-    command_class._run_of_host = command_class.run
-    command_class.parse_args = staticmethod(export_neuron.add_arguments)
-    command_class.run = _run_beside_host
+    host = vars(command_class).get(_OF_HOST) or _HostsOwn(command_class.parse_args, command_class.run)
+    setattr(command_class, _OF_HOST, host)
+    command_class.parse_args = staticmethod(host.parse_args_beside)
+    command_class.run = host.run_beside
 
 
-def _run_beside_host(command: BaseOptimumCLICommand) -> None:
-    """`run` of the extended host command: our exporter for PixArt-Sigma, the host's own way otherwise."""
-    if _identify(command.args) == PIXART_SIGMA:
-        _run_child(MODULE, PROG)
-    # Our parser has other defaults and demands less, so the host gets its arguments as its own parser reads them.
-    parser = ArgumentParser(prog=PROG)
-    command._parse_args_of_host(parser)
-    command.args = parser.parse_args(_argv())
-    command._run_of_host()
+_OF_HOST = "_before_pixart_neuron"
 
 
-def _identify(args: Namespace) -> str | None:
+@dataclass(frozen=True)
+class _HostsOwn:
+    """What the host's command does by itself."""
+
+    parse_args: Callable[[ArgumentParser], None]
+    run: Callable[[BaseOptimumCLICommand], None]
+
+    def parse_args_beside(self, parser: ArgumentParser) -> None:
+        """Declare the host's flags and a group of ours, for the help, and leave everything else to `run_beside`."""
+        self.parse_args(parser)
+        export_neuron.add_group(parser)
+        read = parser.parse_known_args
+
+        def parse_known_args(args: list[str], namespace: Namespace | None = None) -> tuple[Namespace, list[str]]:
+            if {"-h", "--help"}.intersection(args):
+                return read(args, namespace)
+            return Namespace(func=parser.get_default("func")), []
+
+        # The parser is made by the host, so its class is not ours.
+        parser.parse_known_args = parse_known_args  # type: ignore[method-assign, assignment]  # see above
+
+    @property
+    def run_beside(self) -> Callable[[BaseOptimumCLICommand], None]:
+        def run(command: BaseOptimumCLICommand) -> None:
+            """Our exporter for PixArt-Sigma, the host's own way otherwise."""
+            model = _named_model(_argv())
+            if model is not None and _identify(model) == PIXART_SIGMA:
+                raise SystemExit(run_module(MODULE, PROG, _argv()))
+            parser = ArgumentParser(prog=PROG)
+            self.parse_args(parser)
+            command.args = parser.parse_args(_argv())
+            self.run(command)
+
+        return run
+
+
+def _named_model(argv: list[str]) -> dict[str, Any] | None:
+    """The options that say which model is meant, among flags of anybody; None where no model is named."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_options(parser, CheckpointOptions.options(), optional=dict.fromkeys(CheckpointOptions.model_fields, ""))
     try:
-        return pipeline_class(CheckpointOptions(**given(args, CheckpointOptions)))
+        named = vars(parser.parse_known_args(argv)[0])
+    except ArgumentError:
+        return None  # which the host's parser says in its own words
+    return named if "model" in named else None
+
+
+def _identify(named: dict[str, Any]) -> str | None:
+    try:
+        return pipeline_class(CheckpointOptions(**named))
     except PixArtNeuronError as error:
         fail(PROG, str(error), error.exit_status)
     except KeyboardInterrupt:

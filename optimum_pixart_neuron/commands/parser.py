@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser, Namespace, _ArgumentGroup
+from argparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,19 +19,31 @@ def add_options(
         options: Of one model or several.
         optional: What the help adds to options that this command does not demand although their model does, by name.
     """
-    optional = optional or {}
     groups: dict[str, _ArgumentGroup] = {}
     for option in options:
         title = option.flag.group
         group = groups[title] = groups.get(title) or parser.add_argument_group(title)
-        _add(group, option, optional.get(option.name))
+        add_option(group, option, (optional or {}).get(option.name))
 
 
-def _add(group: _ArgumentGroup, option: Option, optional: str | None) -> None:
+def new_to(parser: ArgumentParser, options: Iterable[Option]) -> list[Option]:
+    """Those of the options whose flags the parser has not."""
+    probe, new = ArgumentParser(parents=[parser], add_help=False), []
+    for option in options:
+        try:
+            probe.add_argument(*(option.flag.switches or option.names), dest=option.name)
+        except (ArgumentError, ValueError):  # a flag of that name; a positional, which the host has too
+            continue
+        new.append(option)
+    return new
+
+
+def add_option(group: _ArgumentGroup, option: Option, optional: str | None = None) -> None:
+    """Give a group of a parser the flag of one option; see `add_options`."""
     flag = option.flag
-    text = (option.help if optional is None else f"{option.help.removesuffix('.')}; {optional}.").replace("%", "%%")
+    text = option.help if not optional else f"{option.help.removesuffix('.')}; {optional}."
     # What is not given stays out of the namespace: the model has the defaults.
-    words: dict[str, Any] = {"help": text, "default": SUPPRESS}
+    words: dict[str, Any] = {"help": text.replace("%", "%%"), "default": SUPPRESS}
     if flag.switches:
         exclusive = group.add_mutually_exclusive_group()
         for name, (value, meaning) in flag.switches.items():
@@ -49,9 +61,8 @@ def _add(group: _ArgumentGroup, option: Option, optional: str | None) -> None:
     if not option.names[0].startswith("-"):
         group.add_argument(option.name, **{**words, "metavar": flag.metavar or option.names[0]})
         return
-    group.add_argument(
-        *option.names, dest=option.name, required=option.info.is_required() and optional is None, **words
-    )
+    required = option.info.is_required() and optional is None
+    group.add_argument(*option.names, dest=option.name, required=required, **words)
     if flag.hidden:
         group.add_argument(*flag.hidden, dest=option.name, **{**words, "help": SUPPRESS})
 

@@ -100,7 +100,7 @@ def test_a_folder_that_is_no_checkpoint_is_one_line(recorder, tmp_path, monkeypa
 
 
 def _host_command() -> type[BaseOptimumCLICommand]:
-    """A command class shaped like the host's: stricter parser, own defaults, notes what it is run with."""
+    """A command class shaped like a later host's: stricter parser, own defaults, a flag more; notes its arguments."""
 
     class HostCommand(BaseOptimumCLICommand):
         COMMAND = CommandInfo(name="neuron", help="host")
@@ -112,49 +112,74 @@ def _host_command() -> type[BaseOptimumCLICommand]:
             parser.add_argument("output")
             parser.add_argument("--instance_type", required=True)
             parser.add_argument("--torch_dtype", default="float32")
+            parser.add_argument("--future_flag", nargs="*", help="Of a later host.")
+            parser.add_argument("--transform", help="Begins as a flag of ours.")
 
         def run(self):
             type(self).ran = self.args
             raise SystemExit(5)
 
+    extend_host_command(HostCommand)
     return HostCommand
 
 
 def test_beside_the_host_pixart_sigma_is_ours(recorder, tmp_path, monkeypatch):
     host = _host_command()
-    extend_host_command(host)
     model = _checkpoint(tmp_path / "model")
-    assert _run(monkeypatch, host, ["-m", str(model), "out"]) == 0
+    assert _run(monkeypatch, host, ["-m", str(model), "out", "--parallel_mode", "tensor"]) == 0
     assert recorder.exists() and host.ran is None
 
 
-def test_beside_the_host_other_models_are_the_hosts(recorder, tmp_path, monkeypatch):
+def test_beside_the_host_other_models_are_the_hosts_with_all_its_flags(recorder, tmp_path, monkeypatch):
     host = _host_command()
-    extend_host_command(host)
     model = _checkpoint(tmp_path / "model", "FluxPipeline")
-    assert _run(monkeypatch, host, ["-m", str(model), "out", "--instance_type", "trn1"]) == 5
+    flags = ["--instance_type", "trn1", "--future_flag", "a", "b", "--transform", "c"]
+    assert _run(monkeypatch, host, [*flags, "-m", str(model), "out"]) == 5
     assert not recorder.exists()
-    assert vars(host.ran) == {"model": str(model), "output": "out", "instance_type": "trn1", "torch_dtype": "float32"}
+    given = {"model": str(model), "output": "out", "instance_type": "trn1", "torch_dtype": "float32"}
+    assert vars(host.ran) == {**given, "future_flag": ["a", "b"], "transform": "c"}
 
 
-@pytest.mark.parametrize("extra", [[], ["--instance_type", "trn1", "--parallel_mode", "tensor"]])
-def test_beside_the_host_its_own_parser_judges_other_models(extra, recorder, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-m", "MODEL", "out"], "the following arguments are required: --instance_type"),
+        (["-m", "MODEL", "out", "--instance_type", "trn1", "--parallel_mode", "tensor"], "--parallel_mode"),
+        (["out", "--instance_type", "trn1"], "the following arguments are required: -m/--model"),
+        (["out", "-m"], "argument -m/--model: expected one argument"),
+    ],
+)
+def test_beside_the_host_its_own_parser_judges_other_models(argv, message, recorder, tmp_path, monkeypatch, capsys):
     host = _host_command()
-    extend_host_command(host)
     model = _checkpoint(tmp_path / "model", "FluxPipeline")
-    assert _run(monkeypatch, host, ["-m", str(model), "out", *extra]) == 2
-    assert host.ran is None
-    assert ("--parallel_mode" if extra else "--instance_type") in capsys.readouterr().err
+    assert _run(monkeypatch, host, [str(model) if word == "MODEL" else word for word in argv]) == 2
+    assert host.ran is None and not recorder.exists()
+    shown = capsys.readouterr().err
+    assert shown.startswith("usage: optimum-cli export neuron") and message in shown
+
+
+def test_the_help_is_the_hosts_and_one_group_of_ours(monkeypatch, capsys):
+    alone = argparse.ArgumentParser(prog="optimum-cli export neuron")
+    host = _host_command()
+    vars(host)["_before_pixart_neuron"].parse_args(alone)
+    with pytest.raises(SystemExit) as end:
+        _run(monkeypatch, host, ["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    hosts = alone.format_help().partition("options:")[2]
+    own, ours = shown.partition("options:")[2].split("\nPixArt-Sigma:\n")
+    assert own.split() == hosts.split(), "not a word of the host's is changed"
+    assert "Not for PixArt-Sigma" not in shown
+    assert ours.split("  --")[0].split()[:3] == ["Compiled", "by", "optimum-pixart-neuron."]
+    assert all(flag in ours for flag in ("--parallel_mode {context,tensor,data}", "--with_vae_encoder", "-O1"))
+    assert "--torch_dtype bfloat16" in " ".join(ours.split()) and "--torch_dtype {" not in ours
 
 
 def test_extending_the_host_twice_changes_nothing_more():
     host = _host_command()
-    original = host.run
+    once = vars(host)["_before_pixart_neuron"]
     extend_host_command(host)
-    once = dict(vars(host))
-    extend_host_command(host)
-    assert dict(vars(host)) == once
-    assert host._run_of_host is original
+    assert vars(host)["_before_pixart_neuron"] is once
 
 
 @pytest.mark.parametrize(
