@@ -162,7 +162,8 @@ class Program:
         self._running += 1
         self.most_at_once = max(self.most_at_once, self._running)
         self.rows.append(tensors[0].shape[0])
-        time.sleep(self.seconds)
+        if self.seconds:
+            time.sleep(self.seconds)
         try:
             return self.compute(*tensors)
         finally:
