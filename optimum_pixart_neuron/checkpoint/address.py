@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,15 +41,6 @@ class Address:
     repository: str | None = None
 
     @classmethod
-    def of_model(cls, model: str, revision: str | None, subfolder: str) -> Address:
-        """What `--model`, `--revision` and `--subfolder` name."""
-        folder = local_folder(model)
-        path = subfolder.strip("/")
-        if folder is not None:
-            return cls(flag="--model", name=model, folder=folder, path=path)
-        return cls(flag="--model", name=model, folder=None, revision=revision, path=path, repository=model)
-
-    @classmethod
     def parse(cls, flag: str, text: str) -> Address:
         """What a flag names by a folder or by `id[@revision][/path]`.
 
@@ -65,10 +57,16 @@ class Address:
         path = found["path"] or ""
         return cls(flag=flag, name=text, folder=None, revision=revision, path=path, repository=found["id"])
 
+    def below(self, path: str) -> Address:
+        """A folder inside it."""
+        return replace(self, path="/".join(part for part in (self.path, path.strip("/")) if part))
+
 
 def local_folder(text: str) -> Path | None:
     """The folder that `text` names; None for an id on the Hub. An existing folder goes before an id."""
-    path = Path(text).expanduser()
+    path = Path(text)
+    with suppress(RuntimeError):  # ~somebody who has no home here
+        path = path.expanduser()
     return path if path.exists() or text.startswith((".", "/", "~")) else None
 
 

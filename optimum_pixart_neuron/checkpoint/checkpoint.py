@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..components.common.copied import CopiedPart, check_inside
@@ -15,35 +14,11 @@ from ..components.tokenizer.spec import TOKENIZER
 from ..components.tokenizer.tokenizer import last_token
 from ..errors import CheckpointError
 from ..files import read_json, read_typed
+from .sources import Source
 from .weights import ComponentWeights
 
 if TYPE_CHECKING:  # configurations are read without torch
     import torch
-
-
-@dataclass(frozen=True)
-class ComponentSource:
-    """Where one component of a checkpoint comes from.
-
-    Attributes:
-        model: what the user called it: a Hub id, with revision and path if given, or a folder.
-        revision: commit hash on the Hub; None for a folder.
-        folder: the component's own folder on this machine, such as `.../text_encoder`.
-        files: names of the files in it, with those that are still on the Hub.
-        variant: of its weight files, such as "fp16"; None for the plain ones.
-        repository: id on the Hub; None for a folder.
-        path: of the component's folder inside the repository.
-        cached_only: whether the Hub was not asked, so that `files` is what the download cache holds.
-    """
-
-    model: str
-    revision: str | None
-    folder: Path
-    files: frozenset[str] = frozenset()
-    variant: str | None = None
-    repository: str | None = None
-    path: str = ""
-    cached_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +34,7 @@ class PixArtCheckpoint:
     """
 
     source: str
-    sources: Mapping[str, ComponentSource]
+    sources: Mapping[str, Source]
     model_index: Mapping[str, Any]
     copied: Mapping[str, CopiedPart] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()

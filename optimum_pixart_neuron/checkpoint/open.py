@@ -8,43 +8,42 @@ from importlib.metadata import version
 from typing import Any
 
 from ..components.common.copied import CopiedPart
-from ..components.registry import PARTS
+from ..components.registry import DENOISER, PARTS
 from ..errors import CheckpointError
 from .address import Address
-from .checkpoint import ComponentSource, PixArtCheckpoint
+from .checkpoint import PixArtCheckpoint
+from .fetch import download_weights, locate, refuse_uncached
 from .index import ModelIndex
 from .layout import COMPONENTS_MODEL, INDEX, PIPELINE_CLASS, resulting_class
 from .options import CheckpointOptions
-from .places import Place, download_weights, locate, refuse_uncached
+from .sources import Source
 from .weights import WeightNames
 
 
 def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     """The checkpoint that `options` name, with its configurations; weights come with `fetch_weights`.
 
-    Each component comes from `options.transformer` or `options.text_encoder` if given, else from `options.model`,
-    else from `options.components_model`.
+    Each component comes from the option of its name if that is given, else from `options.model`, else from
+    `options.components_model`.
 
     Raises:
         CheckpointError: it is no PixArt-Sigma checkpoint, does not fit together, or cannot be downloaded.
     """
-    flags = [name for name, part in PARTS.items() if part.flag_help]
-    chosen = {name: text for name in flags if (text := getattr(options, name, None)) is not None}
+    chosen = _elsewhere(options)
     sources = {name: _chosen(name, text, options) for name, text in chosen.items()}
     open_ones = [name for name in PARTS if name not in sources]
-    model = Address.of_model(options.model, options.revision, options.subfolder)
-    own = locate(model, open_ones, options)
+    own = locate(_model(options), open_ones, options)
     index = own.index()
-    _check_kind(own, index, options)
+    check_kind(_kind(own, index, options), options)
     lacking = []
     for name in open_ones:
         if _belongs_to(own, index, name):
-            sources[name] = own.source(name)
+            sources[name] = own.component(name)
         elif not PARTS[name].optional:
             lacking.append(name)
     rest = _completing(own, index, lacking, options) if lacking else None
     if rest is not None:
-        sources |= {name: rest.source(name) for name in lacking}
+        sources |= {name: rest.component(name) for name in lacking}
     sources, notes = _with_variants(sources, options.variant)
     refuse_uncached(sources, options, weights=False)
     base = own if index is not None else rest
@@ -72,31 +71,79 @@ def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> N
         checkpoint.weights(name)
 
 
-def _chosen(component: str, text: str, options: CheckpointOptions) -> ComponentSource:
-    """What `--transformer` or `--text_encoder` names: a pipeline that holds it, or the component itself."""
+def pipeline_class(options: CheckpointOptions) -> str | None:
+    """Name of the diffusers pipeline that the options make; None for what is none. Reads a few small files.
+
+    A PixArt transformer alone counts as PixArt-Sigma, which `open_checkpoint` completes.
+
+    Raises:
+        CheckpointError: the model does not exist, cannot be reached, or does not say what it is.
+    """
+    own = locate(_model(options), [name for name in PARTS if name not in _elsewhere(options)], options)
+    return _kind(own, own.index(), options)
+
+
+def check_kind(found: str | None, options: CheckpointOptions) -> None:
+    """Refuse another pipeline than PixArt-Sigma.
+
+    Args:
+        found: what `pipeline_class` says of the options.
+
+    Raises:
+        CheckpointError: says what the model is.
+    """
+    if found is None:
+        raise CheckpointError(
+            f"--model {options.model} is not a diffusers checkpoint: it has no {INDEX}, and no {DENOISER.part.name} of"
+            f" {PIPELINE_CLASS}"
+        )
+    if found != PIPELINE_CLASS:
+        raise CheckpointError(
+            f"--model {options.model} is a {found}, not a {PIPELINE_CLASS}; other pipelines are exported by"
+            " optimum-neuron, with the Neuron SDK"
+        )
+
+
+def _elsewhere(options: CheckpointOptions) -> dict[str, str]:
+    """Parts that the user takes from another checkpoint, and its name."""
+    flags = [name for name, part in PARTS.items() if part.flag_help]
+    return {name: text for name in flags if (text := getattr(options, name, None)) is not None}
+
+
+def _model(options: CheckpointOptions) -> Address:
+    address = Address.parse("--model", options.model)
+    if address.folder is None:
+        address = replace(address, revision=options.revision)
+    return address.below(options.subfolder)
+
+
+def _kind(own: Source, index: ModelIndex | None, options: CheckpointOptions) -> str | None:
+    denoiser = DENOISER.part.name
+    given = denoiser in _elsewhere(options)
+    if index is not None:
+        if index.class_name is None:
+            raise CheckpointError(f"{own.folder / INDEX} does not name a pipeline in its _class_name")
+        return resulting_class(index.class_name, transformer_given=given)
+    inside = own.component(denoiser)
+    # What the download cache lacks is refused later, with the names of the files.
+    expected = own.cached_only and own.holds(denoiser) and not (inside.folder / "config.json").exists()
+    return PIPELINE_CLASS if given or expected or inside.is_component(denoiser) else None
+
+
+def _chosen(component: str, text: str, options: CheckpointOptions) -> Source:
+    """What the option of a component names: a pipeline that holds it, or the component itself."""
     address = Address.parse(f"--{component}", text)
-    place = locate(address, [component], options)
-    if not place.holds(component) and not place.is_component(component):
-        if place.cached_only and "config.json" not in place.files:
-            return place.source(component)  # refused with the names of its missing files
+    source = locate(address, [component], options)
+    if not source.holds(component) and not source.is_component(component):
+        if source.cached_only and "config.json" not in source.files:
+            return source.component(component)  # refused with the names of its missing files
         raise CheckpointError(
             f"{address.flag} {text} holds no {component}/, and is no {component} of PixArt-Sigma by its config.json"
         )
-    return place.source(component)
+    return source.component(component)
 
 
-def _check_kind(own: Place, index: ModelIndex | None, options: CheckpointOptions) -> None:
-    if index is not None:
-        found = resulting_class(index.class_name, transformer_given=options.transformer is not None)
-        if found != PIPELINE_CLASS:
-            raise CheckpointError(f"{options.model} is a {found}, not a {PIPELINE_CLASS}")
-    elif not any(own.holds(name) or own.is_component(name) for name in PARTS):
-        raise CheckpointError(
-            f"{own.folder} is not a diffusers checkpoint: it has no {INDEX}, and no component of {PIPELINE_CLASS}"
-        )
-
-
-def _belongs_to(own: Place, index: ModelIndex | None, component: str) -> bool:
+def _belongs_to(own: Source, index: ModelIndex | None, component: str) -> bool:
     """Whether a component is taken from the model itself; an index that leaves it out or null goes before a folder."""
     listed = index is None or component in index.entries
     there = own.holds(component) or (index is None and own.is_component(component))
@@ -104,7 +151,7 @@ def _belongs_to(own: Place, index: ModelIndex | None, component: str) -> bool:
     return listed and (there or (index is not None and own.cached_only))
 
 
-def _completing(own: Place, index: ModelIndex | None, lacking: list[str], options: CheckpointOptions) -> Place:
+def _completing(own: Source, index: ModelIndex | None, lacking: list[str], options: CheckpointOptions) -> Source:
     """Where the lacking components come from.
 
     A checkpoint with a model_index.json says that it is whole, so it is completed only if the user asks for that.
@@ -115,19 +162,17 @@ def _completing(own: Place, index: ModelIndex | None, lacking: list[str], option
             f" {'--' + lacking[0] + ' or ' if PARTS[lacking[0]].flag_help else ''}--components_model"
         )
     address = Address.parse("--components_model", options.components_model or COMPONENTS_MODEL)
-    place = locate(address, lacking, options)
+    source = locate(address, lacking, options)
     for name in lacking:
-        if not place.holds(name) and not place.cached_only:
+        if not source.holds(name) and not source.cached_only:
             raise CheckpointError(
                 f"neither {options.model} nor --components_model {address.name} has a {name}; a PixArt-Sigma export"
                 " needs it"
             )
-    return place
+    return source
 
 
-def _with_variants(
-    sources: dict[str, ComponentSource], variant: str | None
-) -> tuple[dict[str, ComponentSource], tuple[str, ...]]:
+def _with_variants(sources: dict[str, Source], variant: str | None) -> tuple[dict[str, Source], tuple[str, ...]]:
     """Give each component the variant if it has it, as diffusers does (0.35, `variant_compatible_siblings`).
 
     Where no component has it, all keep it and are refused for lack of it.
@@ -147,14 +192,14 @@ def _with_variants(
     return chosen, (f"{', '.join(plain)}: no {variant} weights, the plain ones are taken",) if plain else ()
 
 
-def _origins(sources: Mapping[str, ComponentSource], model: str) -> list[str]:
+def _origins(sources: Mapping[str, Source], model: str) -> list[str]:
     """A line for each other checkpoint that components come from."""
     models = {name: sources[name].model for name in PARTS if name in sources}
     others = dict.fromkeys(other for other in models.values() if other != model)
     return [f"{', '.join(name for name in models if models[name] == other)} from {other}" for other in others]
 
 
-def _others(base: Place | None) -> list[str]:
+def _others(base: Source | None) -> list[str]:
     """A line for components of other pipelines, which diffusers leaves out too."""
     index = base and base.index()
     if not index or not index.others:
@@ -168,7 +213,7 @@ def _notes(checkpoint: PixArtCheckpoint) -> list[str]:
     return [note for notes in (*of_parts, *(part.notes for part in checkpoint.copied.values())) for note in notes]
 
 
-def _copied(sources: Mapping[str, ComponentSource], base: Place | None) -> dict[str, CopiedPart]:
+def _copied(sources: Mapping[str, Source], base: Source | None) -> dict[str, CopiedPart]:
     """Tokenizer and scheduler, of the classes that their own checkpoint's index names."""
     index = base and base.index()
     copied = {}
@@ -180,7 +225,7 @@ def _copied(sources: Mapping[str, ComponentSource], base: Place | None) -> dict[
     return copied
 
 
-def _model_index(base: Place | None, copied: Mapping[str, CopiedPart]) -> dict[str, Any]:
+def _model_index(base: Source | None, copied: Mapping[str, CopiedPart]) -> dict[str, Any]:
     """The index of the export: PixArt-Sigma's, with the classes that are loaded, whatever the checkpoint's says.
 
     Args:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, create_model, model_validator
 
+from ..components.registry import PARTS
+from ..errors import CheckpointError
 from ..options import Flag, Folder, Options, Text
+from .address import Address
 from .layout import COMPONENTS_MODEL
 
 _GROUP = "Checkpoint"
@@ -14,11 +17,10 @@ _SOURCE = Flag(group=_GROUP)
 _OF_THIS_MACHINE = Flag(group=_GROUP, recorded=False)
 
 
-class CheckpointOptions(Options):
-    """Where each component of a PixArt-Sigma checkpoint comes from, and how it is downloaded."""
-
+class _ModelOptions(Options):
     model: Annotated[Text, Flag(names=("-m", "--model"), group=_GROUP, recorded=False)] = Field(
-        description="Id on the Hugging Face Hub, or folder, of the PixArt-Sigma checkpoint."
+        description="Id on the Hugging Face Hub, or folder, of the PixArt-Sigma checkpoint. Ids of this and the next"
+        " ones may be id[@revision][/path]."
     )
     subfolder: Annotated[Text, _SOURCE] = Field(
         "", description="Folder inside the repository or folder that holds model_index.json."
@@ -28,17 +30,43 @@ class CheckpointOptions(Options):
     )
     components_model: Annotated[Text | None, _SOURCE] = Field(
         None,
-        description=(
-            f"Id or folder of what the model lacks; default, for a transformer alone: {COMPONENTS_MODEL}. Ids of"
-            " models may be id[@revision][/path]."
-        ),
+        description=f"Id or folder of what the model lacks; default, for a transformer alone: {COMPONENTS_MODEL}.",
     )
-    transformer: Annotated[Text | None, _SOURCE] = Field(
-        None, description="Id or folder of a transformer in place of the model's: a pipeline or itself."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _taken_apart(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """`id@revision/path` is the same as `id`, `--revision` and `--subfolder`."""
+        model, revision = given.get("model"), given.get("revision")
+        named = Address.parse("--model", model) if isinstance(model, str) else None
+        if named is None or named.repository in (None, model):
+            return given
+        if named.revision is not None and revision is not None:
+            raise CheckpointError(f"--revision {revision}: --model {model} names a revision, too; leave one out")
+        below = named.below(str(given.get("subfolder") or "")).path
+        return {**given, "model": named.repository, "revision": named.revision or revision, "subfolder": below}
+
+
+if TYPE_CHECKING:
+    _PartOptions = _ModelOptions
+else:
+    _PartOptions = create_model(
+        "_PartOptions",
+        __base__=_ModelOptions,
+        **{
+            part.name: (Annotated[Text | None, _SOURCE], Field(None, description=part.flag_help))
+            for part in PARTS.values()
+            if part.flag_help
+        },
     )
-    text_encoder: Annotated[Text | None, _SOURCE] = Field(
-        None, description="Id or folder of a T5 text encoder in place of the model's: a pipeline or itself."
-    )
+
+
+class CheckpointOptions(_PartOptions):
+    """Where each component of a PixArt-Sigma checkpoint comes from, and how it is downloaded.
+
+    Each part of a checkpoint that may come from elsewhere has an option of its name.
+    """
+
     variant: Annotated[str | None, _SOURCE] = Field(None, description="Variant of the weight files, for example fp16.")
     token: Annotated[str | bool | None, _OF_THIS_MACHINE] = Field(
         None,

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
-from rich.console import Console
-
 from ..errors import PixArtNeuronError
 from .streams import checked_streams, say
 
@@ -76,6 +74,8 @@ class _Streams(logging.Handler):
         if record.levelno >= logging.WARNING:
             say(f"{_PACKAGE}: {self.format(record)}")
         elif table is not None and out.isatty():
+            from rich.console import Console
+
             Console(file=out).print(table)
         else:
             print(self.format(record), file=out, flush=True)

@@ -1,5 +1,7 @@
 """What `optimum-cli` loads at every start: the command for exports, and the sub-commands of `optimum-cli neuron`.
 
+What opens checkpoints is imported when it is needed: other commands start without it.
+
 Each runs a module in a child process, so that `optimum-cli --help` imports nothing heavy, and a device is held by one
 short-lived process.
 """
@@ -8,18 +10,19 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
+from ..checkpoint.layout import PIPELINE_CLASS
 from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
 from ..process.run import run_module
 from . import export_neuron, pixart_benchmark, pixart_generate, pixart_plan, pixart_serve, pixart_validate
-from .detection import PIXART_SIGMA, pipeline_class
 from .export_neuron import PROG
 from .frame import fail
 from .parser import add_options, given
@@ -44,13 +47,11 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
         Raises:
             SystemExit: Always, with the status of the export; 2 when the model is not PixArt-Sigma.
         """
-        found = _identify(given(self.args, CheckpointOptions))
-        if found != PIXART_SIGMA:
-            fail(
-                PROG,
-                f"--model {self.args.model} is {_describe(found)}; only PixArt-Sigma ({PIXART_SIGMA}) can be exported "
-                "without the Neuron SDK.",
-            )
+        from ..checkpoint.open import check_kind, pipeline_class
+
+        with _one_line():
+            options = CheckpointOptions(**given(self.args, CheckpointOptions))
+            check_kind(pipeline_class(options), options)
         _run_child(MODULE, PROG)
 
 
@@ -97,15 +98,22 @@ class _HostsOwn:
     def run_beside(self) -> Callable[[BaseOptimumCLICommand], None]:
         def run(command: BaseOptimumCLICommand) -> None:
             """Our exporter for PixArt-Sigma, the host's own way otherwise."""
-            model = _named_model(_argv())
-            if model is not None and _identify(model) == PIXART_SIGMA:
-                raise SystemExit(run_module(MODULE, PROG, _argv()))
+            if _is_pixart_sigma(_argv()):
+                _run_child(MODULE, PROG)
             parser = ArgumentParser(prog=PROG)
             self.parse_args(parser)
             command.args = parser.parse_args(_argv())
             self.run(command)
 
         return run
+
+
+def _is_pixart_sigma(argv: list[str]) -> bool:
+    from ..checkpoint.open import pipeline_class
+
+    named = _named_model(argv)
+    with _one_line():
+        return named is not None and pipeline_class(CheckpointOptions(**named)) == PIPELINE_CLASS
 
 
 def _named_model(argv: list[str]) -> dict[str, Any] | None:
@@ -119,17 +127,19 @@ def _named_model(argv: list[str]) -> dict[str, Any] | None:
     return named if "model" in named else None
 
 
-def _identify(named: dict[str, Any]) -> str | None:
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """End the process with one line for an error of the user's.
+
+    Raises:
+        SystemExit: See above.
+    """
     try:
-        return pipeline_class(CheckpointOptions(**named))
+        yield
     except PixArtNeuronError as error:
         fail(PROG, str(error), error.exit_status)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def _describe(found: str | None) -> str:
-    return "not a diffusers pipeline" if found is None else f"a {found}"
 
 
 def _run_child(module: str, prog: str) -> NoReturn:

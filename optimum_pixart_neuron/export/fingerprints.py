@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ..artifact.manifest import SourceRecord
-from ..checkpoint.checkpoint import ComponentSource
+from ..checkpoint.sources import Source
 from ..errors import CheckpointError
 from ..files import FileRecord, records_of, sample_digest, write_whole
 
@@ -39,7 +39,7 @@ class _Seen(BaseModel):
 _MEMORY = TypeAdapter(dict[str, _Seen])
 
 
-class SourceFiles:
+class Fingerprints:
     """The files that an export reads.
 
     Args:
@@ -53,7 +53,7 @@ class SourceFiles:
         except (OSError, ValidationError):
             self._seen = {}
 
-    def record(self, source: ComponentSource, paths: Iterable[Path]) -> SourceRecord:
+    def record(self, source: Source, paths: Iterable[Path]) -> SourceRecord:
         """Fingerprints of files in a component's folder, which are read whole unless they were before."""
         names = {path.relative_to(source.folder).as_posix(): path for path in paths}
         files = {name: self._record(path) for name, path in sorted(names.items())}

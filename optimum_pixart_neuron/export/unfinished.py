@@ -31,7 +31,7 @@ from ..checkpoint.layout import INDEX
 from ..errors import InvalidExportOption, OutputFull, PixArtNeuronError
 from ..files import FileRecord, flush, records_of, write_whole
 from . import partial_folder
-from .fingerprints import SourceFiles
+from .fingerprints import Fingerprints
 from .output import LONGEST_NAME, check_output, copy_users_files, resolved
 from .swap import exchange
 
@@ -80,7 +80,7 @@ class UnfinishedExport:
         self._records = self.holder / partial_folder.RECORDS
         self._placed = self.holder / partial_folder.PLACED
         self._replaced = self.holder / partial_folder.REPLACED
-        self.sources = SourceFiles(self.holder / partial_folder.SOURCES)
+        self.sources = Fingerprints(self.holder / partial_folder.SOURCES)
         self._made: list[Path] = []
 
     def make(self) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
+from optimum_pixart_neuron.checkpoint.open import open_checkpoint
+from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
 from optimum_pixart_neuron.commands import host
 from optimum_pixart_neuron.commands.host import PixArtNeuronExportCommand, extend_host_command
+from optimum_pixart_neuron.errors import CheckpointError
 from optimum_pixart_neuron.process.run import run_module
 
 NASTY = ["with space", 'quo"te', "apos'trophe", "semi;colon && true", "$HOME `id`", "star*", "", "line\nbreak", "ünï"]
@@ -74,29 +77,33 @@ def test_a_killed_child_gives_a_line_and_the_shells_status(tmp_path, monkeypatch
     )
 
 
-def test_another_pipeline_is_refused_without_the_sdk(recorder, tmp_path, monkeypatch, capsys):
-    model = _checkpoint(tmp_path / "model", "StableDiffusionPipeline")
-    assert _run(monkeypatch, PixArtNeuronExportCommand, ["-m", str(model), "out"]) == 2
-    assert capsys.readouterr().err == (
-        f"optimum-cli export neuron: error: --model {model} is a StableDiffusionPipeline; only PixArt-Sigma "
-        "(PixArtSigmaPipeline) can be exported without the Neuron SDK.\n"
-    )
-    assert not recorder.exists()
-
-
-def test_a_transformers_model_is_refused_without_the_sdk(recorder, tmp_path, monkeypatch, capsys):
-    (tmp_path / "config.json").write_text("{}")
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "model_index.json",
+            {"_class_name": "StableDiffusionPipeline"},
+            "a StableDiffusionPipeline, not a PixArtSigmaPipeline; other pipelines are exported by optimum-neuron,"
+            " with the Neuron SDK",
+        ),
+        (
+            "config.json",
+            {"model_type": "bert"},
+            "not a diffusers checkpoint: it has no model_index.json, and no transformer of PixArtSigmaPipeline",
+        ),
+    ],
+)
+def test_another_model_is_refused_without_the_sdk_as_python_refuses_it(
+    file, content, message, recorder, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / file).write_text(json.dumps(content))
     assert _run(monkeypatch, PixArtNeuronExportCommand, ["-m", str(tmp_path), "out"]) == 2
-    assert "is not a diffusers pipeline; only PixArt-Sigma" in capsys.readouterr().err
+    message = f"--model {tmp_path} is {message}"
+    assert capsys.readouterr().err == f"optimum-cli export neuron: error: {message}\n"
     assert not recorder.exists()
-
-
-def test_a_folder_that_is_no_checkpoint_is_one_line(recorder, tmp_path, monkeypatch, capsys):
-    assert _run(monkeypatch, PixArtNeuronExportCommand, ["-m", str(tmp_path), "out"]) == 2
-    assert capsys.readouterr().err == (
-        f"optimum-cli export neuron: error: --model {tmp_path} is no checkpoint: it has no model_index.json.\n"
-    )
-    assert not recorder.exists()
+    with pytest.raises(CheckpointError) as refusal:
+        open_checkpoint(CheckpointOptions(model=tmp_path))
+    assert str(refusal.value) == message
 
 
 def _host_command() -> type[BaseOptimumCLICommand]:

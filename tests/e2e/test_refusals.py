@@ -95,7 +95,7 @@ def last_line(stderr: str) -> str:
         (["--instance_type", "trn9"], "--instance_type trn9: unknown instance 'trn9': known are inf2, trn1"),
         (["--torch_dtype", "float16"], "--torch_dtype float16: T5 overflows in float16; choose bfloat16 or float32"),
         (["--variant", "fp16"], r"model.fp16.safetensors is missing \(found model.safetensors; change --variant\)"),
-        (["--subfolder", "missing"], "missing is not a folder"),
+        (["--subfolder", "missing"], "--subfolder missing does not exist in"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
@@ -187,8 +187,8 @@ def test_models_that_are_no_folder_of_a_checkpoint(refused, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "file.txt").write_text("no checkpoint")
     assert "is not a diffusers checkpoint: it has no model_index.json" in refused(tmp_path / "notes")
-    assert "is not a folder" in refused(tmp_path / "notes" / "file.txt")
-    assert "is not a folder" in refused(tmp_path / "nowhere")
+    assert "is a file; give the folder of the checkpoint" in refused(tmp_path / "notes" / "file.txt")
+    assert "nowhere: no such folder; give a checkpoint's" in refused(tmp_path / "nowhere")
     assert re.search("the download cache .* lacks no-such/model: ", refused("no-such/model", "--local_files_only"))
 
 
@@ -230,5 +230,5 @@ def test_another_model_through_the_real_command(checkpoint, tmp_path):
     before = contents(tmp_path)
     done = optimum_cli("--model", checkpoint, tmp_path / "out")
     assert done.returncode == 2
-    assert "is a FluxPipeline; only PixArt-Sigma" in last_line(done.stderr)
+    assert "is a FluxPipeline, not a PixArtSigmaPipeline; other pipelines" in last_line(done.stderr)
     assert contents(tmp_path) == before

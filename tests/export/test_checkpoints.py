@@ -14,8 +14,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.checkpoint import open as fetch
-from optimum_pixart_neuron.checkpoint import places
+from optimum_pixart_neuron.checkpoint import fetch
+from optimum_pixart_neuron.checkpoint import open as opening
 from optimum_pixart_neuron.checkpoint.address import Address
 from optimum_pixart_neuron.checkpoint.layout import COMPONENTS_MODEL
 from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
@@ -110,9 +110,9 @@ def test_the_default_completes_a_transformer_alone(parts, monkeypatch):
         if address.repository is not None:
             asked.append((address.repository, address.revision, tuple(components)))
             address = Address(flag=address.flag, name=address.name, folder=parts.rest)
-        return places.locate(address, components, options)
+        return fetch.locate(address, components, options)
 
-    monkeypatch.setattr(fetch, "locate", locate)
+    monkeypatch.setattr(opening, "locate", locate)
     assert opened(parts.alone).notes == (f"text_encoder, vae, tokenizer, scheduler from {COMPONENTS_MODEL}",)
     assert asked == [(COMPONENTS_MODEL, None, REST)]
 
@@ -244,13 +244,13 @@ def test_what_is_no_checkpoint_is_refused_under_its_flag(parts, tmp_path):
         " config.json"
     )
     assert "--text_encoder" in refusal(parts.whole, text_encoder=parts.alone)
-    assert refusal(parts.whole, transformer=tmp_path / "gone").startswith(f"--transformer: {tmp_path / 'gone'} is not")
+    assert refusal(parts.whole, transformer=tmp_path / "gone").startswith(f"--transformer {tmp_path / 'gone'}: no")
     line = refusal(parts.alone, components_model=parts.alone)
     assert line.startswith(f"neither {parts.alone} nor --components_model {parts.alone} has a text_encoder; ")
-    assert refusal(parts.rest) == f"{parts.rest} is a PixArtAlphaPipeline, not a PixArtSigmaPipeline"
+    assert refusal(parts.rest).startswith(f"--model {parts.rest} is a PixArtAlphaPipeline, not a PixArtSigmaPipeline;")
     assert "--transformer me//x: no such folder, and not of the form id" in refusal(parts.whole, transformer="me//x")
     (tmp_path / "tokenizer").mkdir()
-    assert refusal(tmp_path, components_model=parts.whole).endswith("no component of PixArtSigmaPipeline")
+    assert refusal(tmp_path, components_model=parts.whole).endswith("no transformer of PixArtSigmaPipeline")
 
 
 def test_a_damaged_tokenizer_is_refused(whole):
@@ -446,7 +446,7 @@ def test_a_warm_cache_works_without_network(parts, tmp_path, offline):
     fetch_weights(request(ALONE, cache_dir=tmp_path, **offline), checkpoint)
     assert checkpoint.notes == (f"text_encoder, vae, tokenizer, scheduler from {COMPONENTS_MODEL}",)
     source = checkpoint.sources["transformer"]
-    assert (source.folder, source.revision, source.repository) == (snapshot / "transformer", COMMIT, ALONE)
+    assert (source.folder, source.revision, source.address.repository) == (snapshot / "transformer", COMMIT, ALONE)
 
 
 def test_a_cold_cache_names_the_files(parts, tmp_path, offline):
@@ -522,7 +522,7 @@ def test_components_of_a_pipeline_that_are_replaced_are_not_downloaded(hub, part
     checkpoint = open_checkpoint(asked)
     fetch_weights(asked, checkpoint)
     assert not any(name.startswith("transformer/") for name in hub.downloads())
-    assert checkpoint.sources["transformer"].path == ""
+    assert checkpoint.sources["transformer"].address.path == ""
     assert checkpoint.notes == ("transformer from me/tuned",)
 
 
@@ -533,7 +533,7 @@ def test_a_revision_and_a_path_of_a_replacement(hub, parts, tmp_path):  # noqa: 
     tuned.commit(nested, "steps", branch="v1")
     checkpoint = opened("me/pipeline", transformer="me/tuned@v1/steps/9", cache_dir=tmp_path / "cache")
     source = checkpoint.sources["transformer"]
-    assert (source.revision, source.path) == (tuned.refs["v1"], "steps/9")
+    assert (source.revision, source.address.path) == (tuned.refs["v1"], "steps/9")
     assert source.model == "me/tuned@v1/steps/9"
     assert refusal("me/pipeline", transformer="me/tuned@v2", cache_dir=tmp_path / "cache") == (
         "--transformer: revision v2 does not exist in me/tuned"
@@ -599,8 +599,8 @@ def test_revision_cache_and_token_reach_every_download(parts, tmp_path, monkeypa
         assert (cache_dir, local_files_only) == (tmp_path, False)
         return str(snapshots[repository])
 
-    monkeypatch.setattr(places, "HfApi", RecordingApi)
-    monkeypatch.setattr(places, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(fetch, "HfApi", RecordingApi)
+    monkeypatch.setattr(fetch, "snapshot_download", snapshot_download)
     asked = request(
         "me/pipeline",
         revision="r0",

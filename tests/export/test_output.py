@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.checkpoint.checkpoint import ComponentSource, PixArtCheckpoint
+from optimum_pixart_neuron.checkpoint.address import Address
+from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.checkpoint.sources import Source
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.output import check_apart, check_output, check_workdir
 from optimum_pixart_neuron.export.partial_folder import LOCK, MARK, partial_folder
@@ -271,7 +273,7 @@ def checkpoint(tmp_path) -> PixArtCheckpoint:
         folder = tmp_path / "model" / component
         folder.mkdir(parents=True)
         (folder / name).write_text("before")
-        sources[component] = ComponentSource(model="m", revision=None, folder=folder)
+        sources[component] = Source(address=Address(flag="--model", name="m", folder=folder), folder=folder)
     return PixArtCheckpoint(source="m", sources=sources, model_index={})
 
 

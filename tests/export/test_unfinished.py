@@ -15,11 +15,12 @@ from types import SimpleNamespace
 import pytest
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, ComponentRecord, Manifest, SourceRecord
-from optimum_pixart_neuron.checkpoint.checkpoint import ComponentSource
+from optimum_pixart_neuron.checkpoint.address import Address
+from optimum_pixart_neuron.checkpoint.sources import Source
 from optimum_pixart_neuron.errors import CheckpointError, InvalidExportOption, OutputFull
 from optimum_pixart_neuron.export import fingerprints as sources
 from optimum_pixart_neuron.export import unfinished
-from optimum_pixart_neuron.export.fingerprints import SourceFiles
+from optimum_pixart_neuron.export.fingerprints import Fingerprints
 from optimum_pixart_neuron.export.swap import exchange
 from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
 from optimum_pixart_neuron.files import FileRecord, full_digest, records_of, write_whole
@@ -62,6 +63,10 @@ def seal(export: UnfinishedExport) -> None:
     export.index.write_text("{}")
     files = {"model_index.json": FileRecord.of(export.index), **records_of(export.artifacts, names, title="")}
     export.seal(manifest(files))
+
+
+def source_of(folder: Path, *, revision: str | None) -> Source:
+    return Source(address=Address(flag="--model", name="m", folder=folder), folder=folder, revision=revision)
 
 
 def make(output: Path, *, force: bool = False, digest: str = "same") -> list[str]:
@@ -459,19 +464,19 @@ def test_a_checkpoint_is_read_whole_once(tmp_path, reads):
     (tmp_path / "vae").mkdir()
     file = tmp_path / "vae" / "weights.safetensors"
     file.write_bytes(b"weights")
-    source = ComponentSource(model="m", revision="abc", folder=tmp_path / "vae")
+    source = source_of(tmp_path / "vae", revision="abc")
     for _ in range(2):
-        found = SourceFiles(tmp_path / "memory").record(source, [file])
+        found = Fingerprints(tmp_path / "memory").record(source, [file])
     assert reads == ["weights.safetensors"]
     assert (found.model, found.revision) == ("m", "abc")
     assert found.files == {"weights.safetensors": FileRecord.of(file)}
     times = file.stat()
     file.write_bytes(b"WEIGHTS")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    changed = SourceFiles(tmp_path / "memory").record(source, [file])
+    changed = Fingerprints(tmp_path / "memory").record(source, [file])
     assert changed.files["weights.safetensors"].sha256 == full_digest(file)
     (tmp_path / "memory").write_text("damaged")
-    assert SourceFiles(tmp_path / "memory").record(source, [file]) == changed
+    assert Fingerprints(tmp_path / "memory").record(source, [file]) == changed
 
 
 def test_a_file_of_the_download_cache_is_known_by_its_name(tmp_path, reads):
@@ -483,8 +488,8 @@ def test_a_file_of_the_download_cache_is_known_by_its_name(tmp_path, reads):
     small = blob.with_name("cd" * 20)  # a git blob's name, not of its content alone
     small.write_bytes(b"{}")
     (snapshot / "config.json").symlink_to(small)
-    source = ComponentSource(model="m", revision="abc", folder=snapshot)
-    files = SourceFiles(tmp_path / "memory").record(source, snapshot.iterdir()).files
+    source = source_of(snapshot, revision="abc")
+    files = Fingerprints(tmp_path / "memory").record(source, snapshot.iterdir()).files
     assert files["weights.safetensors"].sha256 == "ab" * 32 and files["weights.safetensors"].size == 7
     assert files["config.json"].sha256 == full_digest(small)
     assert reads == ["config.json"]
@@ -493,8 +498,8 @@ def test_a_file_of_the_download_cache_is_known_by_its_name(tmp_path, reads):
 def test_a_checkpoint_written_during_the_export_is_refused(tmp_path):
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"weights")
-    files = SourceFiles(tmp_path / "memory")
-    files.record(ComponentSource(model="m", revision=None, folder=tmp_path), [file])
+    files = Fingerprints(tmp_path / "memory")
+    files.record(source_of(tmp_path, revision=None), [file])
     files.check_unchanged([file])
     file.write_bytes(b"others!")
     with pytest.raises(CheckpointError, match="weights.safetensors was changed during the export"):

@@ -16,8 +16,6 @@ FOLDERS |= {name: name for name in PARTS if name not in FOLDERS}
 # Rooms that spell them still, and what is missing there.
 NOT_YET = {
     "benchmark": "it lists the components of text-to-image itself",
-    "checkpoint": "it lists the parts of a checkpoint itself",
-    "commands": "the transformer of a checkpoint is looked for by name",
     "planner": "it describes each component a second time",
 }
 ROOMS = sorted({module.room for module in product()})

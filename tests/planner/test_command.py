@@ -116,7 +116,7 @@ def test_an_own_price(capsys):
         (["--price_per_hour", "inf2.xlarge=free"], "--price_per_hour inf2.xlarge=free: free is not a positive number"),
         (["--instance_type", "inf2", "--price_per_hour", "trn1=3"], "trn1.32xlarge is not among the --instance_type"),
         (["--price_per_hour", "tpu=3"], "--price_per_hour tpu=3: unknown instance 'tpu'"),
-        (["--model", "./nowhere"], "nowhere is not a folder"),
+        (["--model", "./nowhere"], "--model ./nowhere: no such folder"),
         (["--plot", "plan.jpg"], "--plot plan.jpg: the name must end in .png, .svg or .pdf"),
         (["--plot", "no/where/plan.png"], "--plot no/where/plan.png: there is no folder"),
         (["--json", "no/where/plan.json"], "--json no/where/plan.json: there is no folder"),

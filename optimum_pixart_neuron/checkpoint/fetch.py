@@ -1,9 +1,9 @@
-"""Folders and repositories that components are taken from: what they hold, and downloads from them."""
+"""Where an address leads to, and downloads from there."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
@@ -12,76 +12,18 @@ from requests.exceptions import ConnectionError, Timeout
 
 from ..components.registry import PARTS
 from ..errors import CheckpointError
-from ..files import read_json
 from ..hub import HUB_ERRORS, hub_reason
 from .address import Address, download_error, not_cached
-from .checkpoint import ComponentSource
-from .index import ModelIndex
 from .layout import INDEX
 from .options import CheckpointOptions
+from .sources import Source
 from .weights import WeightNames, indexed_files, only_pickled, why_missing
 
 _UNREACHABLE = (ConnectionError, Timeout, OfflineModeIsEnabled)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A checkpoint, whole or in part, with its configurations on this machine.
-
-    Attributes:
-        address: what the user called it.
-        folder: on this machine.
-        files: every file of it by path, with those that are still on the Hub; of a folder, down to the components'.
-        revision: commit hash on the Hub; None for a folder.
-        cached_only: whether the Hub was not asked, so that `files` is what the download cache holds.
-    """
-
-    address: Address
-    folder: Path
-    files: frozenset[str]
-    revision: str | None = None
-    cached_only: bool = False
-
-    def index(self) -> ModelIndex | None:
-        """Its model_index.json; None where it has none.
-
-        Raises:
-            CheckpointError: it cannot be read.
-        """
-        return ModelIndex.read(self.folder / INDEX, CheckpointError) if INDEX in self.files else None
-
-    def holds(self, component: str) -> bool:
-        """Whether any file of the component is there."""
-        return any(name.startswith(f"{component}/") for name in self.files)
-
-    def is_component(self, component: str) -> bool:
-        """Whether the place is the component itself: its config.json says so."""
-        config = self.folder / "config.json"
-        return (
-            PARTS[component].recognize is not None
-            and "config.json" in self.files
-            and config.exists()
-            and PARTS[component].recognize(read_json(config, CheckpointError))
-        )
-
-    def source(self, component: str) -> ComponentSource:
-        """Where the component is, or would be."""
-        below = "" if not self.holds(component) and self.is_component(component) else component
-        prefix = f"{below}/" if below else ""
-        names = {name.removeprefix(prefix) for name in self.files if name.startswith(prefix)}
-        return ComponentSource(
-            model=self.address.name,
-            revision=self.revision,
-            folder=self.folder / below,
-            files=frozenset(name for name in names if "/" not in name),
-            repository=self.address.repository,
-            path="/".join(part for part in (self.address.path, below) if part),
-            cached_only=self.cached_only,
-        )
-
-
-def locate(address: Address, components: Collection[str], options: CheckpointOptions) -> Place:
-    """Find a place, and have the configurations of its `components` on this machine.
+def locate(address: Address, components: Collection[str], options: CheckpointOptions) -> Source:
+    """What lies at an address, with the configurations of these components on this machine.
 
     Args:
         options: reads cache_dir, token and local_files_only.
@@ -90,12 +32,8 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
         CheckpointError: it does not exist, cannot be downloaded, or is not in the download cache.
     """
     if address.folder is not None:
-        folder = address.folder / address.path
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"{address.flag}: {folder} is not a folder; give a Hub id or the folder of a checkpoint"
-            )
-        return Place(address=address, folder=folder, files=_files_below(folder))
+        folder = _existing_folder(address, address.folder)
+        return Source(address=address, folder=folder, files=_files_below(folder))
     prefix = f"{address.path}/" if address.path else ""
     expected = [prefix + file for name in components for file in PARTS[name].expected_files]
     nothing_cached = _uncached({address.repository: expected}, options)
@@ -109,18 +47,30 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
         raise download_error(error, address) from None
     folder = snapshot / address.path
     if listed is None:
-        place = Place(address=address, folder=folder, files=_files_below(folder), cached_only=True)
-        if place.index() is None and not any(place.holds(name) or place.is_component(name) for name in components):
+        source = Source(address=address, folder=folder, files=_files_below(folder), cached_only=True)
+        if source.index() is None and not any(source.holds(name) or source.is_component(name) for name in components):
             raise nothing_cached
     else:
         below = (name.removeprefix(prefix) for name in listed if name.startswith(prefix))
-        place = Place(address=address, folder=folder, files=frozenset(below))
-    if not place.files:
+        source = Source(address=address, folder=folder, files=frozenset(below))
+    if not source.files:
         raise CheckpointError(f"{address.flag} {address.name}: the repository has no {address.path or 'files'}")
-    return replace(place, revision=snapshot.name)
+    return replace(source, revision=snapshot.name)
 
 
-def download_weights(sources: dict[str, ComponentSource], options: CheckpointOptions) -> None:
+def _existing_folder(address: Address, folder: Path) -> Path:
+    if not folder.exists():
+        raise CheckpointError(
+            f"{address.flag} {address.name}: no such folder; give a checkpoint's, or an id of the Hugging Face Hub"
+        )
+    if not folder.is_dir():
+        raise CheckpointError(f"{address.flag} {address.name} is a file; give the folder of the checkpoint")
+    if not (folder / address.path).is_dir():
+        raise CheckpointError(f"--subfolder {address.path} does not exist in {address.name}")
+    return folder / address.path
+
+
+def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> None:
     """Have the weight files of these components on this machine.
 
     Raises:
@@ -129,15 +79,15 @@ def download_weights(sources: dict[str, ComponentSource], options: CheckpointOpt
     """
     wanted: dict[tuple[str, str], list[str]] = {}
     for component, source in sources.items():
-        if source.repository is None or source.cached_only:
+        if source.address.repository is None or source.cached_only:
             continue
         found = WeightNames.among(source.files, PARTS[component].weights, source.variant)
         if found is None:
-            where = f"{source.repository}/{source.path}".rstrip("/")
+            where = f"{source.address.repository}/{source.address.path}".rstrip("/")
             raise CheckpointError(why_missing(where, source.files, PARTS[component].weights, source.variant))
-        files = wanted.setdefault((source.repository, source.revision), [])
+        files = wanted.setdefault((source.address.repository, source.revision), [])
         names = [name for name in (found.index, *found.files) if name]
-        files += [f"{source.path}/{name}" if source.path else name for name in names]
+        files += [f"{source.address.path}/{name}" if source.address.path else name for name in names]
     for (repository, revision), names in wanted.items():
         try:
             # The commit of the configurations, whatever the branch has become meanwhile.
@@ -147,7 +97,7 @@ def download_weights(sources: dict[str, ComponentSource], options: CheckpointOpt
     refuse_uncached(sources, options, weights=True)
 
 
-def refuse_uncached(sources: dict[str, ComponentSource], options: CheckpointOptions, *, weights: bool) -> None:
+def refuse_uncached(sources: dict[str, Source], options: CheckpointOptions, *, weights: bool) -> None:
     """Refuse an export without network of which files are missing in the download cache, and name all of them.
 
     Args:
@@ -163,21 +113,21 @@ def refuse_uncached(sources: dict[str, ComponentSource], options: CheckpointOpti
             configurations = _missing_configurations(component, source)
             files = [*configurations, *_missing_weights(component, source)]
             reason = reason or bool(files if weights else configurations)
-            names = [f"{source.path}/{name}" if source.path else name for name in files]
+            names = [f"{source.address.path}/{name}" if source.address.path else name for name in files]
             if names:
-                missing.setdefault(source.repository, []).extend(names)
+                missing.setdefault(source.address.repository, []).extend(names)
     if reason:
         raise _uncached(missing, options)
 
 
-def _missing_configurations(component: str, source: ComponentSource) -> list[str]:
+def _missing_configurations(component: str, source: Source) -> list[str]:
     part = PARTS[component]
     if part.copied is not None:
         return part.copied.missing(source.files)
     return [] if part.configuration in source.files else [part.configuration]
 
 
-def _missing_weights(component: str, source: ComponentSource) -> list[str]:
+def _missing_weights(component: str, source: Source) -> list[str]:
     stem = PARTS[component].weights
     if stem is None or only_pickled(source.files):
         return []
