@@ -43,6 +43,8 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
         "throughput": f"{summary.images_per_second:.4g} images/s",
         "host": f"{summary.host_share:.2%} of the time is outside compiled graphs",
     }
+    if report.prompts:
+        facts["prompts"] = f"{report.prompts.encoded} encoded, {report.prompts.kept} kept from before"
     if report.cost:
         facts["cost"] = (
             f"${report.cost.per_1000_images:.3g} for 1000 images, expected"

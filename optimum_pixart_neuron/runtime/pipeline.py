@@ -38,6 +38,7 @@ from .compile_first import compile_and_load
 from .followers import Followed, followed_at_last, followers
 from .prompt_cache import DEFAULT_LIMIT, PromptCache
 from .push_forms import PushToHub
+from .signatures import WithExportOptions, with_arguments_of
 from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
 from .turns import OneAtATime, SchedulerTurns, Turn, check_process
@@ -52,6 +53,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     """
 
     _prompt_cache: PromptCache | None = None
+    _instance: str | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -121,6 +123,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         return {name: load_program(programs[name].parent, cores) for name in order}
 
     @classmethod
+    @WithExportOptions
     def from_pretrained(
         cls,
         model_id: str | Path,
@@ -197,8 +200,11 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     @classmethod
     def _load(cls, folder: Path, verify: str):
-        _check_known(folder, check_artifact(folder, ensure_sdk(), verify=verify))
-        return super().from_pretrained(folder)
+        manifest = check_artifact(folder, ensure_sdk(), verify=verify)
+        _check_known(folder, manifest)
+        pipeline = super().from_pretrained(folder)
+        pipeline._instance = manifest.instance if manifest else pipeline._compiled(DENOISER).compiled_for
+        return pipeline
 
     push_to_hub = PushToHub()
 
@@ -244,6 +250,21 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         tall, wide = self._latent_size(DENOISER)
         return tall * self.vae_scale_factor, wide * self.vae_scale_factor
 
+    def __repr__(self) -> str:
+        """What it was compiled for, and where it lies."""
+        (tall, wide), denoiser = self.compiled_size, self._compiled(DENOISER)
+        prompts = self._compiled(PROMPT_ENCODER).sizes["batch_size"]
+        mode = denoiser.parallel.mode if denoiser.parallel else None
+        facts = (
+            f"{wide} x {tall} px",
+            f"batch {prompts} x {denoiser.sizes['batch_size'] // prompts}",
+            f"{f'{mode} mode, ' if mode else ''}{denoiser.tensor_parallel_size} rank(s)",
+            self._instance or "unknown instance",
+            "emulated" if ensure_sdk().emulated else "on NeuronCores",
+        )
+        return f"{type(self).__name__}({', '.join(facts)}; {self.model_save_dir})"
+
+    @with_arguments_of(PixArtSigmaPipeline.__call__)
     def __call__(self, *args: Any, **kwargs: Any):
         """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`, but for these.
 
@@ -274,6 +295,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             vars(call).update({SCHEDULER.name: scheduler, DENOISER.name: steps})
             return PixArtSigmaPipeline.__call__(call, **fitted)
 
+    @with_arguments_of(PixArtSigmaPipeline.encode_prompt)
     def encode_prompt(self, *args: Any, **kwargs: Any):
         """Embeddings and masks of prompts; arguments and result as diffusers', at the compiled number of tokens.
 

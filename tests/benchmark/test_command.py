@@ -34,13 +34,14 @@ def test_an_export_of_ours(folder, logged):
     assert len(report.samples) == 2, "the warm-up is not measured"
     for sample in report.samples:
         assert {name: len(calls) for name, calls in sample.calls.items()} == {
-            "text_encoder": 2,
+            "text_encoder": 1,
             "transformer": 2,
             "vae_decoder": 1,
         }
         assert sum(sample.components.values()) + sample.host_seconds == pytest.approx(sample.end_to_end)
         assert all(seconds >= 0 for seconds in sample.host.values())
         assert sample.host["scheduler"] > 0 and sample.host["picture"] > 0
+    assert (report.prompts.encoded, report.prompts.kept) == (2, 2), "the negative prompt is that of the warm-up"
     assert 0 < report.summary.host_share < 1
     assert report.load > 0 and report.memory.main > 2**27 and report.memory.largest_rank > 2**26
     assert report.plan.images == 1 and 0 < report.plan.lower_bound < report.plan.expected
@@ -156,7 +157,7 @@ def test_a_program_that_fails_is_one_line(message):
         raise RuntimeError(message)
 
     with pytest.raises(DeviceError) as caught:
-        _run(pipeline, _request(parse(["out"]), COMPILED, None), seed=0)
+        _run(pipeline, _request(parse(["out"]), COMPILED, None), number=0)
     assert str(caught.value) == "the pipeline failed: rank 1 of 2 died (killed by SIGKILL)"
 
 
@@ -176,3 +177,13 @@ def test_guidance_is_that_of_the_export_unless_told_otherwise():
     assert _request(parse(["out"]), COMPILED, None).guidance_scale == 4.5
     assert _request(parse(["out"]), without, None).guidance_scale == 1
     assert _request(parse(["out", "--guidance_scale", "2"]), without, None).guidance_scale == 2
+
+
+def test_no_prompt_comes_twice():
+    """The pipeline keeps embeddings of prompts: a benchmark of one prompt would measure no text encoder."""
+    asked = []
+    request = _request(parse(["out", "--prompt", "a cat", "--negative_prompt", "rain"]), COMPILED, None)
+    for number in range(3):
+        _run(lambda prompts, negative_prompt, **_: asked.extend([*prompts, *negative_prompt]), request, number)
+    assert sorted(set(asked)) == [*(f"a cat, {number}" for number in range(6)), "rain"]
+    assert asked.count("rain") == 6

@@ -1,5 +1,6 @@
 """What the pipeline offers beside its call, on programs that are stand-ins."""
 
+import inspect
 import threading
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from diffusers import PixArtSigmaPipeline
 
 from optimum_pixart_neuron.errors import ProgramInputError
+from optimum_pixart_neuron.export.options import ExportOptions
 
 
 def draw(pipe, prompt="a red cat", **arguments) -> np.ndarray:
@@ -73,3 +75,42 @@ def test_steps_do_nothing_twice_that_the_call_does_once(stand_in, monkeypatch):
         len(started) <= 3 * 3
     )  # as many as there are copies of the three programs, for as long as the pipeline lives
     assert sum(len(program.rows) for program in pipe.stand_ins["transformer"]) == 2 * 12 * 6
+
+
+class TestWhatAnEditorShows:
+    """Arguments, a line about the pipeline, and the class among the package's names."""
+
+    def test_the_call(self, stand_in):
+        shown = inspect.signature(stand_in()).parameters
+        diffusers_own = dict(inspect.signature(PixArtSigmaPipeline.__call__).parameters)
+        del diffusers_own["self"], diffusers_own["kwargs"]
+        assert shown == diffusers_own
+        assert "prompt" in inspect.signature(stand_in().encode_prompt).parameters
+
+    def test_from_pretrained(self, stand_in):
+        pipeline_class = type(stand_in())
+        shown = inspect.signature(pipeline_class.from_pretrained).parameters
+        assert list(shown)[:4] == ["model_id", "export", "verify", "scheduler"]
+        assert {"prompt_cache", "revision", "token", *ExportOptions.model_fields} - {"model"} <= set(shown)
+        assert shown["height"].default is None and shown["batch_size"].default == 1
+        assert pipeline_class.from_pretrained.__doc__.startswith("Load a compiled pipeline")
+
+    @pytest.mark.parametrize(
+        ("geometry", "expected"),
+        [
+            ({}, "256 x 256 px, batch 1 x 1, context mode, 2 rank(s), trn1, emulated"),
+            (
+                {"side": 64, "batch": 3, "ranks": 4},
+                "512 x 512 px, batch 3 x 1, context mode, 4 rank(s), trn1, emulated",
+            ),
+            ({"ours": False}, "256 x 256 px, batch 1 x 1, 2 rank(s), trn1, emulated"),
+        ],
+    )
+    def test_repr(self, stand_in, geometry, expected):
+        pipe = stand_in(**geometry)
+        assert repr(pipe) == f"NeuronPixArtSigmaPipeline({expected}; {pipe.model_save_dir})"
+
+    def test_the_package(self):
+        import optimum_pixart_neuron
+
+        assert {"NeuronPixArtSigmaPipeline", "register", "__doc__"} <= set(dir(optimum_pixart_neuron))
