@@ -5,8 +5,11 @@ checkpoints, and artifacts on their way to the Hub and back.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from traceback import walk_tb
 from typing import TypeVar
 
 from huggingface_hub.errors import (
@@ -19,6 +22,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, Timeout
 from urllib3.exceptions import MaxRetryError
 
@@ -26,6 +30,8 @@ from .errors import HubError
 
 HUB_ERRORS = (OSError, ValueError, RuntimeError)
 """What huggingface_hub and hf_xet raise: all errors of HTTP are OSErrors, refused arguments ValueErrors."""
+
+_LIBRARIES = ("huggingface_hub", "hf_xet", "requests")
 
 _REASONS = (
     (HFValidationError, "is not an id of the Hugging Face Hub"),
@@ -59,12 +65,15 @@ def patiently(act: Callable[[], _Result], named: str) -> _Result:
     download that is refused or cut off (0.36). What it has of a file is kept, so each try goes on there.
 
     Raises:
-        HubError: the last reason, behind the name of what was wanted.
+        HubError: the last reason, behind the name of what was wanted. What our own code raises stays what it is.
     """
     for pause in (*_PAUSES_S, None):
         try:
-            return act()
+            with bars_on_terminals():
+                return act()
         except HUB_ERRORS as error:
+            if not of_hub(error):
+                raise
             reason = hub_reason(error)
             if pause is None or not is_passing(error):
                 raise HubError(f"{named}: {reason}") from None
@@ -72,6 +81,29 @@ def patiently(act: Callable[[], _Result], named: str) -> _Result:
             _log.warning("%s: %s; trying again in %.0f s", named, reason, pause)
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
+
+
+@contextmanager
+def bars_on_terminals() -> Iterator[None]:
+    """Have huggingface_hub draw its progress bars only where standard error is a terminal."""
+    silent = not (sys.stderr and sys.stderr.isatty()) and not are_progress_bars_disabled()
+    if silent:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if silent:
+            enable_progress_bars()
+
+
+def of_hub(error: BaseException) -> bool:
+    """Whether the system raised it, or what we call to speak with the Hub; a defect of our own is neither."""
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _LIBRARIES:
+        return True
+    packages = [frame.f_globals["__name__"].partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
+    ours = [number for number, package in enumerate(packages) if package == __package__]
+    below = packages[ours[-1] + 1 :] if ours else packages
+    return bool(below) and below[0] in _LIBRARIES
 
 
 def hub_reason(error: BaseException) -> str:

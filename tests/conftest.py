@@ -1,9 +1,29 @@
 """Fixtures of all tests, and the reason for which hardware tests are skipped."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure():
+    unignore_signals()
+
+
+def unignore_signals() -> None:
+    """Have children start with the default handlers of signals that this process ignores.
+
+    A shell starts background jobs with SIGINT ignored, and `nohup` with SIGHUP; what is ignored stays so across exec,
+    but a handler becomes the default one. This process goes on to do nothing when such a signal comes.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+
+
+def _do_nothing(_number, _frame) -> None:
+    pass
 
 
 def pytest_collection_modifyitems(items):

@@ -164,7 +164,7 @@ def _read(folder: Path, manifest: Manifest, changed: Mapping[str, bytes]) -> dic
     """What to upload, by path; reads every file, and holds it against the manifest on the way."""
     names = _uploaded(folder, manifest)
     additions = {MANIFEST_FILE: CommitOperationAdd(MANIFEST_FILE, manifest.for_others().to_json())}
-    for name in tqdm(names, desc=f"Reading {len(names)} files", unit="file"):
+    for name in tqdm(names, desc=f"Reading {len(names)} files", unit="file", disable=None):
         try:
             additions[name] = CommitOperationAdd(name, changed.get(name, folder / name))
         except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from requests.exceptions import ConnectionError, Timeout
 
 from ..components.registry import PARTS
 from ..errors import CheckpointError
-from ..hub import HUB_ERRORS, hub_reason
+from ..hub import HUB_ERRORS, bars_on_terminals, hub_reason
 from .address import Address, download_error, not_cached
 from .layout import INDEX
 from .options import CheckpointOptions
@@ -155,14 +155,15 @@ def _listed(address: Address, options: CheckpointOptions) -> list[str] | None:
 def _download(
     repository: str, revision: str | None, names: Iterable[str], options: CheckpointOptions, *, offline: bool = False
 ) -> str:
-    return snapshot_download(
-        repository,
-        revision=revision,
-        cache_dir=options.cache_dir,
-        token=options.token,
-        local_files_only=options.local_files_only or offline,
-        allow_patterns=list(names),
-    )
+    with bars_on_terminals():
+        return snapshot_download(
+            repository,
+            revision=revision,
+            cache_dir=options.cache_dir,
+            token=options.token,
+            local_files_only=options.local_files_only or offline,
+            allow_patterns=list(names),
+        )
 
 
 def _configurations(components: Collection[str]) -> list[str]:

@@ -57,6 +57,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.set_progress_bar_config(disable=None)  # drawn on terminals only
         for component in COMPONENTS.values():
             part = getattr(self, component.name, None)
             if part is not None:
