@@ -6,19 +6,16 @@ any number of rows (`batching.py`), and sizes that the checkpoint's resolution b
 
 import copy
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-import torch
 from diffusers import PixArtSigmaPipeline, SchedulerMixin
 from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
 from ..artifact.checks import check_artifact, check_verify
 from ..artifact.compiled import Compiled
-from ..artifact.loading import load_program
 from ..artifact.manifest import Manifest
 from ..artifact.pull import is_repository, pull
 from ..artifact.saving import save_copy
@@ -32,16 +29,17 @@ from ..errors import ArtifactError, InvalidArgument, PixArtNeuronError, ProgramI
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .arguments import check_own_arguments, named, refuse_options, unknown_arguments
-from .batching import BatchedProgram, ProgramInput
+from .batching import BatchedProgram
 from .call import CompiledCall
 from .compile_first import compile_and_load
 from .followers import Followed, followed_at_last, followers
+from .loaded_programs import compiled_as, for_one_call, load_one, load_programs, program_inputs, runnable
 from .prompt_cache import DEFAULT_LIMIT, PromptCache
 from .push_forms import PushToHub
 from .signatures import WithExportOptions, with_arguments_of
 from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
-from .turns import OneAtATime, SchedulerTurns, Turn, check_process
+from .turns import SchedulerTurns, Turn, check_process
 
 
 class NeuronPixArtSigmaPipeline(HostPipeline):
@@ -61,7 +59,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         for component in COMPONENTS.values():
             part = getattr(self, component.name, None)
             if part is not None:
-                part.model = _runnable(component, self._compiled(component), part.model)
+                part.model = runnable(component, self._compiled(component), part.model)
         decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
         if tile != self._latent_size(DENOISER):
             decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
@@ -84,17 +82,16 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     def _let_follow(self, component: Component, folder: Path) -> None:
         """Have a component run on what another one gives; it becomes an attribute of the pipeline, as the others."""
-        compiled = Compiled.read(folder)
-        program = _runnable(component, compiled, load_program(folder, _cores(compiled.tensor_parallel_size)))
+        compiled, program = load_one(component, folder)
         part = SimpleNamespace(model=program, config=SimpleNamespace(neuron=compiled.model_dump(exclude_unset=True)))
-        vars(self)[component.name] = part  # past diffusers' `__setattr__`, which would register it
+        self.__dict__[component.name] = part  # past diffusers' `__setattr__`, which would register it
         followed = followed_at_last(component)
         before = getattr(self, followed.name)
         before.model = Followed(before.model, [given.name for given in followed.inputs], component, part)
 
     def _compiled(self, component: Component) -> Compiled:
         """What a component was compiled for."""
-        return Compiled.of(vars(getattr(self, component.name).config), component.name)
+        return compiled_as(vars(getattr(self, component.name).config), component.name)
 
     def _latent_size(self, component: Component) -> tuple[int, int]:
         sizes = self._compiled(component).sizes
@@ -117,11 +114,10 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         denoiser = programs[DENOISER.name].parent
         check_taken(denoiser.parent, tensor_parallel_size)
         note_taken(Machine.of(ensure_sdk()).cores)
-        if not Compiled.read(denoiser).is_ours:
-            return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
-        cores = _cores(tensor_parallel_size)
-        order = sorted(programs, key=lambda name: name != DENOISER.name)  # the largest copy of the host's memory first
-        return {name: load_program(programs[name].parent, cores) for name in order}
+        compiled = Compiled.read(denoiser)
+        if compiled and compiled.is_ours:
+            return load_programs(programs, tensor_parallel_size)
+        return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
 
     @classmethod
     @WithExportOptions
@@ -291,9 +287,9 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         fitted = self._compiled_call.fit(*args, **kwargs)
         with self._scheduler_turns.take(self.scheduler) as scheduler:
             call = copy.copy(self)
-            steps = _for_one_call(getattr(self, DENOISER.name))
+            steps = for_one_call(getattr(self, DENOISER.name))
             # Past diffusers' `__setattr__`, which would register them.
-            vars(call).update({SCHEDULER.name: scheduler, DENOISER.name: steps})
+            call.__dict__.update({SCHEDULER.name: scheduler, DENOISER.name: steps})
             return PixArtSigmaPipeline.__call__(call, **fitted)
 
     @with_arguments_of(PixArtSigmaPipeline.encode_prompt)
@@ -319,7 +315,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     def _describe_call(self) -> CompiledCall:
         denoiser, encoder = self._compiled(DENOISER), self._compiled(PROMPT_ENCODER)
-        inputs = {given.name: given for given in _program_inputs(DENOISER, denoiser)}
+        inputs = {given.name: given for given in program_inputs(DENOISER, denoiser)}
         one_batch = not denoiser.is_ours and not self.dynamic_batch_size  # as the host runs its exports
         part = getattr(self, DENOISER.name)
         return CompiledCall(
@@ -347,51 +343,7 @@ def _check_known(folder: Path, manifest: Manifest | None) -> None:
         )
 
 
-def _cores(ranks: int) -> int:
-    """Cores that get a copy of each program of one core.
-
-    On one rank the guidance pair and the images go to two, as with the host's DataParallel.
-    """
-    return max(ranks, min(2, Machine.of(ensure_sdk()).cores))
-
-
-def _runnable(component: Component, compiled: Compiled, loaded: Any) -> Callable[..., Any]:
-    """The program of a component as threads may call it; ours take any number of rows.
-
-    Args:
-        loaded: a list of copies where it is ours, else the program.
-    """
-    if not compiled.is_ours:
-        return OneAtATime(loaded, shared_cores=compiled.ranks > 1)
-    copies = [OneAtATime(program, shared_cores=compiled.ranks > 1) for program in loaded]
-    return BatchedProgram(copies, _program_inputs(component, compiled))
-
-
 def _no_encoder(*args: Any, **kwargs: Any) -> NoReturn:
     raise ProgramInputError(
         "the VAE encoder is not compiled, text-to-image does not use it; export with --with_vae_encoder"
     )
-
-
-def _for_one_call(part: Any) -> Any:
-    """A component for the steps of one call."""
-    if not isinstance(part.model, BatchedProgram):
-        return part
-    part = copy.copy(part)
-    part.model = part.model.for_one_call()
-    return part
-
-
-def _program_inputs(component: Component, compiled: Compiled) -> list[ProgramInput]:
-    """What the compiled program of a component takes, in call order."""
-    sizes = {**compiled.sizes, "batch_size": compiled.batch}
-
-    def size(axis: str | int) -> int:
-        return axis if isinstance(axis, int) else sizes[axis]
-
-    return [
-        ProgramInput(
-            name=given.name, shape=tuple(size(axis) for axis in given.axes), dtype=getattr(torch, given.dtype)
-        )
-        for given in component.inputs
-    ]

@@ -204,7 +204,7 @@ class TestTakenCores:
         loaded = []
         monkeypatch.setattr(taken_cores, "_taken", None)
         monkeypatch.setattr(
-            "optimum_pixart_neuron.runtime.pipeline.load_program", lambda path, cores: loaded.append(path.name)
+            "optimum_pixart_neuron.runtime.loaded_programs.load_program", lambda path, cores: loaded.append(path.name)
         )
 
         def load(folder: Path, ranks: int) -> list[str]:

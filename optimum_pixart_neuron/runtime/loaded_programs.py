@@ -1,0 +1,101 @@
+"""Programs of an export, loaded onto their cores and made callable for pipelines."""
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..artifact.compiled import AGAIN, Compiled
+from ..artifact.loading import load_program
+from ..components.component import Component
+from ..components.registry import DENOISER
+from ..errors import ArtifactError
+from ..neuron.machine import Machine
+from ..neuron.sdk import ensure_sdk
+from .batching import BatchedProgram, ProgramInput
+from .turns import OneAtATime
+
+
+def compiled_as(config: Mapping[str, Any], component: str) -> Compiled:
+    """What a component of a loaded pipeline was compiled for.
+
+    Raises:
+        ArtifactError: its configuration does not say, which `check_artifact` finds before anything is loaded.
+    """
+    compiled = Compiled.of(config, component)
+    if compiled is None:
+        raise ArtifactError(f"{component}: nothing in it is compiled; {AGAIN}")
+    return compiled
+
+
+def load_programs(programs: Mapping[str, Path], ranks: int) -> dict[str, Any]:
+    """Load programs of ours; those of one core are copied to every core that the pipeline has.
+
+    Args:
+        programs: file of each component's program, by the component's name.
+        ranks: of the pipeline.
+
+    Returns:
+        the copies of each.
+    """
+    cores = _cores(ranks)
+    order = sorted(programs, key=lambda name: name != DENOISER.name)  # the largest copy of the host's memory first
+    return {name: load_program(programs[name].parent, cores) for name in order}
+
+
+def load_one(component: Component, folder: Path) -> tuple[Compiled, Callable[..., Any]]:
+    """Load a component that optimum-neuron's loader does not know.
+
+    Returns:
+        what it was compiled for, and its program.
+    """
+    read = Compiled.read(folder)
+    if read is None:
+        raise ArtifactError(f"{folder}: nothing in it is compiled; {AGAIN}")
+    return read, runnable(component, read, load_program(folder, _cores(read.tensor_parallel_size)))
+
+
+def _cores(ranks: int) -> int:
+    """Cores that get a copy of each program of one core.
+
+    On one rank the guidance pair and the images go to two, as with the host's DataParallel.
+    """
+    return max(ranks, min(2, Machine.of(ensure_sdk()).cores))
+
+
+def runnable(component: Component, compiled: Compiled, loaded: Any) -> Callable[..., Any]:
+    """The program of a component as threads may call it; ours take any number of rows.
+
+    Args:
+        loaded: a list of copies where it is ours, else the program.
+    """
+    if not compiled.is_ours:
+        return OneAtATime(loaded, shared_cores=compiled.ranks > 1)
+    copies = [OneAtATime(program, shared_cores=compiled.ranks > 1) for program in loaded]
+    return BatchedProgram(copies, program_inputs(component, compiled))
+
+
+def for_one_call(part: Any) -> Any:
+    """A component of a pipeline for the steps of one call."""
+    if not isinstance(part.model, BatchedProgram):
+        return part
+    part = copy.copy(part)
+    part.model = part.model.for_one_call()
+    return part
+
+
+def program_inputs(component: Component, compiled: Compiled) -> list[ProgramInput]:
+    """What the compiled program of a component takes, in call order."""
+    sizes = {**compiled.sizes, "batch_size": compiled.batch}
+
+    def size(axis: str | int) -> int:
+        return axis if isinstance(axis, int) else sizes[axis]
+
+    return [
+        ProgramInput(
+            name=given.name, shape=tuple(size(axis) for axis in given.axes), dtype=getattr(torch, given.dtype)
+        )
+        for given in component.inputs
+    ]
