@@ -38,6 +38,10 @@ demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimu
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
+.PHONY: quick
+quick: $(INSTALLED)  ## Run the tests that need no ranks and no export: the first thing to run after a change.
+	$(BIN)/python -m pytest tests -m 'not ranks and not e2e and not neuron and not slow and not soak' -n 2 --dist loadfile
+
 notebooks: $(INSTALLED)  ## Make the notebooks of examples/ from their scripts.
 	$(BIN)/jupytext --to ipynb --set-kernel python3 examples/*_optimized.py
 
