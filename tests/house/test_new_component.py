@@ -1,0 +1,206 @@
+"""Proof: a component that no product file knows, defined here and added by one registry call.
+
+It sharpens what the decoder gives: one convolution. It is exported, planned, validated, benchmarked, loaded and run in
+the pipeline's call, where its pictures are those of its original on the pictures without it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from optimum_pixart_neuron import register_component, unregister_component
+from optimum_pixart_neuron.artifact.card import model_card
+from optimum_pixart_neuron.artifact.manifest import Manifest
+from optimum_pixart_neuron.components.common.configuration import Configuration, Count
+from optimum_pixart_neuron.components.common.original import Original, Samples, smooth
+from optimum_pixart_neuron.components.component import Component, Input, Part, Per
+from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption
+from optimum_pixart_neuron.export.options import ExportOptions
+from optimum_pixart_neuron.neuron.compiler import UNET_MODEL, ComponentFlags
+
+from ..e2e.conftest import PROMPTS, load_ours, load_stock, pipeline_arguments, sdk  # noqa: F401
+
+NAME = "sharpener"
+
+
+class Sharpener(nn.Module):
+    """Images (B, 3, H, W) in [-1, 1] and as much again of what a small convolution finds in them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, width, padding=width // 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image + self.convolution(image)
+
+
+class CompiledSharpener(Sharpener):
+    """The same as it is compiled: float32 at the borders, weights in another type."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"sharpened": super().forward(image.to(self.convolution.weight.dtype)).float()}
+
+
+class SharpenerConfiguration(Configuration):
+    """`sharpener/config.json`."""
+
+    width: Count
+
+
+class SharpenerComponent(Component):
+    """Runs once an image, on what the decoder gives."""
+
+    name = NAME
+    label = "Sharpener"
+    part = Part(
+        name=NAME,
+        library="sharpening",
+        class_name="Sharpener",
+        weights="weights",
+        settings=SharpenerConfiguration,
+        optional=True,
+    )
+    model_type, task = "sharpener", "image-to-image"
+    per = Per.IMAGE
+    required = False
+    follows = "vae_decoder"
+    inputs = (Input(name="image", axes=("batch_size", 3, "height", "width"), dtype="float32"),)
+    outputs = ("sharpened",)
+    flags = ComponentFlags(model_type=UNET_MODEL)
+
+    def shapes(self, config, deployment):
+        return {"batch_size": 1, "num_channels": 3, "height": deployment.height, "width": deployment.width}
+
+    def build(self, config, shapes, dtype, kernel=None):
+        return CompiledSharpener(config["width"]).to(dtype)
+
+    def original(self) -> Original:
+        return Original(build=lambda config: Sharpener(config["width"]), call=lambda model, image: model(image))
+
+    def samples(self, wanted: Samples) -> dict[str, Tensor]:
+        images = smooth(wanted.whole_runs(2), wanted.image_shape, torch.Generator().manual_seed(5))
+        return {"image": images.clamp(-2, 2) / 2}
+
+
+@pytest.fixture(scope="module")
+def registered():
+    component = SharpenerComponent()
+    register_component(component)
+    yield component
+    unregister_component(NAME)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny checkpoint with one more folder."""
+    folder = tmp_path_factory.mktemp("sharpened") / "checkpoint"
+    shutil.copytree(tiny_checkpoint, folder)
+    (folder / NAME).mkdir()
+    (folder / NAME / "config.json").write_text(json.dumps({"_class_name": "Sharpener", "width": 3}))
+    weight = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(4)) / 10
+    weights = {"convolution.weight": weight, "convolution.bias": torch.tensor([0.05, 0.0, -0.05])}
+    save_file(weights, folder / NAME / "weights.safetensors")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, NAME: ["sharpening", "Sharpener"]}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(registered, checkpoint, tmp_path_factory) -> Path:
+    from optimum_pixart_neuron.export.exporter import export
+
+    output = tmp_path_factory.mktemp("sharpened export") / "pipeline"
+    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "height": 256, "width": 256}
+    return export(ExportOptions(model=str(checkpoint), output=output, **options))
+
+
+def original_of(checkpoint: Path) -> Sharpener:
+    from safetensors.torch import load_file
+
+    module = Sharpener(3)
+    module.load_state_dict(load_file(checkpoint / NAME / "weights.safetensors"))
+    return module
+
+
+@pytest.mark.e2e
+@pytest.mark.ranks
+class TestExported:
+    def test_it_has_a_row_in_the_manifest_and_in_the_card(self, exported):
+        manifest = Manifest.read(exported)
+        record = manifest.components[NAME]
+        assert [tensor.shape for tensor in (*record.inputs, *record.outputs)] == [(1, 3, 256, 256)] * 2
+        assert f"{NAME}/model.neuron" in manifest.files
+        card = model_card(manifest, "somebody/pixart", None)
+        assert card.count(f"| `{NAME}` |") == 3, "among programs, comparisons and sources"
+
+    def test_it_was_compared_with_its_original(self, exported):
+        records = {record.component: record for record in Manifest.read(exported).validation}
+        assert records[NAME].passed and records[NAME].max_error < 1e-5
+
+    @torch.no_grad()
+    def test_it_runs_in_the_pipelines_call(self, exported, checkpoint):
+        """The stock class runs the same programs without it."""
+        plain = load_stock(exported)(PROMPTS[:1], **{**pipeline_arguments(1), "output_type": "pt"}).images
+        sharp = load_ours(exported)(PROMPTS[:1], **{**pipeline_arguments(1), "output_type": "pt"}).images
+        expected = original_of(checkpoint)(2 * plain - 1).clamp(-1, 1) / 2 + 0.5
+        clipped = (plain == 0) | (plain == 1)  # diffusers clamps what leaves the pipeline
+        inside = ~F.max_pool2d(clipped.float(), 3, stride=1, padding=1).bool()
+        assert inside.float().mean() > 0.5
+        assert (sharp - expected)[inside].abs().max() < 1e-4
+        assert (sharp - plain).abs().max() > 1e-2
+
+    def test_it_runs_on_any_number_of_images(self, exported):
+        images = load_ours(exported)(PROMPTS, **pipeline_arguments(2)).images
+        assert images.shape == (2, 256, 256, 3) and not np.allclose(images[0], images[1])
+
+    def test_it_is_refused_where_it_is_not_registered(self, exported, registered):
+        unregister_component(NAME)
+        try:
+            with pytest.raises(ArtifactError, match=f"has a component {NAME} that is not registered here; register"):
+                load_ours(exported)
+        finally:
+            register_component(registered)
+
+
+class TestRegistering:
+    def test_a_name_is_taken_once(self, registered):
+        with pytest.raises(ValueError, match=f"a component '{NAME}' is registered"):
+            register_component(SharpenerComponent())
+
+    def test_there_must_be_a_place_for_it(self, registered):
+        class Nowhere(SharpenerComponent):
+            name = "nowhere"
+            follows = None
+
+        class Lost(SharpenerComponent):
+            name = "lost"
+            follows = "unet"
+
+        class Asking(SharpenerComponent):
+            name = "asking"
+            inputs = (*SharpenerComponent.inputs, Input(name="prompt", axes=("batch_size",), dtype="int64"))
+
+        for component, message in (
+            (Nowhere(), "nowhere: nothing runs it; name the component that it follows"),
+            (Lost(), "lost: there is no component 'unet' to follow"),
+            (Asking(), "asking: its input 'prompt' is none of vae_decoder, which it follows"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                register_component(component)
+
+    def test_one_of_main_cannot_be_validated(self, registered, checkpoint, tmp_path, monkeypatch):
+        from optimum_pixart_neuron.export.exporter import export
+
+        monkeypatch.setattr(SharpenerComponent, "__module__", "__main__")
+        with pytest.raises(InvalidExportOption, match=f"component {NAME} is defined in __main__, which the process of"):
+            export(ExportOptions(model=str(checkpoint), output=tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
