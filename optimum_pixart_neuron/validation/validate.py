@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -85,12 +86,16 @@ def validate_artifacts(
 
 
 def write_request(exchange: BinaryIO, folder: Path, checkpoint: PixArtCheckpoint, atol: float | None) -> None:
-    """Say what is to be validated, and which components were registered."""
-    pickle.dump((added_components(), folder, checkpoint, atol), exchange)
+    """Say what is to be validated, and which components were registered, with the folders to import those from."""
+    added = added_components()
+    pickle.dump([_import_folder(component) for component in added], exchange)
+    pickle.dump((added, folder, checkpoint, atol), exchange)
 
 
 def read_request(exchange: BinaryIO) -> tuple[Path, PixArtCheckpoint, float | None]:
     """Register what the asking process had registered, and return folder, checkpoint and tolerance."""
+    # Behind everything else: they may be the current folder, whose files must not stand in for other modules.
+    sys.path += [place for place in pickle.load(exchange) if place not in sys.path]
     added, folder, checkpoint, atol = pickle.load(exchange)
     for component in added:
         if component.name not in COMPONENTS:
@@ -115,6 +120,13 @@ def _log_lines(reader: int) -> None:
     with open(reader, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             logger.info(line.rstrip("\n"))
+
+
+def _import_folder(component: Component) -> str:
+    """From which the module of a component's class was imported, or the package around it."""
+    outermost = sys.modules[type(component).__module__.partition(".")[0]]
+    inside = Path(outermost.__path__[0] if hasattr(outermost, "__path__") else outermost.__file__)
+    return str(inside.absolute().parent)
 
 
 def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None) -> tuple[ValidationRecord, ...]:
