@@ -57,7 +57,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         super().__init__(**kwargs)
         self.set_progress_bar_config(disable=None)  # drawn on terminals only
         for component in COMPONENTS.values():
-            part = getattr(self, component.name, None)
+            part = vars(self).get(component.name)  # diffusers answers for what it has in its index, too
             if part is not None:
                 part.model = runnable(component, self._compiled(component), part.model)
         decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
