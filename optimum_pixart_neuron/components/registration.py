@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..neuron.sdk import ensure_sdk
-from .component import Component
-from .registry import COMPONENTS
+
+if TYPE_CHECKING:
+    from .component import Component
 
 _registered: dict[str, Component] = {}
 
@@ -19,6 +22,7 @@ def register() -> None:
     from optimum.exporters.tasks import TasksManager
 
     from .export_config import EXPORTER, LIBRARY, config_class
+    from .registry import COMPONENTS
 
     create = TasksManager.create_register(EXPORTER, overwrite_existing=True)
     for name, component in COMPONENTS.items():

@@ -201,6 +201,6 @@ class TestRegistering:
         from optimum_pixart_neuron.export.exporter import export
 
         monkeypatch.setattr(SharpenerComponent, "__module__", "__main__")
-        with pytest.raises(InvalidExportOption, match=f"component {NAME} is defined in __main__, which the process of"):
+        with pytest.raises(InvalidExportOption, match=f"{NAME} is defined in __main__, which the"):
             export(ExportOptions(model=str(checkpoint), output=tmp_path / "out"))
         assert not (tmp_path / "out").exists()

@@ -6,14 +6,17 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from transformers.integrations.accelerate import init_empty_weights
 
-from ...checkpoint.weights import ComponentWeights
 from .streaming import stream_weights
+
+if TYPE_CHECKING:
+    from ...checkpoint.weights import ComponentWeights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,16 @@ The model's code stays as it is; hooks put the weights in and take them out agai
 same from a copy of the weights that it writes to disk; here the checkpoint's safetensors are read where they lie.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from ...checkpoint.weights import ComponentWeights
 from ...errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ...checkpoint.weights import ComponentWeights
 
 
 def stream_weights(model: nn.Module, weights: ComponentWeights) -> nn.Module:
