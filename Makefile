@@ -1,7 +1,7 @@
 # Everything runs in .venv. A second run is instant; a change of setup.cfg or of TORCH installs again.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo notebooks test style style_check typecheck clean
+.PHONY: help venv demo notebooks test soak style style_check typecheck clean
 
 PYTHON ?= python3
 # Installed before the rest, so that pip takes this build and not the newest one with its accelerator libraries.
@@ -41,6 +41,9 @@ test: $(INSTALLED)  ## Run the tests.
 .PHONY: quick
 quick: $(INSTALLED)  ## Run the tests that need no ranks and no export: the first thing to run after a change.
 	$(BIN)/python -m pytest tests -m 'not ranks and not e2e and not neuron and not slow and not soak' -n 2 --dist loadfile
+
+soak: $(INSTALLED)  ## Run the tests that take long: every fault of the plan, and whatever else is marked so.
+	$(BIN)/python -m pytest tests -m soak -n 2 --dist loadfile
 
 notebooks: $(INSTALLED)  ## Make the notebooks of examples/ from their scripts.
 	$(BIN)/jupytext --to ipynb --set-kernel python3 examples/*_optimized.py

@@ -17,6 +17,7 @@ CHECKPOINT_SIZES = {
 }
 EXPORT_OPTIONS = {"tensor_parallel_size": 2, "sequence_length": 16, "disable_validation": True}
 REPO = "user/pixart-sigma-neuron"
+PROMPTS = ("a red cat", "a blue dog on a mat", "two green birds", "an astronaut", "a red cat on a horse")
 
 
 @dataclass(frozen=True)
@@ -144,3 +145,63 @@ def encode(folder: Path, loaded: Path, runs: int) -> str:
     for _ in range(runs):
         output = program(ids)["last_hidden_state"]
     return hashlib.sha256(output.numpy().tobytes()).hexdigest()
+
+
+def export_in(folder: Path, python_path: str | None, options: dict[str, Any]) -> None:
+    """Export with this current folder."""
+    _enter(folder, python_path)
+    export(options)
+
+
+def encode_in(folder: Path, python_path: str | None, export: Path, loaded: Path) -> str:
+    """`encode` with this current folder."""
+    _enter(folder, python_path)
+    return encode(export, loaded, 1)
+
+
+def _enter(folder: Path, python_path: str | None) -> None:
+    os.chdir(folder)
+    os.environ.pop("PYTHONPATH", None)
+    if python_path is not None:
+        os.environ["PYTHONPATH"] = python_path
+
+
+def draw_alone(folder: Path) -> list[str]:
+    """Digests of the latents of all prompts, drawn one after the other."""
+    pipe = _load(folder)
+    return [_draw(pipe, number) for number in range(len(PROMPTS))]
+
+
+def draw_together(folder: Path, numbers: list[int], switch_interval: float) -> list[str]:
+    """The same of some prompts, each in a thread of its own, which take turns after so many seconds."""
+    import sys
+    from concurrent.futures import ThreadPoolExecutor
+
+    pipe, everybody = _load(folder), threading.Barrier(len(numbers))
+    sys.setswitchinterval(switch_interval)
+
+    def draw(number: int) -> str:
+        everybody.wait()
+        return _draw(pipe, number)
+
+    with ThreadPoolExecutor(len(numbers)) as threads:
+        return list(threads.map(draw, numbers))
+
+
+def _load(folder: Path) -> Any:
+    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
+
+    pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _draw(pipe: Any, number: int) -> str:
+    import hashlib
+
+    import torch
+
+    generator = torch.Generator().manual_seed(number)
+    # The decoder would take most of the time, and has no state that threads could share.
+    (latents,) = pipe(PROMPTS[number], num_inference_steps=3, generator=generator, output_type="latent").images
+    return hashlib.sha256(latents.numpy().tobytes()).hexdigest()

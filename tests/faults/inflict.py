@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CHANGING = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
+EXCHANGE = "exchange"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -83,16 +84,23 @@ class NoRoom:
 
 
 def watch_changes(folder: Path, before: Callable[[str], None]) -> None:
-    """Have each operation of this process on files below `folder` announced before it is done, also each fsync.
+    """Have each operation of this process on files below `folder` announced before it is done.
 
-    An audit hook cannot be removed; paths relative to an open folder, as `shutil.rmtree` has them, are announced too.
+    Also each fsync, and the exchange of two names, of which Python knows nothing. An audit hook cannot be removed;
+    paths relative to an open folder, as `shutil.rmtree` has them, are announced too.
     """
-    flush, prefix = os.fsync, os.fspath(folder)
+    from optimum_pixart_neuron.export import unfinished
+
+    flush, exchange, prefix = os.fsync, unfinished.exchange, os.fspath(folder)
 
     def fsync(descriptor: int) -> None:
         if os.readlink(f"/proc/self/fd/{descriptor}").startswith(prefix):
             before("fsync")
         flush(descriptor)
+
+    def exchange_announced(first: Path, second: Path) -> bool:
+        before(EXCHANGE)
+        return exchange(first, second)
 
     def hook(event: str, arguments: tuple) -> None:
         if event not in _CHANGING and not (event == "open" and arguments[2] & _WRITING):
@@ -104,5 +112,5 @@ def watch_changes(folder: Path, before: Callable[[str], None]) -> None:
         if path.startswith(prefix) or not os.path.isabs(path):
             before(f"{event} {path}")
 
-    os.fsync = fsync
+    os.fsync, unfinished.exchange = fsync, exchange_announced
     sys.addaudithook(hook)

@@ -5,14 +5,14 @@ import shutil
 import signal
 
 from . import actions
-from .inflict import KilledAtMoment, KilledAtOperation, KilledWithinFile
+from .inflict import EXCHANGE, KilledAtMoment, KilledAtOperation, KilledWithinFile
 from .stage import Stage, digests
 from .undisturbed import EDITED_CARD, Undisturbed
 
 _AT_THE_END, _LAST = (7, 12), 12
 """Numbers of faults that strike in the last operations, when the new folder takes its place."""
-_BETWEEN_RENAMES = 13
-"""The one that strikes when the former export has given its place up and the new one has not taken it."""
+_IN_PLACE_OF_THE_FORMER = 13
+"""The one that strikes when the new export is to change names with the former one."""
 _TRIES = 5
 _DEATHS = (-signal.SIGKILL, -signal.SIGPROF, -signal.SIGXFSZ)
 
@@ -26,10 +26,7 @@ def kill_export(stage: Stage) -> str:
         _strike(stage, _choose(stage, undisturbed, stage.fault.random), force)
         untouched = force and stage.output.exists() and digests(stage.output) == former
         found = "former" if untouched else stage.judge()
-        if force and found == "absent":
-            aside = stage.output.with_name(".out.partial") / "replaced"
-            assert digests(aside) == former, "the former export is kept until the new one is in its place"
-        assert found in ("former", "absent", "whole"), found
+        assert found in ("former" if force else "absent", "whole"), found
         if found == "whole" and not force:
             refused = stage.run(actions.export, stage.options)
             assert "is not empty; --force replaces the export that it holds" in refused.message
@@ -57,9 +54,8 @@ def _strike(stage: Stage, fault: object, force: bool) -> None:
 def _choose(stage: Stage, undisturbed: Undisturbed, numbers: random.Random) -> object:
     form = stage.fault.number // 2 % 3
     if form == 0:
-        if stage.fault.number == _BETWEEN_RENAMES:
-            artifacts = stage.output.with_name(".out.partial") / "artifacts"
-            return KilledAtOperation(stage.output.parent, 0, f"os.rename {artifacts}")
+        if stage.fault.number == _IN_PLACE_OF_THE_FORMER:
+            return KilledAtOperation(stage.output.parent, 0, EXCHANGE)
         count = len(undisturbed.changes)
         first = count - _LAST if stage.fault.number in _AT_THE_END else 0
         return KilledAtOperation(stage.output.parent, numbers.randrange(first, count))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 SEED_VARIABLE = "FAULT_SEED"
 SEED = int(os.environ.get(SEED_VARIABLE, "20250807"))
-TOTAL = 100
+TOTAL = 128
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ KINDS = (
     Kind("flipped", 10, "one bit, which only the digests can tell"),
     Kind("removed", 7, "files that a clean-up or a partial copy lost"),
     Kind("foreign", 4, "shards and programs of another rank, component or export: whole, and wrong"),
+    Kind("planted", 10, "what another user may have put beside an output, or a disk has lost: each way once"),
+    Kind("foreign-folder", 5, "a current folder with modules of a stranger's, while ranks and the validation start"),
+    Kind("kill-validating", 5, "an export that is killed while another process of its own validates"),
+    Kind("threads", 8, "several threads that draw at once, with other numbers of them and other switches"),
 )
 
 
@@ -51,6 +55,12 @@ class Fault:
     def random(self) -> random.Random:
         """Starts anew each time, so that a fault is the same alone as among the others."""
         return random.Random(f"{SEED} {self}")
+
+    @property
+    def always(self) -> bool:
+        """Whether it is injected in every run of the tests: one of each kind is, and `make soak` injects the rest."""
+        count = next(kind.count for kind in KINDS if kind.name == self.kind)
+        return self.number == random.Random(f"{SEED} {self.kind}").randrange(count)
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.number:02}"

@@ -1,17 +1,22 @@
-"""A hundred faults at random points: none hangs, loses a file of the user's, or has half an artifact accepted.
+"""Faults at random points: none hangs, loses a file of the user's, or has half an artifact accepted.
 
 After each the next run of the same command succeeds, with the result of an undisturbed one. `plan.py` says which
-faults there are; `FAULT_SEED` draws others, and `-k kill-export-07` repeats one alone.
+faults there are; one of each kind is injected in every run, all of them by `make soak`. `FAULT_SEED` draws others, and
+`-m '' -k kill-export-07` repeats one alone.
 """
 
 import pytest
 
 from .broken_hub import busy_hub, cut_download, cut_upload, kill_download, kill_upload
 from .damage import damage, foreign
+from .foreign_folder import run_in_foreign_folder
 from .full_disk import full_disk
 from .killed_export import kill_export
+from .killed_validation import kill_validating
 from .killed_worker import kill_worker
 from .plan import FAULTS, KINDS, TOTAL
+from .planted import plant
+from .threads import draw_in_threads
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -28,15 +33,22 @@ INJECT = {
     "flipped": damage,
     "removed": damage,
     "foreign": foreign,
+    "planted": plant,
+    "foreign-folder": run_in_foreign_folder,
+    "kill-validating": kill_validating,
+    "threads": draw_in_threads,
 }
 
 
 def test_the_plan():
     assert len(FAULTS) == len({str(fault) for fault in FAULTS}) == TOTAL
     assert list(INJECT) == [kind.name for kind in KINDS]
+    assert [fault.kind for fault in FAULTS if fault.always] == [kind.name for kind in KINDS]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, id=str(fault), marks=() if fault.always else pytest.mark.soak) for fault in FAULTS]
+)
 def test_fault(fault, stage, record_property):
     record_property("fault", fault.kind)
     record_property("end", INJECT[fault.kind](stage))

@@ -15,8 +15,8 @@ from ..hub.fake_hub import FakeHub, Request
 from . import actions, inflict
 from .warm import Outcome, Warm
 
-BOUND_S = 90.0
-"""For any run. The longest takes 2 s of processor time, on a machine that may be busy."""
+BOUND_S = 300.0
+"""For any run. The longest takes 20 s of processor time, on a machine that may be busy."""
 EDITED_CARD = b"---\nlicense: mit\n---\nWords of the user.\n"
 PICTURE = b"\0a picture of the user"
 
@@ -105,6 +105,11 @@ class Undisturbed:
     def encoded(self) -> str:
         """Digest of what the text encoder computes."""
         return self.run(actions.encode, self.export, self._folder / "loaded", 1).result
+
+    @cached_property
+    def drawn(self) -> list[str]:
+        """Digests of the pictures that the good export draws, by number of the prompt."""
+        return self.run(actions.draw_alone, self.export).result
 
     @cached_property
     def pushing(self) -> list[Request]:

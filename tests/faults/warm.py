@@ -64,9 +64,10 @@ class Outcome:
 
 
 class Warm:
-    """The warm process, seen from the tests. One run at a time."""
+    """The warm process, seen from the tests. One run at a time, with temporary files in `temporary`."""
 
     def __init__(self, temporary: Path) -> None:
+        self.temporary = temporary
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
         self._apart = _may_mount()
