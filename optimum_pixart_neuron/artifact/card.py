@@ -88,9 +88,9 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None) 
         licence: of the source; None where it is not known, which the card then says.
     """
     metadata = ModelCardData(
-        license=licence and licence.id,
-        license_name=licence and licence.name,
-        license_link=licence and licence.link,
+        license=licence.id if licence else None,
+        license_name=licence.name if licence else None,
+        license_link=licence.link if licence else None,
         base_model=manifest.model if manifest.revision else None,
         pipeline_tag="text-to-image",
         tags=list(TAGS),

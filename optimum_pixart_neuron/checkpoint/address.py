@@ -57,6 +57,12 @@ class Address:
         path = found["path"] or ""
         return cls(flag=flag, name=text, folder=None, revision=revision, path=path, repository=found["id"])
 
+    @property
+    def on_the_hub(self) -> str:
+        """The id of the repository, of what is no folder."""
+        assert self.repository is not None
+        return self.repository
+
     def below(self, path: str) -> Address:
         """A folder inside it."""
         return replace(self, path="/".join(part for part in (self.path, path.strip("/")) if part))

@@ -74,7 +74,7 @@ class PixArtCheckpoint:
     def weights(self, component: str) -> ComponentWeights:
         """A component's weight files."""
         source = self.sources[component]
-        return ComponentWeights.find(source.folder, PARTS[component].weights, source.variant)
+        return ComponentWeights.find(source.folder, PARTS[component].stem, source.variant)
 
     def check(self) -> None:
         """Check that the configurations are there and fit each other; no weight has to be there yet.

@@ -35,12 +35,13 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
         folder = _existing_folder(address, address.folder)
         return Source(address=address, folder=folder, files=_files_below(folder))
     prefix = f"{address.path}/" if address.path else ""
+    repository = address.on_the_hub
     expected = [prefix + file for name in components for file in PARTS[name].expected_files]
-    nothing_cached = _uncached({address.repository: expected}, options)
+    nothing_cached = _uncached({repository: expected}, options)
     listed = _listed(address, options)
     patterns = [prefix + name for name in _configurations(components)]
     try:
-        snapshot = Path(_download(address.repository, address.revision, patterns, options, offline=listed is None))
+        snapshot = Path(_download(repository, address.revision, patterns, options, offline=listed is None))
     except LocalEntryNotFoundError:
         raise nothing_cached from None
     except HUB_ERRORS as error:
@@ -79,12 +80,12 @@ def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> 
     """
     wanted: dict[tuple[str, str], list[str]] = {}
     for component, source in sources.items():
-        if source.address.repository is None or source.cached_only:
+        if source.address.repository is None or source.revision is None or source.cached_only:
             continue
-        found = WeightNames.among(source.files, PARTS[component].weights, source.variant)
+        found = WeightNames.among(source.files, PARTS[component].stem, source.variant)
         if found is None:
             where = f"{source.address.repository}/{source.address.path}".rstrip("/")
-            raise CheckpointError(why_missing(where, source.files, PARTS[component].weights, source.variant))
+            raise CheckpointError(why_missing(where, source.files, PARTS[component].stem, source.variant))
         files = wanted.setdefault((source.address.repository, source.revision), [])
         names = [name for name in (found.index, *found.files) if name]
         files += [f"{source.address.path}/{name}" if source.address.path else name for name in names]
@@ -115,7 +116,7 @@ def refuse_uncached(sources: dict[str, Source], options: CheckpointOptions, *, w
             reason = reason or bool(files if weights else configurations)
             names = [f"{source.address.path}/{name}" if source.address.path else name for name in files]
             if names:
-                missing.setdefault(source.address.repository, []).extend(names)
+                missing.setdefault(source.address.on_the_hub, []).extend(names)
     if reason:
         raise _uncached(missing, options)
 
@@ -144,7 +145,7 @@ def _listed(address: Address, options: CheckpointOptions) -> list[str] | None:
     if options.local_files_only:
         return None
     try:
-        info = HfApi(token=options.token).model_info(address.repository, revision=address.revision)
+        info = HfApi(token=options.token).model_info(address.on_the_hub, revision=address.revision)
     except _UNREACHABLE:
         return None
     except HUB_ERRORS as error:

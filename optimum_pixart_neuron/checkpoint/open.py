@@ -179,7 +179,7 @@ def _with_variants(sources: dict[str, Source], variant: str | None) -> tuple[dic
     """
     if variant is None:
         return sources, ()
-    stems = {name: PARTS[name].weights for name in sources if PARTS[name].weights is not None}
+    stems = {name: PARTS[name].stem for name in sources if PARTS[name].weights is not None}
     found = {
         choice: {name for name, stem in stems.items() if WeightNames.among(sources[name].files, stem, choice)}
         for choice in (variant, None)
@@ -215,13 +215,13 @@ def _notes(checkpoint: PixArtCheckpoint) -> list[str]:
 
 def _copied(sources: Mapping[str, Source], base: Source | None) -> dict[str, CopiedPart]:
     """Tokenizer and scheduler, of the classes that their own checkpoint's index names."""
-    index = base and base.index()
+    index = base.index() if base else None
     copied = {}
     for name, part in PARTS.items():
         if part.copied is None:
             continue
-        own = index if base and base.address.name == sources[name].model else None
-        copied[name] = part.copied.read(sources[name].folder, own and own.entries.get(name), CheckpointError)
+        own = index.entries.get(name) if index and base and base.model == sources[name].model else None
+        copied[name] = part.copied.read(sources[name].folder, own, CheckpointError)
     return copied
 
 

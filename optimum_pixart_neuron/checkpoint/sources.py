@@ -55,8 +55,9 @@ class Source:
     def is_component(self, component: str) -> bool:
         """Whether this is the component itself: its config.json says so."""
         recognize, config = PARTS[component].recognize, self.folder / _CONFIG
-        there = recognize is not None and _CONFIG in self.files and config.exists()
-        return there and recognize(read_json(config, CheckpointError))
+        if recognize is None or _CONFIG not in self.files or not config.exists():
+            return False
+        return recognize(read_json(config, CheckpointError))
 
     def component(self, name: str) -> Source:
         """Where a component is, or would be."""

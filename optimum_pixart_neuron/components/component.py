@@ -80,6 +80,12 @@ class Part:
     optional: bool = False
 
     @property
+    def stem(self) -> str:
+        """Of its weight files; a part that is copied has none."""
+        assert self.weights is not None
+        return self.weights
+
+    @property
     def small_files(self) -> tuple[str, ...]:
         """Names of the files, in its folder, that are read before any weight."""
         return tuple(self.copied.FILES) if self.copied else (self.configuration,)

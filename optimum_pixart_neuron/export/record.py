@@ -120,10 +120,10 @@ def code_digest(component: ExportConfig) -> str:
     made_by = (type(component), type(component.COMPONENT), type(component.split))
     others = {Path(path) for each in made_by if (path := _source_file(each))} - ours
     digest = hashlib.sha256()
-    for path in sorted(ours):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    for path in sorted(others):
-        digest.update(path.read_bytes())
+    for file in sorted(ours):
+        digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    for file in sorted(others):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def write_shards(
             file.write(header)
         writers = stack.enter_context(ThreadPoolExecutor(min(ranks, os.cpu_count() or 1)))
         gathered = [bytearray() for _ in files]
-        bar = {"desc": title, "total": len(names), "unit": "weight", "leave": False, "disable": None}
+        bar: dict[str, Any] = {"desc": title, "total": len(names), "unit": "weight", "leave": False, "disable": None}
         for name, tensor in tqdm(_read_ahead(names, read), **bar):
             weight = weights[name]
             if tuple(tensor.shape) != weight.shape:

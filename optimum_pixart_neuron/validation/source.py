@@ -25,24 +25,23 @@ def original_of(folder: Path, manifest: Manifest | None, given: dict[str, Any]) 
         CheckpointError: neither manifest nor `model`, the checkpoint is not there any more, or its weights are not
             the ones that were exported.
     """
-    model, others = given.get("model"), {name: value for name, value in given.items() if name != "model"}
-    if manifest is None and model is None:
-        raise CheckpointError(f"{folder} does not say what it was exported from; name the checkpoint with --model")
     told = manifest.options if manifest else {}
     recorded = {name: told[name] for name in CheckpointOptions.model_fields if name in told}
-    if model is None:
+    if "model" not in given:
+        if manifest is None:
+            raise CheckpointError(f"{folder} does not say what it was exported from; name the checkpoint with --model")
         here = local_folder(manifest.model)
         if manifest.revision is None and not (here and here.is_dir()):
             raise CheckpointError(
                 f"{manifest.model}, from which {folder} was exported, is not there; name it by --model"
             )
-        recorded["revision"] = manifest.revision
+        recorded |= {"model": manifest.model, "revision": manifest.revision}
     else:
         recorded.pop("revision", None)
-    options = CheckpointOptions(model=model or manifest.model, **{**recorded, **others})
+    options = CheckpointOptions(**{**recorded, **given})
     checkpoint = open_checkpoint(options)
     fetch_weights(options, checkpoint)
-    if model is None and not others:
+    if manifest is not None and not given:
         _check_unchanged(manifest, checkpoint)
     return checkpoint
 
