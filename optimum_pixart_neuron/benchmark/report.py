@@ -185,9 +185,7 @@ class PlanRecord(_Record):
             expected=row.expected_s,
             efficiency=row.efficiency,
             components={
-                part.component: PlannedComponent(
-                    lower_bound=part.lower_bound_s, expected=part.lower_bound_s / row.efficiency
-                )
+                part.component.name: PlannedComponent(lower_bound=part.lower_bound_s, expected=row.expected_s_of(part))
                 for part in row.components
             },
             images_per_second=row.images / row.expected_s,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..artifact.manifest import Manifest
 from ..hardware import get_instance
-from ..planner import Geometry, PlanRow, Request, predict
+from ..planner import PlanRow, Request, predict
 from ..planner.prices import Price
 
 _CONFIGS = {"text_encoder": "text_encoder", "transformer": "transformer", "vae_decoder": "vae"}
@@ -128,10 +128,22 @@ class Subject:
             torch_dtype=neuron.get("torch_dtype") or _dtype_of_stock(neuron),
             exchange=self.parallel.get("exchange"),
             vae_tile_size=None if tile == (height, width) else max(tile),
+            parallel_mode=self.mode,
+            tensor_parallel_size=self.ranks,
         )
-        configs = {component: self.configs[folder] for folder, component in _CONFIGS.items()}
-        geometry = Geometry(str(self.folder), configs)
-        return predict(geometry, request, self.instance, mode=self.mode, ranks=self.ranks, price=price)
+        return predict(request, self.instance, checkpoint=self, price=price)
+
+    @property
+    def source(self) -> str:
+        return str(self.folder)
+
+    @property
+    def sources(self) -> list[str]:
+        return list(_CONFIGS.values())
+
+    def config(self, part: str) -> dict:
+        """The checkpoint's configuration of a part."""
+        return next(self.configs[folder] for folder, name in _CONFIGS.items() if name == part)
 
     def _pixels(self, component: str) -> tuple[int, int]:
         neuron = self.neuron(component)

@@ -26,6 +26,8 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
         SystemExit: As `work` raises it.
     """
     exit_on_termination()
+    # While it is imported, diffusers warns that several packages share the namespace of the commands.
+    logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
     try:
         with checked_streams(), shown_log():
             work()

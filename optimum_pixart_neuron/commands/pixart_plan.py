@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -17,13 +17,14 @@ from ..checkpoint.options import CheckpointOptions
 from ..errors import InvalidExportOption
 from ..hardware import INSTANCES, Instance, get_instance
 from ..options import Flag, any_of
-from ..planner.geometry import XL_2, Geometry
-from ..planner.predict import plan
 from ..planner.prices import Price, own_price
 from ..planner.request import Request
 from .frame import run_main
 from .parser import add_options, given, one_line_errors
 from .result_file import ResultFile, write_result
+
+if TYPE_CHECKING:
+    from ..planner.prediction import Configurations
 
 PROG = "optimum-cli neuron pixart-plan"
 DESCRIPTION = "Memory, speed and cost of PixArt-Sigma on each instance, mode and number of cores; compiles nothing."
@@ -66,7 +67,9 @@ class PlanOptions(Request):
         tuple[str, ...],
         AfterValidator(_known),
         Flag(names=("--instance_type",), nargs="+", metavar="INSTANCE", group="Where it runs"),
-    ] = Field((ALL_INSTANCES,), description="Instances or families, such as inf2.48xlarge trn2, or all (default).")
+    ] = Field(
+        (ALL_INSTANCES,), description="Instances or families, such as inf2.48xlarge trn2; default: all, a row each."
+    )
     efficiency: Annotated[float | None, Flag(metavar="FRACTION", group="How it is valued")] = Field(
         None,
         gt=0,
@@ -86,6 +89,9 @@ class PlanOptions(Request):
     ] = Field(
         None,
         description="Write everything as JSON to a file, or without one to standard output in place of the table.",
+    )
+    wide: Annotated[bool, Flag(group="Output")] = Field(
+        False, description="Show every column, and every mode and number of cores of every instance."
     )
     plot: Annotated[ResultFile | None, AfterValidator(_drawable), Flag(metavar="FILE", group="Output")] = Field(
         None, description="Draw latency and cost against cores (.png, .svg, .pdf)."
@@ -122,35 +128,42 @@ def _plan(args: Namespace) -> None:
     request = Request(**{name: getattr(options, name) for name in Request.model_fields})
     instances = _instances(options.instance_types)
     prices = _prices(options.price_per_hour, instances)
-    geometry = _geometry(args)
-    rows = plan(request, geometry=geometry, instances=instances, efficiency=options.efficiency, prices=prices)
+    checkpoint = _checkpoint(args, request)
+    # Here and not above: it imports torch, which the help and refused flags do not need.
+    from ..planner.prediction import plan
+
+    rows = plan(request, checkpoint=checkpoint, instances=instances, efficiency=options.efficiency, prices=prices)
     if options.json_file:
         from ..planner.report import report
 
-        text = json.dumps(report(rows, geometry, request), indent=2) + "\n"
+        text = json.dumps(report(rows, checkpoint, request), indent=2) + "\n"
         if options.json_file == STDOUT:
             sys.stdout.write(text)
         else:
             write_result("--json", options.json_file, text.encode())
     if options.json_file != STDOUT:
-        from rich.console import Console
+        from ..planner.table import show
+        from ..terminal.table import console
 
-        from ..planner.table import WIDTH, show
-
-        show(rows, geometry, request, Console(width=None if sys.stdout.isatty() else WIDTH))
+        summary = ALL_INSTANCES in options.instance_types and not options.wide
+        show(rows, checkpoint, request, console(), wide=options.wide, summary=summary)
     if options.plot:
         from ..planner.plot import draw
 
-        draw(rows, geometry, request, options.plot)
+        drawn = draw(rows, checkpoint, options.plot)
+        if options.json_file != STDOUT:
+            print(f"wrote {options.plot}: {drawn} instance(s)")
 
 
-def _geometry(args: Namespace) -> Geometry:
+def _checkpoint(args: Namespace, request: Request) -> Configurations:
     where = given(args, CheckpointOptions)
     if "model" not in where:
-        return XL_2
+        from ..planner.released import Released
+
+        return Released.nearest(request.height, request.width)
     from ..checkpoint.open import open_checkpoint
 
-    return Geometry.of(open_checkpoint(CheckpointOptions(**where)))
+    return open_checkpoint(CheckpointOptions(**where))
 
 
 def _instances(names: tuple[str, ...]) -> list[Instance]:

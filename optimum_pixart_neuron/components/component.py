@@ -63,6 +63,8 @@ class Part:
             at hand.
         notes: lines that the user should read about this part of a checkpoint.
         optional: whether a checkpoint may lack it; components made from it are then left out.
+        released: of the configuration of PixArt-Sigma's released checkpoints, what decides sizes: for plans without a
+            checkpoint. None for a part that they do not have.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Part:
     check: Callable[[PixArtCheckpoint], None] | None = None
     notes: Callable[[PixArtCheckpoint], Iterable[str]] | None = None
     optional: bool = False
+    released: Mapping[str, Any] | None = None
 
     @property
     def stem(self) -> str:
@@ -160,6 +163,9 @@ class Component(ABC):
         plan: how tensor-parallel ranks divide its weights; None where they cannot.
         needs_model_builder: whether it is an NxD program even on one core, which keeps its weights out of the archive.
         takes_guidance: whether it runs on both rows of the guidance pair at once where the mode can.
+        blocks: key of the part's configuration that counts the equal blocks which the program has one after another;
+            None for a program that is built otherwise.
+        runs_at_its_bound: whether it is expected to take no longer than the hardware must, see `planner.published`.
         has_kernel: whether its self-attention may be computed by the SDK's attention kernel.
         loads_lazily: whether the program is loaded only when it is replicated (`torch_neuronx.lazy_load`).
     """
@@ -180,6 +186,8 @@ class Component(ABC):
     plan: ClassVar[ShardingPlan | None] = None
     needs_model_builder: ClassVar[bool] = False
     takes_guidance: ClassVar[bool] = False
+    blocks: ClassVar[str | None] = None
+    runs_at_its_bound: ClassVar[bool] = False
     has_kernel: ClassVar[bool] = False
     loads_lazily: ClassVar[bool] = False
 
@@ -195,6 +203,33 @@ class Component(ABC):
             config: the part's `config.json`.
             deployment: decided; `batch_size` is that of one run without guidance.
         """
+
+    def example_inputs(self, shapes: Mapping[str, int], *, guided: bool) -> tuple[Tensor, ...]:
+        """Tensors of ones with the shapes and dtypes of the compiled program, in call order.
+
+        Args:
+            shapes: of `shapes`.
+            guided: whether the program takes the guidance pair, twice the batch.
+        """
+        import torch
+
+        sizes = {**shapes, "batch_size": shapes["batch_size"] * (2 if guided else 1)}
+        return tuple(
+            torch.ones(
+                [axis if isinstance(axis, int) else sizes[axis] for axis in given.axes],
+                dtype=getattr(torch, given.dtype),
+            )
+            for given in self.inputs
+        )
+
+    def pieces(self, config: dict, deployment: Deployment) -> int:
+        """Runs of the program that one image takes, where it runs for each image.
+
+        Args:
+            config: the part's `config.json`.
+            deployment: decided.
+        """
+        return 1
 
     @abstractmethod
     def build(

@@ -63,22 +63,9 @@ class ExportConfig:
         """Ranks that run the program together."""
         return self.split.ranks if self.split else 1
 
-    @property
-    def program_batch_size(self) -> int:
-        return self.batch_size * (2 if self.guided else 1)
-
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Tensors of ones with the shapes and dtypes of the compiled program, in call order."""
-
-        def size(axis: str | int) -> int:
-            if axis == "batch_size":
-                return self.program_batch_size
-            return axis if isinstance(axis, int) else getattr(self, axis)
-
-        return tuple(
-            torch.ones([size(axis) for axis in given.axes], dtype=getattr(torch, given.dtype))
-            for given in self.COMPONENT.inputs
-        )
+        return self.COMPONENT.example_inputs(self.input_shapes, guided=self.guided)
 
     def build(self) -> nn.Module:
         """The module of one rank with uninitialised weights; for several ranks, called inside NxD's parallel state."""

@@ -68,8 +68,26 @@ def become(instance: str) -> None:
     _announce(f"the Neuron EMULATOR is a {chosen.name} from now on")
 
 
+def make_importable() -> None:
+    """Make the emulated SDK importable without becoming an instance yet: enough to look at a program.
+
+    Raises:
+        RuntimeError: a real Neuron SDK is installed.
+    """
+    from . import importing
+
+    importing.install()
+
+
+def is_importable() -> bool:
+    """Whether this process imports the emulated SDK."""
+    from . import importing
+
+    return importing.is_installed()
+
+
 def is_active() -> bool:
-    """Whether the emulated SDK serves this process."""
+    """Whether the emulated SDK serves this process as an instance."""
     return _active is not None
 
 

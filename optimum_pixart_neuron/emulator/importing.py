@@ -69,9 +69,14 @@ class EmulatedSdkFinder:
         ]
 
 
+def is_installed() -> bool:
+    """Whether the finder was added."""
+    return EmulatedSdkFinder in sys.meta_path
+
+
 def install() -> None:
     """Add the finder once; RuntimeError when a real SDK package is installed."""
-    if EmulatedSdkFinder in sys.meta_path:
+    if is_installed():
         return
     for name in PACKAGES:
         if name in sys.modules or importlib.util.find_spec(name) is not None:

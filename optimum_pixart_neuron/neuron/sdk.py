@@ -38,7 +38,7 @@ def ensure_sdk(instance: str | None = None) -> NeuronSdk:
     """
     from .. import emulator
 
-    if not emulator.is_active() and find_spec("torch_neuronx") is not None:
+    if not emulator.is_importable() and find_spec("torch_neuronx") is not None:
         return NeuronSdk(emulated=False, instance=_device_instance())
     if not emulator.is_active():
         try:
@@ -66,6 +66,14 @@ def sdk_for(instance: str) -> NeuronSdk:
         except RuntimeError:
             pass  # it stays what it is
     return ensure_sdk()
+
+
+def ensure_importable() -> None:
+    """Make the SDK's modules importable, for code that looks at programs and runs none; nothing is emulated yet."""
+    from .. import emulator
+
+    if not emulator.is_importable() and find_spec("torch_neuronx") is None:
+        emulator.make_importable()
 
 
 def _device_instance() -> str | None:

@@ -66,7 +66,8 @@ class Share:
 class Divisible(Protocol):
     """What a mode asks of a component that it splits; see `components.component.Component`."""
 
-    plan: ShardingPlan | None
+    @property
+    def plan(self) -> ShardingPlan | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

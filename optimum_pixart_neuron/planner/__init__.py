@@ -1,13 +1,28 @@
-"""Memory, speed and cost of PixArt-Sigma before anything is compiled: arithmetic on sizes, without torch or weights.
+"""Memory, speed and cost of PixArt-Sigma before anything is compiled: counted on the programs, without weights.
 
     from optimum_pixart_neuron.planner import Request, plan
     rows = plan(Request(height=1024, width=1024), instances=["inf2.48xlarge"])
 
-What is counted (FLOPs, bytes of weights, bytes sent) is tested against the programs. What is derived from it is a
-prediction: a lower bound from the peaks of the hardware, and that bound at one stated efficiency (`published.py`).
+What is counted (FLOPs, bytes of weights, bytes sent) is what an export has. What is derived from it is a prediction: a
+lower bound from the peaks of the hardware, and that bound at one stated efficiency (`published.py`).
 """
 
-from .geometry import XL_2, Geometry
-from .predict import ComponentPlan, PlanRow, Request, deployments, plan, predict
+from importlib import import_module
 
-__all__ = ["XL_2", "ComponentPlan", "Geometry", "PlanRow", "Request", "deployments", "plan", "predict"]
+_PUBLIC = {
+    "ComponentPlan": "component_plan",
+    "PlanRow": "prediction",
+    "Released": "released",
+    "Request": "request",
+    "plan": "prediction",
+    "predict": "prediction",
+}
+"""Name -> module that has it, imported when it is asked for: a request is made without torch."""
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

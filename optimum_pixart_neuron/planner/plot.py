@@ -1,28 +1,27 @@
-"""Latency and cost against cores, one line a mode, one column of panels an instance."""
+"""Latency and cost against cores, one line a mode, one pair of panels an instance."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidExportOption
-from ..hardware import FAMILIES, Instance
-from .geometry import Geometry
-from .predict import PlanRow
-from .request import Request
+from .prediction import Configurations, PlanRow
+from .table import lowest_cost, lowest_latency
 
-# Colours that stay apart for colour-blind readers (Okabe and Ito), and markers for print in grey.
-_STYLES = {
-    "context": ("#0072B2", "o", "context: guidance x sequence"),
-    "tensor": ("#D55E00", "s", "tensor: divided weights"),
-    "data": ("#009E73", "^", "data: images of its own on each core"),
-    None: ("#555555", "D", "one-core programs on two cores"),
-}
-# Panels side by side. Of more instances the largest of each family are drawn.
-_MOST_COLUMNS = 4
+# Instances side by side; more of them go below.
+_MOST_COLUMNS = 5
+_QUANTITIES = (("expected_s", "expected latency, s"), ("cost_per_1000", "expected cost,\n$ for 1000 images"))
+_GREY = "#777777"
 
 
-def draw(rows: list[PlanRow], geometry: Geometry, request: Request, path: Path) -> None:
+def draw(rows: Sequence[PlanRow], checkpoint: Configurations, path: Path) -> int:
     """Write the picture; the format is that of the name.
+
+    Returns:
+        the number of instances in it: all of them.
 
     Raises:
         InvalidExportOption: the file cannot be written.
@@ -31,81 +30,140 @@ def draw(rows: list[PlanRow], geometry: Geometry, request: Request, path: Path) 
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-    instances = _drawn(list(dict.fromkeys(row.deployment.instance for row in rows)))
+    instances = list(dict.fromkeys(row.deployment.instance for row in rows))
+    columns = min(len(instances), _MOST_COLUMNS)
+    blocks = -(-len(instances) // columns)
     figure, panels = pyplot.subplots(
-        2,
-        len(instances),
-        figsize=(max(3.4 * len(instances), 6.5), 7.2),
+        2 * blocks,
+        columns,
+        figsize=(max(2.9 * columns, 7.5), 5.8 * blocks + 1.6),
         squeeze=False,
-        sharex="col",
-        sharey="row",
         layout="constrained",
     )
-    quantities = (("expected_s", "expected latency, s"), ("cost_per_1000", "expected cost, $ for 1000 images"))
-    for column, instance in enumerate(instances):
-        own = [row for row in rows if row.deployment.instance == instance]
-        for panel, (quantity, _) in zip(panels[:, column], quantities):
-            _draw_lines(panel, own, quantity)
-            panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
-            panel.grid(True, which="both", axis="y", color="#e4e4e4", linewidth=0.7)
-            panel.grid(True, which="major", axis="x", color="#e4e4e4", linewidth=0.7)
-            panel.set_axisbelow(True)
-            panel.xaxis.set_major_locator(FixedLocator(sorted({row.deployment.cores for row in own})))
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            for formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-                formatter(FuncFormatter(_plain))
-            panel.xaxis.set_minor_formatter(NullFormatter())
-            panel.spines[["top", "right"]].set_visible(False)
-        price = own[0].price
-        cost = f"${price.per_hour:,.2f}/h" if price else "no price"
-        panels[0, column].set_title(f"{instance.name}\n{instance.logical_cores()} cores, {cost}", fontsize=10)
-        if price is None:
-            hint = "no known price:\n--price_per_hour"
-            panels[1, column].text(0.5, 0.5, hint, ha="center", transform=panels[1, column].transAxes, color="#777777")
-        panels[1, column].set_xlabel("cores of a pipeline")
-    for panel, (_, label) in zip(panels[:, 0], quantities):
-        panel.set_ylabel(label)
-    modes = [mode for mode in _STYLES if any(row.deployment.mode == mode for row in rows)]
-    handles = [_handle(pyplot, mode) for mode in modes]
-    if any(not row.fits for row in rows):
-        handles.append(pyplot.Line2D([], [], color="#555555", marker="o", mfc="white", ls="", label="does not fit"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle(_title(rows, geometry, request), fontsize=11)
+    for number in range(blocks * columns):
+        block, column = divmod(number, columns)
+        pair = panels[2 * block : 2 * block + 2, column]
+        if number < len(instances):
+            own = [row for row in rows if row.deployment.instance == instances[number]]
+            _draw_instance(pair, own, first=column == 0)
+        else:
+            for panel in pair:
+                panel.set_axis_off()
+    for kind in (0, 1):  # one scale for all, so that instances compare
+        _share_scale([panels[2 * block + kind, column] for block in range(blocks) for column in range(columns)])
+    figure.legend(handles=_handles(rows), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.suptitle(_title(rows, checkpoint), fontsize=11)
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=130)
     except OSError as error:
         raise InvalidExportOption(f"--plot {path}: {error.strerror}") from None
     finally:
         pyplot.close(figure)
+    return len(instances)
 
 
-def _drawn(instances: list[Instance]) -> list[Instance]:
-    if len(instances) <= _MOST_COLUMNS:
-        return instances
-    largest = [instance for instance in instances if instance.name in FAMILIES.values()]
-    return (largest or instances)[:_MOST_COLUMNS]
-
-
-def _draw_lines(panel, rows: list[PlanRow], quantity: str) -> None:
-    for mode, (colour, marker, _) in _STYLES.items():
-        points = [
-            (row.deployment.cores, getattr(row, quantity), row.fits)
-            for row in rows
-            if row.deployment.mode == mode and getattr(row, quantity) is not None
-        ]
-        if not points:
+def _draw_instance(pair: Any, rows: list[PlanRow], *, first: bool) -> None:
+    instance, price = rows[0].deployment.instance, rows[0].price
+    cost = f"${price.per_hour:,.2f}/h" if price else "no price"
+    pair[0].set_title(f"{instance.name}\n{instance.logical_cores()} cores, {cost}", fontsize=9)
+    sizes = sorted({row.deployment.cores for row in rows})
+    for panel, (quantity, label) in zip(pair, _QUANTITIES):
+        if first:
+            panel.set_ylabel(label)
+        panel.grid(True, color="#e4e4e4", linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        if all(getattr(row, quantity) is None for row in rows):
+            hint = "no known price:\n--price_per_hour"
+            panel.text(0.5, 0.5, hint, ha="center", color=_GREY, fontsize=8, transform=panel.transAxes)
+            panel.set_xticks([])
             continue
-        panel.plot([x for x, _, _ in points], [y for _, y, _ in points], color=colour, linewidth=1.6)
-        for x, y, fits in points:
-            panel.plot(x, y, marker=marker, color=colour, markerfacecolor=colour if fits else "white", markersize=6)
+        if len(sizes) == 1:
+            _draw_modes(panel, rows, quantity)
+        else:
+            _draw_lines(panel, rows, quantity, sizes)
+    pair[1].set_xlabel("cores of a pipeline" if len(sizes) > 1 else f"mode, on {sizes[0]} cores", fontsize=8)
 
 
-def _handle(pyplot, mode: str | None):
-    colour, marker, label = _STYLES[mode]
-    return pyplot.Line2D([], [], color=colour, marker=marker, linewidth=1.6 if mode else 0, label=label)
+def _draw_modes(panel: Any, rows: list[PlanRow], quantity: str) -> None:
+    """Where all pipelines have as many cores there is nothing to draw a line along: a place for each mode."""
+    for place, row in enumerate(rows):
+        _draw_point(panel, place, row, quantity)
+        value = getattr(row, quantity)
+        panel.annotate(f"{value:.2f}", (place, value), xytext=(0, 7), textcoords="offset points", ha="center", size=7)
+    panel.set_xticks(range(len(rows)), [row.deployment.parallel_mode or "one core" for row in rows], fontsize=7)
+    panel.set_xlim(-0.6, len(rows) - 0.4)
+
+
+def _draw_lines(panel: Any, rows: list[PlanRow], quantity: str, sizes: list[int]) -> None:
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(sizes, [str(size) for size in sizes], fontsize=8)
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    by_mode: dict[str | None, list[PlanRow]] = {}
+    for row in rows:
+        by_mode.setdefault(row.deployment.parallel_mode, []).append(row)
+    for own in by_mode.values():
+        xs, ys = [row.deployment.cores for row in own], [getattr(row, quantity) for row in own]
+        panel.plot(xs, ys, color=own[0].deployment.mode.colour, linewidth=1.5)
+        for row in own:
+            _draw_point(panel, row.deployment.cores, row, quantity)
+        if quantity == "expected_s":
+            _explain_exchanges(panel, own)
+    if quantity == "cost_per_1000":
+        _explain_idle_cores(panel, rows)
+
+
+def _draw_point(panel: Any, x: float, row: PlanRow, quantity: str) -> None:
+    mode, value = row.deployment.mode, getattr(row, quantity)
+    face = mode.colour if row.fits else "white"
+    size = 5.5 if mode.name else 8.5  # one core may lie under a mode on two
+    panel.plot(x, value, marker=mode.marker, color=mode.colour, markerfacecolor=face, markersize=size)
+    if row.is_default:
+        panel.plot(x, value, marker="o", color="black", markerfacecolor="none", markersize=11, linewidth=0)
+
+
+def _explain_exchanges(panel: Any, rows: list[PlanRow]) -> None:
+    """Latency bends where ranks have to exchange more than fewer of them do: say how they exchange from there on."""
+    for before, row in pairwise(rows):
+        exchange = row.deployment.mode.exchange
+        if exchange != before.deployment.mode.exchange and row.bytes_sent_per_step > before.bytes_sent_per_step > 0:
+            place, away = (row.deployment.cores, row.expected_s), {"xytext": (0, -13), "textcoords": "offset points"}
+            panel.annotate(f"{exchange}", place, ha="center", size=7, color=_GREY, **away)
+
+
+def _explain_idle_cores(panel: Any, rows: list[PlanRow]) -> None:
+    """Cost jumps where pipelines leave cores over: say how many, once for each size."""
+    for cores in sorted({row.deployment.cores for row in rows if row.idle_cores}):
+        highest = max((row for row in rows if row.deployment.cores == cores), key=lambda row: row.cost_per_1000 or 0)
+        panel.annotate(
+            f"{highest.idle_cores} cores idle",
+            (cores, highest.cost_per_1000),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="right" if cores == max(row.deployment.cores for row in rows) else "center",
+            size=7,
+            color=_GREY,
+        )
+
+
+def _share_scale(panels: list[Any]) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    drawn = [panel for panel in panels if panel.axison and panel.lines]
+    if not drawn:
+        return
+    limits = [panel.dataLim for panel in drawn]
+    low, high = min(limit.y0 for limit in limits), max(limit.y1 for limit in limits)
+    for panel in panels:
+        panel.set_yscale("log")
+        panel.set_ylim(low / 1.5, high * 1.5)
+        panel.yaxis.set_major_formatter(FuncFormatter(_plain))
+        panel.yaxis.set_minor_formatter(FuncFormatter(_plain))
+        panel.tick_params(axis="y", which="both", labelsize=7)
 
 
 def _plain(value: float, _position: int) -> str:
@@ -113,9 +171,37 @@ def _plain(value: float, _position: int) -> str:
     return f"{value:g}" if f"{value:e}"[0] in "1235" else ""
 
 
-def _title(rows: list[PlanRow], geometry: Geometry, request: Request) -> str:
-    height, width = request.size(geometry)
-    return (
-        f"{geometry.name}, {width} x {height} px, {rows[0].steps} steps, batch of {request.images}\n"
-        f"predictions at {rows[0].efficiency:.1%} of the hardware's peaks, not measurements"
-    )
+def _handles(rows: Sequence[PlanRow]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    modes = {row.deployment.parallel_mode: row.deployment.mode for row in rows}
+    handles = [
+        Line2D([], [], color=mode.colour, marker=mode.marker, linewidth=1.5 if name else 0, label=mode.label)
+        for name, mode in modes.items()
+    ]
+    if any(row.is_default for row in rows):
+        label = "what an export without flags chooses"
+        handles.append(Line2D([], [], color="black", marker="o", mfc="none", markersize=11, linewidth=0, label=label))
+    if any(not row.fits for row in rows):
+        handles.append(Line2D([], [], color="#555555", marker="o", mfc="white", linewidth=0, label="does not fit"))
+    return handles
+
+
+def _title(rows: Sequence[PlanRow], checkpoint: Configurations) -> str:
+    deployment = rows[0].deployment
+    lines = [
+        f"{checkpoint.source}, {deployment.width} x {deployment.height} px, {rows[0].steps} steps, batch of"
+        f" {deployment.images}",
+        f"predictions at {rows[0].efficiency:.1%} of the hardware's peaks, not measurements",
+    ]
+    fitting = [row for row in rows if row.fits]
+    if fitting:
+        fastest, cheapest = lowest_latency(fitting), lowest_cost(fitting)
+        best = [f"lowest latency {_place(fastest)}"] + ([f"lowest cost {_place(cheapest)}"] if cheapest else [])
+        lines.append("; ".join(best))
+    return "\n".join(lines)
+
+
+def _place(row: PlanRow) -> str:
+    deployment = row.deployment
+    return f"{deployment.instance.name}, {deployment.parallel_mode or 'one core'} {deployment.ranks}"

@@ -14,16 +14,12 @@ figure, but not this choice; with T5 at the same efficiency the error at 256 px 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from math import prod
-
-from ..hardware import get_instance
-from .components import ComponentPlan, plan_components
-from .geometry import XL_2
-from .placement import Deployment
-from .request import Request
 
 SOURCE = "AWS's benchmarks of PixArt on inf2.xlarge, SDK 2.20"
+INSTANCE = "inf2.xlarge"
+EFFICIENCY = 0.1627
+"""Geometric mean over the measurements that it is fitted on, whose errors are then of one size; computed again by
+`tests/planner/test_published.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,36 +40,6 @@ class Published:
     measured_s: float
     fitted: bool
 
-    @property
-    def components(self) -> list[ComponentPlan]:
-        """The programs, in AWS's deployment."""
-        deployment = Deployment(
-            instance=get_instance("inf2.xlarge"), mode=None, ranks=1, guidance_groups=2, exchange=None
-        )
-        request = Request(height=self.side, width=self.side, sequence_length=self.tokens)
-        return plan_components(XL_2, request, deployment)
-
-    @property
-    def lower_bound_s(self) -> float:
-        """Seconds that the hardware takes at least."""
-        return sum(part.lower_bound_s for part in self.components)
-
-    @property
-    def predicted_s(self) -> float:
-        """Seconds at the fitted efficiency."""
-        return sum(part.expected_s(fitted_efficiency()) for part in self.components)
-
-    @property
-    def efficiency(self) -> float:
-        """The efficiency at which the prediction would be the measurement."""
-        text, *image = self.components
-        return sum(part.lower_bound_s for part in image) / (self.measured_s - text.lower_bound_s)
-
-    @property
-    def error(self) -> float:
-        """Of the prediction, relative to the measurement."""
-        return self.predicted_s / self.measured_s - 1
-
 
 PUBLISHED = (
     Published(model="PixArt-Alpha", side=256, tokens=120, measured_s=0.502587, fitted=True),
@@ -81,10 +47,3 @@ PUBLISHED = (
     Published(model="PixArt-Sigma", side=256, tokens=300, measured_s=0.540832, fitted=False),
     Published(model="PixArt-Sigma", side=512, tokens=300, measured_s=1.841882, fitted=False),
 )
-
-
-@cache
-def fitted_efficiency() -> float:
-    """The geometric mean over the measurements it is fitted on: their errors are then of one size."""
-    ratios = [each.efficiency for each in PUBLISHED if each.fitted]
-    return prod(ratios) ** (1 / len(ratios))

@@ -5,32 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from .geometry import Geometry
-from .predict import PlanRow
-from .published import PUBLISHED, SOURCE, Published
+from .component_plan import ComponentPlan
+from .prediction import Configurations, PlanRow
+from .published import PUBLISHED, SOURCE
 from .request import Request
 from .table import advice
 
 
-def report(rows: list[PlanRow], geometry: Geometry, request: Request) -> dict[str, Any]:
+def report(rows: list[PlanRow], checkpoint: Configurations, request: Request) -> dict[str, Any]:
     """Everything that JSON can hold of a plan."""
-    height, width = request.size(geometry)
+    deployment = rows[0].deployment
+    asked = request.model_dump(mode="json", include=set(Request.model_fields))
     return {
-        "model": geometry.name,
-        "request": {**request.recorded(), "height": height, "width": width},
+        "model": checkpoint.source,
+        "request": {**asked, "height": deployment.height, "width": deployment.width},
         "efficiency": rows[0].efficiency,
-        "advice": advice(rows),
-        "published": {"source": SOURCE, "measurements": [_published(each) for each in PUBLISHED]},
+        "advice": " ".join(advice(rows)),
+        "published": {"source": SOURCE, "measurements": [asdict(each) for each in PUBLISHED]},
         "rows": [_row(row) for row in rows],
-    }
-
-
-def _published(each: Published) -> dict[str, Any]:
-    return {
-        **asdict(each),
-        "lower_bound_s": each.lower_bound_s,
-        "predicted_s": each.predicted_s,
-        "error": each.error,
     }
 
 
@@ -38,12 +30,13 @@ def _row(row: PlanRow) -> dict[str, Any]:
     deployment = row.deployment
     return {
         "instance": deployment.instance.name,
-        "mode": deployment.mode,
+        "mode": deployment.parallel_mode,
         "ranks": deployment.ranks,
         "cores": deployment.cores,
-        "exchange": deployment.exchange,
+        "exchange": deployment.mode.exchange,
         "is_default": row.is_default,
         "pipelines": deployment.replicas,
+        "idle_cores": row.idle_cores,
         "images_at_once": row.images,
         "hbm_bytes": row.hbm_bytes,
         "needed_bytes": row.needed_bytes,
@@ -56,17 +49,18 @@ def _row(row: PlanRow) -> dict[str, Any]:
         "images_per_second": row.images_per_second,
         "price": None if row.price is None else asdict(row.price),
         "cost_per_1000": row.cost_per_1000,
-        "components": {
-            part.component: {
-                "weight_bytes": part.footprint.weights,
-                "activation_bytes": part.footprint.activations,
-                "runs": part.runs,
-                "flops_per_run_and_core": part.work.flops,
-                "bytes_sent_per_run": part.bytes_sent,
-                "bound_s_per_run": part.bound.resources,
-                "lower_bound_s": part.lower_bound_s,
-                "expected_s": part.expected_s(row.efficiency),
-            }
-            for part in row.components
-        },
+        "components": {part.component.name: _component(row, part) for part in row.components},
+    }
+
+
+def _component(row: PlanRow, part: ComponentPlan) -> dict[str, Any]:
+    return {
+        "weight_bytes": part.cost.weights,
+        "activation_bytes": part.cost.activations,
+        "runs": part.runs,
+        "flops_per_run_and_core": part.cost.flops,
+        "bytes_sent_per_run": part.cost.bytes_sent,
+        "bound_s_per_run": part.bound.resources,
+        "lower_bound_s": part.lower_bound_s,
+        "expected_s": row.expected_s_of(part),
     }

@@ -7,12 +7,14 @@ collectives, and the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+import torch
+
 from ..hardware import Instance
-from .flops import Work
-from .traffic import Collectives
+from ..program.cost import Cost
+from ..program.program import Collective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,25 @@ class Bound:
     exchange: float
     link: float
 
+    @classmethod
+    def of(cls, cost: Cost, instance: Instance, dtype: torch.dtype) -> Bound:
+        """The bound of one core's program on the logical cores of an instance.
+
+        Args:
+            dtype: of matrix products, bfloat16 or float32.
+        """
+        chip = instance.chip
+        cores = chip.physical_cores // instance.default_lnc
+        flops = chip.bf16_flops if dtype == torch.bfloat16 else chip.fp32_flops
+        crossing = sum(bytes_over_link(each, cores) * count for each, count in cost.collectives.items())
+        return cls(
+            matmul=cost.array_flops * cores / flops,
+            softmax=cost.exponentials * cores / chip.exponentials,
+            weights=cost.read * cores / chip.hbm_bandwidth,
+            exchange=2 * cost.bytes_sent * cores / chip.hbm_bandwidth,
+            link=crossing / instance.link_bandwidth if instance.link_bandwidth else 0.0,
+        )
+
     @property
     def resources(self) -> dict[str, float]:
         """Seconds by resource."""
@@ -42,7 +63,7 @@ class Bound:
     @property
     def by(self) -> str:
         """The resource that bounds."""
-        return max(self.resources, key=self.resources.get)
+        return max(self.resources, key=lambda name: self.resources[name])
 
     @property
     def seconds(self) -> float:
@@ -55,24 +76,22 @@ class Bound:
         return max(self.matmul, self.softmax, self.weights) + max(self.exchange, self.link)
 
 
-def bound(work: Work, bytes_read: int, collectives: Iterable[Collectives], instance: Instance, dtype: str) -> Bound:
-    """The bound of one core's program on the logical cores of an instance.
+def bytes_over_link(collective: Collective, cores_per_chip: int) -> float:
+    """Bytes that cross the link of a chip in one direction in one collective, the most of any chip.
 
-    Args:
-        bytes_read: of weights.
-        dtype: of matrix products, "bfloat16" or "float32".
+    A bound for every algorithm, with ranks on adjacent cores: what a chip lacks comes in once. Cores of one chip meet
+    in its memory.
     """
-    chip, collectives = instance.chip, list(collectives)
-    cores_per_chip = chip.physical_cores // instance.default_lnc
-    flops = chip.bf16_flops if dtype == "bfloat16" else chip.fp32_flops
-    crossing = sum(each.bytes_over_link(cores_per_chip) for each in collectives)
-    link = crossing / instance.link_bandwidth if crossing else 0.0
-    weights = bytes_read * cores_per_chip / chip.hbm_bandwidth
-    exchanged = 2 * sum(each.bytes_sent for each in collectives) * cores_per_chip / chip.hbm_bandwidth
-    return Bound(
-        matmul=work.array_flops * cores_per_chip / flops,
-        softmax=work.exponentials * cores_per_chip / chip.exponentials,
-        weights=weights,
-        exchange=exchanged,
-        link=link,
-    )
+    crossing: dict[int, float] = defaultdict(float)
+    for group in collective.groups:
+        on_chip = Counter(rank // cores_per_chip for rank in group)
+        for chip, members in on_chip.items():
+            others = len(group) - members
+            reduced = collective.size * (len(on_chip) - 1) / len(on_chip)
+            crossing[chip] += {
+                "all-reduce": 2 * reduced,
+                "reduce-scatter": reduced,
+                "all-gather": collective.size * others,
+                "all-to-all": collective.size * members * others / len(group),
+            }[collective.kind]
+    return max(crossing.values())

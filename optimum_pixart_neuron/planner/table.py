@@ -1,97 +1,181 @@
-"""A plan for the terminal: a table an instance, what it rests on, and a line of advice."""
+"""A plan for the terminal: the advice, then a few rows of a few columns, or all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ..components.component import Component
+from ..components.registry import IMAGE_DECODER
 from ..hardware import GIB
-from .geometry import Geometry
-from .predict import PlanRow
-from .published import SOURCE, fitted_efficiency
+from ..terminal.table import paragraph, table
+from .prediction import Configurations, PlanRow
+from .published import EFFICIENCY, SOURCE
 from .request import Request
 
-# Columns of a terminal: what the tables need, used where the output is no terminal.
-WIDTH = 118
-_BOUNDS = {"matmul": "matmul", "softmax": "softmax", "hbm": "HBM", "link": "link"}
-# Of the expected latency, from where on the VAE decoder is worth a word.
+# Of the expected latency, from where on decoding is worth a word.
 _MUCH_DECODING = 0.2
+_BOUNDS = {"hbm": "HBM"}
+_Column = tuple[str, Callable[[PlanRow], str]]
 
 
-def show(rows: list[PlanRow], geometry: Geometry, request: Request, console: Console) -> None:
-    """Print the tables and what a reader needs to judge them."""
-    console.print(_headline(geometry, request, rows[0]), highlight=False)
-    for instance, group in groupby(rows, key=lambda row: row.deployment.instance):
-        console.print(_table(instance.name, list(group)))
-    for line in _legend(rows):
-        console.print(line, style="dim", highlight=False)
-    console.print(f"\n[bold]Advice:[/bold] {advice(rows)}", highlight=False)
+def show(
+    rows: Sequence[PlanRow],
+    checkpoint: Configurations,
+    request: Request,
+    console: Console,
+    *,
+    wide: bool = False,
+    summary: bool = False,
+) -> None:
+    """Print the advice, the tables, and what a reader needs to judge them.
+
+    Args:
+        wide: every column.
+        summary: one row an instance.
+    """
+    paragraph(console, _headline(checkpoint, request, rows[0]), style="bold")
+    for sentence in advice(rows):
+        paragraph(console, sentence)
+    console.print()
+    if summary:
+        console.print(_summary(rows))
+    else:
+        for _, group in groupby(rows, key=lambda row: row.deployment.instance):
+            console.print(_table(list(group), wide=wide))
+    for line in _legend(rows, summary=summary, wide=wide):
+        paragraph(console, line, style="dim")
 
 
-def _headline(geometry: Geometry, request: Request, row: PlanRow) -> str:
-    height, width = request.size(geometry)
+def _headline(checkpoint: Configurations, request: Request, row: PlanRow) -> str:
+    deployment = row.deployment
     guidance = "no guidance" if request.no_guidance else "guidance"
     return (
-        f"[bold]{geometry.name}[/bold]: {width} x {height} px, {row.steps} steps, {guidance},"
-        f" {request.sequence_length} tokens, {request.torch_dtype}, batch of {request.images} image(s)."
-        " [bold]Times, rates and costs are predictions.[/bold]"
+        f"{checkpoint.source}: {deployment.width} x {deployment.height} px, {row.steps} steps, {guidance},"
+        f" {deployment.sequence_length} tokens, {request.torch_dtype}, batch of {deployment.images}."
+        " Times, rates and costs are predictions."
     )
 
 
-# Title of a column and what it says of a row. Sizes are GiB of one core.
-_COLUMNS: tuple[tuple[str, Callable[[PlanRow], str]], ...] = (
-    ("mode", lambda row: f"{row.deployment.mode or 'one core'}{' *' if row.is_default else ''}"),
-    ("ranks", lambda row: str(row.deployment.ranks)),
-    ("T5\nGiB", lambda row: _gib(row.component("text_encoder").footprint.weights)),
-    ("DiT\nGiB", lambda row: _gib(row.component("transformer").footprint.weights)),
-    ("VAE\nGiB", lambda row: _gib(row.component("vae_decoder").footprint.weights)),
-    ("act.\nGiB", lambda row: _gib(max(part.footprint.activations for part in row.components))),
-    ("needed\nof HBM", lambda row: f"{_gib(row.needed_bytes)} {'fits' if row.fits else 'too big'}"),
-    ("TFLOP\n/image", lambda row: f"{row.flops_per_image / 1e12:,.1f}"),
-    ("MB sent\n/step", lambda row: f"{row.bytes_sent_per_step / 1e6:,.1f}"),
-    ("bound\ns", lambda row: _seconds(row.lower_bound_s)),
-    ("by", lambda row: _BOUNDS[row.bound_by]),
+def advice(rows: Sequence[PlanRow]) -> list[str]:
+    """What to choose, a sentence a line."""
+    fitting = [row for row in rows if row.fits]
+    if not fitting:
+        nearest = min(rows, key=lambda row: row.needed_bytes / row.hbm_bytes)
+        return [
+            f"Advice: nothing fits; nearest is {_named(nearest)} with {_gib(nearest.needed_bytes)} of"
+            f" {nearest.hbm_bytes / GIB:.0f} GiB a core. Try a smaller --height, --width, --batch_size or"
+            " --vae_tile_size."
+        ]
+    fastest = lowest_latency(fitting)
+    lines = [f"Lowest latency: {_named(fastest)}, {_seconds(fastest.expected_s)} s."]
+    decoding = fastest.expected_s_of(fastest.component(IMAGE_DECODER.name)) / fastest.expected_s
+    if decoding > _MUCH_DECODING:
+        lines[0] += (
+            f" {decoding:.0%} of it is the {IMAGE_DECODER.label}: a smaller --vae_tile_size spreads it over the cores."
+        )
+    cheapest = lowest_cost(fitting)
+    if cheapest:
+        lines.append(f"Lowest cost: {_named(cheapest)}, ${_dollars(cheapest)} for 1000 images.")
+    return lines
+
+
+def lowest_latency(rows: Sequence[PlanRow]) -> PlanRow:
+    """Of those that fit, and of equal ones the first."""
+    return min(rows, key=lambda row: row.expected_s)
+
+
+def lowest_cost(rows: Sequence[PlanRow]) -> PlanRow | None:
+    """None where no price is known."""
+    priced = [row for row in rows if row.cost_per_1000 is not None]
+    return min(priced, key=lambda row: row.cost_per_1000 or 0.0) if priced else None
+
+
+def _named(row: PlanRow) -> str:
+    deployment = row.deployment
+    mode = f"{deployment.parallel_mode} on {deployment.ranks} ranks" if deployment.parallel_mode else "one core"
+    return f"{deployment.instance.name}, {mode}"
+
+
+def _weights(component: Component) -> _Column:
+    return f"{component.label}\nGiB", lambda row: _gib(row.component(component.name).cost.weights)
+
+
+# Title of a column and what it says of a row.
+_MODE: _Column = ("mode", lambda row: f"{row.deployment.parallel_mode or 'one core'}{' *' if row.is_default else ''}")
+_RANKS: _Column = ("ranks", lambda row: str(row.deployment.ranks))
+_NEEDED: _Column = ("GiB a\ncore", lambda row: _gib(row.needed_bytes))
+_FITS: _Column = ("fits", lambda row: "yes" if row.fits else "no")
+_BOUND: _Column = ("bound\ns", lambda row: _seconds(row.lower_bound_s))
+_BOUND_BY: _Column = ("by", lambda row: _BOUNDS.get(row.bound_by, row.bound_by))
+_RESULTS: tuple[_Column, ...] = (
     ("expected\ns", lambda row: _seconds(row.expected_s)),
     ("images\nat once", lambda row: str(row.images)),
     ("images/s\ninstance", lambda row: f"{row.images_per_second:.3f}"),
-    ("$/1000\nimages", lambda row: "-" if row.cost_per_1000 is None else f"{row.cost_per_1000:,.2f}"),
+    ("$/1000\nimages", lambda row: _dollars(row)),
 )
-_TEXT_COLUMNS = ("mode", "by", "needed\nof HBM")
+_ACTIVATIONS: _Column = ("act.\nGiB", lambda row: _gib(max(part.cost.activations for part in row.components)))
+_WORK: tuple[_Column, ...] = (
+    ("TFLOP\n/image", lambda row: f"{row.flops_per_image / 1e12:,.1f}"),
+    ("MB sent\n/step", lambda row: f"{row.bytes_sent_per_step / 1e6:,.1f}"),
+    ("exchange", lambda row: row.deployment.mode.exchange or "-"),
+)
+_IDLE: _Column = ("idle\ncores", lambda row: str(row.idle_cores))
+_WORDS = ("mode", "fits", "by", "exchange")
 
 
-def _table(name: str, rows: list[PlanRow]) -> Table:
+def _table(rows: list[PlanRow], *, wide: bool) -> Table:
+    weights = [_weights(part.component) for part in rows[0].components]
+    columns: list[_Column] = [_MODE, _RANKS, _NEEDED, _FITS, _BOUND, *_RESULTS]
+    if wide:
+        columns = [_MODE, _RANKS, *weights, _ACTIVATIONS, _NEEDED, _FITS, *_WORK, _BOUND, _BOUND_BY, *_RESULTS, _IDLE]
     instance, price = rows[0].deployment.instance, rows[0].price
     cost = f"${price.per_hour:,.2f}/h" if price else "no known price"
-    table = Table(
-        title=(
-            f"{name}: {instance.logical_cores()} logical cores of {rows[0].hbm_bytes / GIB:.0f} GiB HBM,"
-            f" {instance.chips} chip(s), {cost}"
-        ),
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=0,
-        collapse_padding=True,
+    made = table(
+        [[content(row) for _, content in columns] for row in rows],
+        [title for title, _ in columns],
+        words=_WORDS,
+        title=f"{instance.name}: {instance.logical_cores()} cores of {rows[0].hbm_bytes / GIB:.0f} GiB, {cost}",
     )
-    for title, _ in _COLUMNS:
-        table.add_column(title, justify="left" if title in _TEXT_COLUMNS else "right", no_wrap=True)
-    for row in rows:
-        cells = [content(row) for _, content in _COLUMNS]
-        table.add_row(*cells, style=None if row.fits else "red", end_section=_ends_mode(row, rows))
-    return table
+    last_of_modes = {row.deployment.parallel_mode: index for index, row in enumerate(rows)}.values()
+    for index, row in enumerate(rows):
+        made.rows[index].style = None if row.fits else "red"
+        made.rows[index].end_section = index in last_of_modes and len(last_of_modes) < len(rows)
+    return made
 
 
-def _ends_mode(row: PlanRow, rows: list[PlanRow]) -> bool:
-    return row is [other for other in rows if other.deployment.mode == row.deployment.mode][-1]
+def _summary(rows: Sequence[PlanRow]) -> Table:
+    cells = []
+    for instance, group in groupby(rows, key=lambda row: row.deployment.instance):
+        own = list(group)
+        fitting = [row for row in own if row.fits]
+        default = next((row for row in own if row.is_default), None)
+        fastest, cheapest = lowest_latency(fitting) if fitting else None, lowest_cost(fitting)
+        cells.append(
+            [
+                instance.name,
+                *(_short(default), _latency(default)),
+                *((_short(fastest), _latency(fastest)) if fastest else ("nothing fits", "-")),
+                *(_short(cheapest), _dollars(cheapest) if cheapest else "-"),
+            ]
+        )
+    titles = ("instance", "default", "s", "lowest latency", " s", "lowest cost", "$/1000")
+    return table(cells, titles, words=("instance", "default", "lowest latency", "lowest cost"))
 
 
-def _memory(row: PlanRow) -> str:
-    verdict = "fits" if row.fits else "does not fit"
-    return f"{_gib(row.needed_bytes)}/{row.hbm_bytes / GIB:.0f} {verdict}"
+def _short(row: PlanRow | None) -> str:
+    return f"{row.deployment.parallel_mode or 'one core'} {row.deployment.ranks}" if row else "-"
+
+
+def _latency(row: PlanRow | None) -> str:
+    return "-" if row is None else _seconds(row.expected_s) if row.fits else "too big"
+
+
+def _dollars(row: PlanRow) -> str:
+    return "-" if row.cost_per_1000 is None else f"{row.cost_per_1000:,.2f}"
 
 
 def _gib(size: float) -> str:
@@ -102,43 +186,25 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3f}" if seconds < 1 else f"{seconds:,.2f}" if seconds < 100 else f"{seconds:,.0f}"
 
 
-def _legend(rows: list[PlanRow]) -> list[str]:
+def _legend(rows: Sequence[PlanRow], *, summary: bool, wide: bool) -> list[str]:
     efficiency = rows[0].efficiency
-    origin = f"fitted on {SOURCE}" if efficiency == fitted_efficiency() else "as given"
+    origin = f"fitted on {SOURCE}" if efficiency == EFFICIENCY else "as given"
+    at_bound = [part.component.label for part in rows[0].components if part.component.runs_at_its_bound]
+    exception = f"; {' and '.join(at_bound)} at the bound" if at_bound else ""
     lines = [
-        "* chosen by the export. One core: the guidance pair goes to two. Data: each core has images of its own.",
-        "Sizes are of one core: the weights of each program and the largest activations. Bound: no time is less.",
-        f"Expected: transformer and VAE at {efficiency:.1%} of the peaks, {origin};",
-        "    T5 at its bound, collectives not hidden behind computing.",
-        "Images/s: as many pipelines side by side as the instance has cores for, all busy, none slowing another.",
+        f"Seconds from prompt to images, expected at {efficiency:.1%} of the peaks, {origin}{exception}, collectives"
+        " not hidden behind computing.",
+        "Cost: as many pipelines side by side as the instance has cores for, all busy, none slowing another.",
     ]
+    if summary:
+        lines.append(
+            "The number behind a mode is its ranks; default is what an export without flags chooses. One instance in"
+            " full: --instance_type NAME; everything: --wide."
+        )
+    else:
+        lines.insert(0, "* chosen by an export without flags. Bound: no time is less, at the peaks of the hardware.")
+        if not wide:
+            lines.append("Every column: --wide.")
     prices = {(row.price.source, row.price.date) for row in rows if row.price}
     lines += [f"Prices: {source}{f', {date}' if date else ''}." for source, date in sorted(prices, key=str)]
     return lines
-
-
-def advice(rows: list[PlanRow]) -> str:
-    """What to choose, in one line."""
-    fitting = [row for row in rows if row.fits]
-    if not fitting:
-        smallest = min(rows, key=lambda row: row.needed_bytes / row.hbm_bytes)
-        return (
-            f"nothing fits; nearest is {_named(smallest)} with {_memory(smallest)}. Try a smaller --height, --width,"
-            " --batch_size or --vae_tile_size."
-        )
-    fastest = min(fitting, key=lambda row: row.expected_s)
-    text = f"lowest latency {_named(fastest)}, {_seconds(fastest.expected_s)} s"
-    decoding = fastest.component("vae_decoder").expected_s(fastest.efficiency) / fastest.expected_s
-    if decoding > _MUCH_DECODING:
-        text += f" ({decoding:.0%} of it the VAE decoder: a smaller --vae_tile_size spreads it over the cores)"
-    priced = [row for row in fitting if row.cost_per_1000 is not None]
-    if priced:
-        cheapest = min(priced, key=lambda row: row.cost_per_1000)
-        text += f"; lowest cost {_named(cheapest)}, ${cheapest.cost_per_1000:,.2f} for 1000 images"
-    return f"{text}."
-
-
-def _named(row: PlanRow) -> str:
-    deployment = row.deployment
-    mode = f"{deployment.mode} on {deployment.ranks} ranks" if deployment.mode else "one-core programs"
-    return f"{deployment.instance.name} {mode}"

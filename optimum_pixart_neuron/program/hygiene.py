@@ -74,7 +74,7 @@ def check_program(program: TracedProgram, weights_dtype: torch.dtype) -> list[Fi
 
 
 def _broken_rules(node: Node, low: bool) -> list[str]:
-    name = node.target.overloadpacket.__name__
+    name = _name(node)
     outputs, inputs = _tensors(node), [tensor for argument in node.all_input_nodes for tensor in _tensors(argument)]
     rules = []
     if any(tensor.dtype == torch.float64 for tensor in outputs):
@@ -121,8 +121,13 @@ def _tensors(node: Node) -> list[torch.Tensor]:
     return [tensor for tensor in (value if isinstance(value, (list, tuple)) else [value]) if torch.is_tensor(tensor)]
 
 
+def _name(node: Node) -> str:
+    """Of an ATen operation, without its overload."""
+    return node.target.overloadpacket.__name__
+
+
 def _describe(node: Node) -> str:
     outputs = ", ".join(
         f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in _tensors(node)
     )
-    return f"{node.target.overloadpacket.__name__} -> {outputs}"
+    return f"{_name(node)} -> {outputs}"

@@ -35,10 +35,14 @@ class Collective:
     groups: tuple[tuple[int, ...], ...]
 
     @property
+    def size(self) -> int:
+        """Bytes that one rank puts in."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+    @property
     def bytes_sent(self) -> int:
         """Bytes one rank sends with the ring algorithm."""
-        size = torch.Size(self.shape).numel() * self.dtype.itemsize
-        return ring_bytes_sent(self.kind, size, len(self.groups[0]))
+        return ring_bytes_sent(self.kind, self.size, len(self.groups[0]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,11 @@ from optimum_pixart_neuron.benchmark.report import (
 )
 from optimum_pixart_neuron.benchmark.statistics import Percentiles
 from optimum_pixart_neuron.benchmark.table import print_report
-from optimum_pixart_neuron.planner import XL_2, Request, predict
+from optimum_pixart_neuron.planner import Request, predict
 from optimum_pixart_neuron.planner.prices import own_price
 
 STEPS = 20
+REQUEST = Request(height=512, width=512, tensor_parallel_size=8)
 
 
 def sample(step_s: float) -> Sample:
@@ -43,14 +44,7 @@ SAMPLES = [sample(0.1), sample(0.2), sample(0.4)]
 
 
 def report(*, emulated: bool, images: int = 2) -> BenchmarkReport:
-    row = predict(
-        XL_2,
-        Request(height=512, width=512),
-        "trn1.32xlarge",
-        mode="context",
-        ranks=8,
-        price=own_price(36),
-    )
+    row = predict(REQUEST, "trn1.32xlarge", price=own_price(36))
     summary = Summary.of(SAMPLES, images)
     return BenchmarkReport(
         emulated=emulated,
@@ -110,14 +104,25 @@ def test_the_summary_counts_requests_calls_and_images():
     assert summary.images_per_second == pytest.approx(6 / total)
 
 
+def test_the_planned_parts_are_the_plans_and_add_up():
+    """T5 at its bound, the others at the efficiency: one figure, the planner's."""
+    row = predict(REQUEST, "trn2.48xlarge")
+    record = PlanRecord.of(row)
+    assert record.components.keys() == set(COMPONENTS)
+    assert sum(part.expected for part in record.components.values()) == pytest.approx(record.expected)
+    assert {name: part.expected for name, part in record.components.items()} == {
+        part.component.name: row.expected_s_of(part) for part in row.components
+    }
+
+
 def test_cost_is_that_of_a_full_instance():
-    row = predict(XL_2, Request(height=512, width=512), "trn1.32xlarge", mode="context", ranks=8, price=own_price(36))
+    row = predict(REQUEST, "trn1.32xlarge", price=own_price(36))
     cost = CostRecord.of(row, images_per_second=2.0)
     assert row.deployment.replicas == 4
     assert cost.per_1000_images == pytest.approx(36 / 3600 * 1000 / (2 * 4))
     assert cost.expected_per_1000_images == pytest.approx(row.cost_per_1000)
     assert cost.price_source == "--price_per_hour"
-    unknown = predict(XL_2, Request(height=512, width=512), "trn2.48xlarge", mode="context", ranks=4)
+    unknown = predict(REQUEST, "trn2.48xlarge")
     assert CostRecord.of(unknown, 2.0) is None
 
 

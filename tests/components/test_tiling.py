@@ -6,8 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from optimum_pixart_neuron.components.vae.tile_grid import OVERLAP, tile_starts
-from optimum_pixart_neuron.components.vae.tiling import TiledDecoder, _windows
+from optimum_pixart_neuron.components.vae.tiling import OVERLAP, TiledDecoder, _windows, tile_starts
 from tests.parity import psnr
 
 

@@ -1,12 +1,13 @@
-"""The plan against exported artifacts: what they say they send, and the size of their shard files."""
+"""The plan against exported artifacts: what they say they send, and the bytes of their weights."""
 
 import json
 
 import pytest
 
+from optimum_pixart_neuron.artifact.compiled import Compiled, shard_files
 from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-from optimum_pixart_neuron.export.options import ExportOptions
-from optimum_pixart_neuron.planner import Geometry, Request, predict
+from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
+from optimum_pixart_neuron.planner import Request, predict
 
 pytestmark = pytest.mark.e2e
 
@@ -22,16 +23,19 @@ OPTIONS = {"torch_dtype": "float32", "batch_size": 2}
 def test_artifacts_are_as_planned(exported, tiny_checkpoint, mode, options):
     flags = {"parallel_mode": mode} if mode != "context" else {}
     folder = exported(tensor_parallel_size=4, **OPTIONS, **flags, **options)
-    geometry = Geometry.of(open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output="out")))
-    row = predict(geometry, Request(**OPTIONS, **options), "trn1", mode=mode, ranks=4)
-    for component in ("text_encoder", "transformer"):
-        planned = row.component(component)
-        stated = json.loads((folder / component / "config.json").read_text())["neuron"]["parallel"]["collectives"]
-        assert planned.bytes_sent == sum(kind["bytes_sent"] for kind in stated.values()), component
-        assert sum(each.count for each in planned.collectives) == sum(kind["count"] for kind in stated.values())
-        shards = list((folder / component / "weights").glob("tp*_sharded_checkpoint.safetensors"))
-        assert len(shards) == 4
-        for shard in shards:
-            # The file has a header besides, which matters for a model of a few kilobytes.
-            header = 8 + int.from_bytes(shard.open("rb").read(8), "little")
-            assert planned.footprint.weights == pytest.approx(shard.stat().st_size - header, rel=0.03), shard.name
+    checkpoint = open_checkpoint(CheckpointOptions(model=str(tiny_checkpoint)))
+    request = Request(tensor_parallel_size=4, parallel_mode=mode, **OPTIONS, **options)
+    row = predict(request, "trn1", checkpoint=checkpoint)
+    for part in row.components:
+        name, cost = part.component.name, part.cost
+        recorded = Compiled.read(folder / name).parallel
+        assert cost.bytes_sent == sum(kind["bytes_sent"] for kind in recorded.collectives.values()), name
+        assert sum(cost.collectives.values()) == sum(kind["count"] for kind in recorded.collectives.values()), name
+        if recorded.ranks > 1:
+            assert {_bytes_of_tensors(shard) for shard in shard_files(folder / name, 4)} == {cost.weights}, name
+
+
+def _bytes_of_tensors(file) -> int:
+    with file.open("rb") as opened:
+        header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    return max(tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")

@@ -16,7 +16,6 @@ FOLDERS |= {name: name for name in PARTS if name not in FOLDERS}
 # Rooms that spell them still, and what is missing there.
 NOT_YET = {
     "benchmark": "it lists the components of text-to-image itself",
-    "planner": "it describes each component a second time",
 }
 # The names of modes are common words.
 OTHER_MEANINGS = {("serving", "data"): "a key of the answers of OpenAI's API"}
@@ -53,7 +52,7 @@ def test_a_components_name_is_spelled_in_its_own_folder_only(room):
     )
 
 
-@pytest.mark.parametrize("room", rooms({"planner": "its placement describes each mode a second time"}))
+@pytest.mark.parametrize("room", ROOMS)
 def test_a_modes_name_is_spelled_in_one_module_only(room):
     found = [
         f"{module.path}:{line}"

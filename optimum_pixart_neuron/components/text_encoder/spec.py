@@ -45,6 +45,16 @@ class TextEncoder(Component):
         settings=T5Configuration,
         recognize=_is_t5,
         flag_help="Id or folder of a T5 text encoder in place of the model's: a pipeline or itself.",
+        released={
+            "num_layers": 24,
+            "d_model": 4096,
+            "num_heads": 64,
+            "d_kv": 64,
+            "d_ff": 10240,
+            "vocab_size": 32128,
+            "feed_forward_proj": "gated-gelu",
+            "pad_token_id": 0,
+        },
     )
     model_type, task = "t5-encoder", "feature-extraction"
     host_config = "T5EncoderForDiffusersNeuronConfig"
@@ -54,6 +64,8 @@ class TextEncoder(Component):
     flags = ComponentFlags(model_type=TRANSFORMER_MODEL, sharded=(OVERLAP,), extra=(VERIFY_HLO,))
     plan = PLAN
     needs_model_builder = True
+    blocks = "num_layers"
+    runs_at_its_bound = True
 
     def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:
         return {"batch_size": deployment.batch_size, "sequence_length": deployment.sequence_length}

@@ -86,6 +86,18 @@ class Transformer(Component):
         ),
         recognize=is_pixart_transformer,
         flag_help="Id or folder of a transformer in place of the model's: a pipeline or itself.",
+        released={
+            "num_layers": 28,
+            "num_attention_heads": 16,
+            "attention_head_dim": 72,
+            "cross_attention_dim": 1152,
+            "in_channels": 4,
+            "out_channels": 8,
+            "patch_size": 2,
+            "caption_channels": 4096,
+            "sample_size": 128,
+            "use_additional_conditions": False,
+        },
         check=_check_conditions,
         notes=_scaling_note,
     )
@@ -107,6 +119,7 @@ class Transformer(Component):
     )
     plan = PLAN
     takes_guidance = True
+    blocks = "num_layers"
     has_kernel = True
     loads_lazily = True  # DataParallel replicates it; loading it alone first would be work twice
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ...neuron.compiler import FAST_LOADING, UNET_MODEL, ComponentFlags
@@ -26,6 +27,15 @@ VAE = Part(
     class_name="AutoencoderKL",
     weights="diffusion_pytorch_model",
     settings=VaeConfiguration,
+    released={
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "in_channels": 3,
+        "out_channels": 3,
+    },
 )
 
 
@@ -65,6 +75,14 @@ class VaeDecoder(Component):
         from .graph import PixArtVaeDecoder
 
         return PixArtVaeDecoder(config, dtype)
+
+    def pieces(self, config: dict, deployment: Deployment) -> int:
+        """Tiles of an image."""
+        from .tiling import tile_starts
+
+        sides = zip((deployment.height, deployment.width), deployment.vae_tile)
+        scale = deployment.vae_scale_factor
+        return prod(len(tile_starts(side // scale, tile // scale)) for side, tile in sides)
 
     def has_dynamic_batch(self, deployment: Deployment) -> bool:
         return deployment.images > 1

@@ -4,12 +4,21 @@ The overlap and the linear blend are diffusers' (0.35 `AutoencoderKL.tiled_decod
 are all of one size, because the program is compiled for one, so they are placed evenly instead of leaving a rest.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .tile_grid import tile_starts
+OVERLAP = 0.25  # of a tile, at least
+
+
+def tile_starts(length: int, tile: int) -> list[int]:
+    """Where tiles begin so that they cover `length` evenly and neighbours share at least a quarter of a tile."""
+    if length <= tile:
+        return [0]
+    count = math.ceil((length - tile) / (tile * (1 - OVERLAP))) + 1
+    return [round(index * (length - tile) / (count - 1)) for index in range(count)]
 
 
 class TiledDecoder:

@@ -1,0 +1,72 @@
+"""One component in one deployment: what a run costs, how often it runs, and how long that takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from ..components.component import Component, Per
+from ..deployment.deployment import Deployment
+from ..program.cost import Cost
+from .component_cost import component_cost
+from .roofline import Bound
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentPlan:
+    """One program.
+
+    Attributes:
+        component: whose program it is.
+        cost: of one core in one run.
+        bound: of one run.
+        runs: one after another, for the images that a pipeline makes at once.
+        core_runs: all runs on all cores.
+    """
+
+    component: Component
+    cost: Cost
+    bound: Bound
+    runs: int
+    core_runs: int
+
+    @classmethod
+    def of(cls, component: Component, config: dict[str, Any], deployment: Deployment, steps: int) -> ComponentPlan:
+        """Plan a component.
+
+        Args:
+            config: the `config.json` of the component's part.
+            steps: denoising steps of an image.
+        """
+        cost = component_cost(component, config, deployment)
+        runs, core_runs = _runs(component, config, deployment, steps)
+        bound = Bound.of(cost, deployment.instance, deployment.weights_dtype)
+        return cls(component=component, cost=cost, bound=bound, runs=runs, core_runs=core_runs)
+
+    @property
+    def lower_bound_s(self) -> float:
+        """Seconds of all runs."""
+        return self.bound.seconds * self.runs
+
+    def expected_s(self, efficiency: float) -> float:
+        """Predicted seconds of all runs, collectives not hidden."""
+        return self.bound.unhidden_seconds * self.runs / (1 if self.component.runs_at_its_bound else efficiency)
+
+
+def _runs(component: Component, config: dict[str, Any], deployment: Deployment, steps: int) -> tuple[int, int]:
+    """Runs of the program one after another, and on all cores, for all the images that are under way at once."""
+    mode, batches = component.mode(deployment.mode), deployment.batches
+    split, groups = mode.split(component), deployment.mode.guidance_groups
+    images, batch = deployment.images * batches, component.shapes(config, deployment)["batch_size"]
+    pair = 2 if component.takes_guidance and mode.takes_pair else 1
+    # How often something asks for the program, and runs each time.
+    times, each = {
+        Per.PROMPT: (groups, batches),
+        Per.STEP: (steps, ceil(images * groups / (batch * pair))),
+        Per.IMAGE: (1, ceil(images * component.pieces(config, deployment) / batch)),
+        Per.NEVER: (0, 0),
+    }[component.per]
+    # A program over several ranks is loaded once, one of a single core on every core of the pipeline.
+    copies = 1 if split or component.needs_model_builder else deployment.cores
+    return times * ceil(each / copies), times * each * (split.ranks if split else 1)

@@ -1,0 +1,258 @@
+"""One row of a plan for each valid mode and number of ranks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..components.common.attention_kernel import available_kernels
+from ..components.component import Per
+from ..components.registry import COMPONENTS
+from ..deployment.deployment import Deployment, decide_for
+from ..errors import InvalidExportOption
+from ..hardware import INSTANCES, Instance, get_instance
+from ..neuron.sdk import ensure_importable
+from ..parallel.modes import MODES
+from ..program.memory import MemoryNeed, core_bytes
+from .component_plan import ComponentPlan
+from .prices import PRICES, Price
+from .published import EFFICIENCY
+from .released import Released
+from .request import Request
+
+
+class Configurations(Protocol):
+    """What a plan asks of a checkpoint; `PixArtCheckpoint` and `Released` have it.
+
+    Attributes:
+        source: what the user calls it.
+        sources: names of its parts.
+    """
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def sources(self) -> Container[str]: ...
+
+    def config(self, part: str) -> dict[str, Any]:
+        """A part's `config.json`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """What one deployment needs and, by prediction, does.
+
+    Attributes:
+        deployment: as the export decides it.
+        components: in the order they run.
+        steps: denoising steps.
+        efficiency: lower bound over expected latency, of every component but those that run at their bound.
+        price: of the instance; None if it is not known.
+        is_default: whether the export chooses it when no flag does.
+    """
+
+    deployment: Deployment
+    components: tuple[ComponentPlan, ...]
+    steps: int
+    efficiency: float
+    price: Price | None
+    is_default: bool = False
+
+    @property
+    def images(self) -> int:
+        """Images that one pipeline makes at once."""
+        return self.deployment.images * self.deployment.batches
+
+    def component(self, name: str) -> ComponentPlan:
+        """One program, by its folder in the export."""
+        return next(part for part in self.components if part.component.name == name)
+
+    @property
+    def needed_bytes(self) -> int:
+        """Device memory of the fullest core, by the export's own check: all weights, the largest activations."""
+        return core_bytes(
+            [
+                MemoryNeed(component=part.component.name, weights=part.cost.weights, activations=part.cost.activations)
+                for part in self.components
+            ]
+        )
+
+    @property
+    def hbm_bytes(self) -> int:
+        """Device memory of a logical core."""
+        return self.deployment.instance.hbm_bytes_per_core()
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes <= self.hbm_bytes
+
+    @property
+    def flops_per_image(self) -> float:
+        """Of all programs on all cores, what several cores compute alike included."""
+        return sum(part.cost.flops * part.core_runs for part in self.components) / self.images
+
+    @property
+    def bytes_sent_per_step(self) -> int:
+        """Bytes one core sends in one denoising step."""
+        return sum(part.cost.bytes_sent for part in self.components if part.component.per is Per.STEP)
+
+    @property
+    def lower_bound_s(self) -> float:
+        """Seconds from the prompt to the images, at the hardware's peaks."""
+        return sum(part.lower_bound_s for part in self.components)
+
+    @property
+    def bound_by(self) -> str:
+        """The resource that bounds for the most of that time, of `roofline.Bound.resources`."""
+        seconds: dict[str, float] = defaultdict(float)
+        for part in self.components:
+            seconds[part.bound.by] += part.lower_bound_s
+        return max(seconds, key=lambda name: seconds[name])
+
+    def expected_s_of(self, part: ComponentPlan) -> float:
+        """Predicted seconds of all runs of one of the components."""
+        return part.expected_s(self.efficiency)
+
+    @property
+    def expected_s(self) -> float:
+        """Predicted seconds from the prompt to the images."""
+        return sum(map(self.expected_s_of, self.components))
+
+    @property
+    def images_per_second(self) -> float:
+        """Predicted, of the whole instance: pipelines side by side, each busy, none slowing another."""
+        return self.deployment.replicas * self.images / self.expected_s
+
+    @property
+    def idle_cores(self) -> int:
+        """Logical cores of the instance that are too few for another pipeline."""
+        return self.deployment.instance.logical_cores() - self.deployment.replicas * self.deployment.cores
+
+    @property
+    def cost_per_1000(self) -> float | None:
+        """Predicted US dollars for 1000 images on a busy instance; None without a price."""
+        return None if self.price is None else self.price.per_hour / 3600 * 1000 / self.images_per_second
+
+
+def predict(
+    request: Request,
+    instance: Instance | str,
+    *,
+    checkpoint: Configurations | None = None,
+    efficiency: float | None = None,
+    price: Price | None = None,
+) -> PlanRow:
+    """The deployment that an export with the request's options has.
+
+    Args:
+        instance: or its product name, or its family.
+        checkpoint: None: the released one that is nearest to the size.
+        efficiency: None: the fitted one.
+        price: None: the known one, if there is one.
+
+    Raises:
+        InvalidExportOption: the export would refuse it, too.
+        ValueError: the instance is unknown.
+    """
+    instance = get_instance(instance) if isinstance(instance, str) else instance
+    checkpoint = checkpoint or Released.nearest(request.height, request.width)
+    ensure_importable()
+    deployment = decide_for(request, checkpoint, instance, kernels=available_kernels())
+    return _row(deployment, request, checkpoint, efficiency, price or PRICES.get(instance.name))
+
+
+def plan(
+    request: Request | None = None,
+    *,
+    checkpoint: Configurations | None = None,
+    instances: Iterable[Instance | str] = tuple(INSTANCES),
+    efficiency: float | None = None,
+    prices: Mapping[str, Price] | None = None,
+) -> list[PlanRow]:
+    """One row for each valid mode and number of ranks on each instance.
+
+    Args:
+        request: where it names a mode or a number of ranks, the rows are those.
+        checkpoint: None: the released one that is nearest to the size.
+        instances: or their product names, or families.
+        efficiency: None: the one fitted on AWS's measurements.
+        prices: by product name, instead of the known ones.
+
+    Raises:
+        InvalidExportOption: a value that no export can have, or a mode and number of ranks that no instance can.
+        ValueError: an instance is unknown.
+    """
+    request = request or Request()
+    checkpoint = checkpoint or Released.nearest(request.height, request.width)
+    known = PRICES if prices is None else {**PRICES, **prices}
+    places = [get_instance(each) if isinstance(each, str) else each for each in instances]
+    ensure_importable()
+    kernels = available_kernels()
+    rows = []
+    for instance in places:
+        own = request.changed(parallel_mode=None, tensor_parallel_size=None)
+        default = decide_for(own, checkpoint, instance, kernels=kernels)
+        for deployment in _deployments(request, checkpoint, instance, kernels):
+            price = known.get(instance.name)
+            rows.append(_row(deployment, request, checkpoint, efficiency, price, is_default=deployment == default))
+    if not rows:
+        _refuse(request, checkpoint, max(places, key=lambda each: each.logical_cores()), kernels)
+    return rows
+
+
+def _deployments(
+    request: Request, checkpoint: Configurations, instance: Instance, kernels: tuple[str, ...]
+) -> Iterator[Deployment]:
+    """Every one that the export accepts and the request does not exclude: one core, then each mode by its ranks."""
+    cores, asked = instance.logical_cores(), request.tensor_parallel_size
+    counts = range(2, cores + 1) if asked is None else [asked] if asked > 1 else []
+    modes = [request.parallel_mode] if request.parallel_mode else list(MODES)
+    choices: list[tuple[str | None, int]] = [(mode, ranks) for mode in modes for ranks in counts]
+    if request.parallel_mode is None and asked in (None, 1):
+        choices.insert(0, (None, 1))
+    for mode, ranks in choices:
+        wanted = request.changed(parallel_mode=mode, tensor_parallel_size=ranks)
+        try:
+            yield decide_for(wanted, checkpoint, instance, kernels=kernels)
+        except InvalidExportOption:
+            continue
+
+
+def _row(
+    deployment: Deployment,
+    request: Request,
+    checkpoint: Configurations,
+    efficiency: float | None,
+    price: Price | None,
+    *,
+    is_default: bool = False,
+) -> PlanRow:
+    steps = request.num_inference_steps
+    return PlanRow(
+        deployment=deployment,
+        components=tuple(
+            ComponentPlan.of(component, checkpoint.config(component.part.name), deployment, steps)
+            for component in COMPONENTS.values()
+            if component.part.name in checkpoint.sources and component.is_exported(request)
+        ),
+        steps=steps,
+        efficiency=EFFICIENCY if efficiency is None else efficiency,
+        price=price,
+        is_default=is_default,
+    )
+
+
+def _refuse(request: Request, checkpoint: Configurations, largest: Instance, kernels: tuple[str, ...]) -> None:
+    """Say why there is no row, for the largest of the instances.
+
+    Raises:
+        InvalidExportOption: always.
+    """
+    ranks = decide_for(request, checkpoint, largest, kernels=kernels).ranks
+    raise InvalidExportOption(
+        f"--parallel_mode {request.parallel_mode} has no meaning on {ranks} rank of {largest.name};"
+        " change --tensor_parallel_size or --instance_type"
+    )

@@ -1,0 +1,51 @@
+"""Tables and paragraphs on standard output: one style for all commands, and never a number cut short."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+# Columns: what every default table fits in, and what a paragraph is wrapped to where the output is no terminal.
+WIDTH = 80
+# Tables take the width that they need: a terminal that is too narrow wraps their lines.
+_UNLIMITED = 1000
+
+
+def console() -> Console:
+    """Standard output; it colours a terminal only."""
+    return Console(file=sys.stdout, width=_UNLIMITED, highlight=False)
+
+
+def paragraph(to: Console, text: str, style: str | None = None) -> None:
+    """Print a text, wrapped to the terminal."""
+    to.print(textwrap.fill(text, shutil.get_terminal_size((WIDTH, 0)).columns), style=style, markup=False)
+
+
+def table(rows: Iterable[Sequence[str]], titles: Sequence[str], *, words: Sequence[str], title: str = "") -> Table:
+    """A table of texts.
+
+    Args:
+        titles: of the columns.
+        words: titles of the columns that hold words; the others hold numbers and are set to the right.
+        title: of the table.
+    """
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    made.padding = (0, 0, 0, 1)
+    for name in titles:
+        made.add_column(name, justify="left" if name in words else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def duration(seconds: float) -> str:
+    """Seconds in three digits or more: `14.2 ms`, `0.772 s`, `12.6 s`, `345 s`."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.2f} s" if seconds < 100 else f"{seconds:,.0f} s"
