@@ -185,3 +185,41 @@ def test_pipelines_of_the_host_keep_its_behaviour(monkeypatch):
     config = object.__new__(text_encoder)  # the host sets what its own methods need
     assert config.get_parallel_callable() == "the host's module"
     assert config.checkpoint_loader_fn(mmap=True) == "the host's weights, True"
+
+
+def test_the_exporter_takes_the_config_that_the_tasks_manager_has(tasks_manager, tiny_checkpoint, sdk):
+    """Whoever replaces a registered config changes the export; registering again takes nothing back."""
+    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
+    from optimum_pixart_neuron.deployment.deployment import decide
+    from optimum_pixart_neuron.export.describe import describe_components
+    from optimum_pixart_neuron.export.options import ExportOptions
+    from optimum_pixart_neuron.program.program import trace_program
+
+    options = ExportOptions(model=str(tiny_checkpoint), output="out", tensor_parallel_size=1)
+    checkpoint = open_checkpoint(options)
+    deployment = decide(options, checkpoint, sdk)
+
+    def decoder():
+        return next(
+            each
+            for each in describe_components(checkpoint, deployment, options)
+            if each.COMPONENT.name == "vae_decoder"
+        )
+
+    def results(component) -> list[tuple[int, ...]]:
+        graph = trace_program(component.build, component.example_inputs(), 1, 1).graph.graph_module.graph
+        (output,) = [node for node in graph.nodes if node.op == "output"]
+        return [tuple(node.meta["val"].shape) for node in output.args[0]]
+
+    assert results(decoder()) == [(1, 3, 256, 256)]
+
+    class InHalf(registered(tasks_manager, "vae-decoder", "semantic-segmentation")):
+        def build_unsharded(self):
+            module = super().build_unsharded()
+            module.register_forward_hook(lambda _, inputs, output: {"sample": output["sample"][..., :128]})
+            return module
+
+    replace = tasks_manager.create_register("neuron", overwrite_existing=True)
+    replace("vae-decoder", "semantic-segmentation", library_name="diffusers")(InHalf)
+    assert isinstance(decoder(), InHalf)
+    assert results(decoder()) == [(1, 3, 256, 128)]
