@@ -17,7 +17,7 @@ from ..errors import ArtifactError, HubError
 from ..files import FileRecord, records_of
 from ..hub import patiently
 from .compiled import AGAIN, CONFIG_FILE, Compiled
-from .layout import is_known, known_files
+from .expected_files import is_known, known_files
 from .manifest import MANIFEST_FILE, Manifest
 
 _DOWNLOADS = 2

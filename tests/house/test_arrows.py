@@ -76,7 +76,7 @@ def test_few_modules_stand_at_the_root():
 
 def test_no_two_files_have_one_name():
     repeated = {"__init__", "__main__", "options", "table", "report"}
-    in_components = {"spec", "graph", "sharding", "original"}
+    in_components = {"spec", "graph", "sharding", "original", "configuration"}
     places = {(module.path.stem, module.room) for module in product() if module.path.stem not in repeated}
     rooms = Counter(stem for stem, room in places if not (room == "components" and stem in in_components))
     twins = {
