@@ -123,5 +123,5 @@ def _refusal(error: ValidationError) -> Refusal:
         return Refusal(400, f"{param} is missing", param=param, code="missing_required_parameter")
     if param is None:
         return Refusal(400, f"the body must be a JSON object: {printable(first['msg'], 200)}", code="invalid_json")
-    shown = printable(first["input"])
+    shown = printable(first["input"]) or "(empty)"
     return Refusal(400, f"{param} {shown}: {printable(first['msg'], 200)}", param=param, code="invalid_value")

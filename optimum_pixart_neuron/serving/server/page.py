@@ -28,6 +28,7 @@ _CSS = """
 .progress { font-variant-numeric: tabular-nums; min-height: 1.5em; }
 .progress progress { width: 100%; height: 0.5em; accent-color: #1f6feb; }
 .progress .fault { color: #b42318; }
+#gallery .caption, #gallery caption { white-space: normal; overflow-wrap: anywhere; max-width: 100%; }
 footer { display: none !important; }
 """
 _EVERYWHERE = ("0.0.0.0", "::")
@@ -57,6 +58,7 @@ class _Page:
         self._first = exports[0]
         self._options = options
         host = "127.0.0.1" if options.host in _EVERYWHERE else options.host
+        self._cache = ""
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}{GENERATE}"
 
     def blocks(self, asks_for_key: bool) -> gr.Blocks:
@@ -84,12 +86,13 @@ class _Page:
                     with gr.Row():
                         draw = gr.Button("Generate", variant="primary", elem_id="generate")
                         stop = gr.Button("Stop", elem_id="stop")
-                with gr.Column(scale=3, min_width=320):
                     progress = gr.HTML(elem_id="progress", elem_classes="progress")
+                with gr.Column(scale=3, min_width=320):
                     gallery = gr.Gallery(
                         label="Pictures", elem_id="gallery", columns=2, object_fit="contain", format="png",
                         interactive=False, buttons=["download", "fullscreen"], height="70vh", preview=True,
                     )  # fmt: skip
+            self._cache = gallery.GRADIO_CACHE
             shown = gr.State([])
             quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
             inputs = [prompt, negative, model, size, steps, scale, seed, key, shown]
@@ -141,11 +144,10 @@ class _Page:
         except httpx.HTTPError as error:
             yield _fault(f"the server does not answer: {type(error).__name__}"), gr.skip(), shown
 
-    @staticmethod
-    def _file(event: dict[str, Any], body: dict[str, Any]) -> tuple[str, str]:
+    def _file(self, event: dict[str, Any], body: dict[str, Any]) -> tuple[str, str]:
         """The file of a picture in Gradio's cache, and what it was made with."""
         content = base64.b64decode(event["b64_json"])
-        path = save_bytes_to_cache(content, f"pixart-{event['seed']}.png", gr.Gallery.GRADIO_CACHE)
+        path = save_bytes_to_cache(content, f"pixart-{event['seed']}.png", self._cache)
         settings = f"{event['size']}, {body['num_inference_steps']} steps, guidance {body['guidance_scale']:g}"
         negative = f" | without: {body['negative_prompt']}" if body["negative_prompt"] else ""
         return path, f"{body['prompt']}{negative} | {settings}, seed {event['seed']}"

@@ -1,0 +1,106 @@
+"""The one export of the service's tests, and processes of the command that leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+INSTANCE = "trn1.2xlarge"
+"""Two cores: what one pipeline of the export takes."""
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory) -> Path:
+    """An export of the smallest checkpoint: batches of 4, guidance on 2 ranks."""
+    from optimum_pixart_neuron.export.exporter import export
+    from optimum_pixart_neuron.export.options import ExportOptions
+    from tests.tiny import build_tiny_checkpoint
+
+    folder = tmp_path_factory.mktemp("serving")
+    small = {"heads": 2, "layers": 1, "text_heads": 2, "text_layers": 1, "caption_dim": 32, "text_ff": 64}
+    checkpoint = build_tiny_checkpoint(folder / "checkpoint", **small)
+    options = {"tensor_parallel_size": 2, "batch_size": 4, "disable_validation": True}
+    return export(ExportOptions(model=str(checkpoint), output=folder / "pixart-tiny", **options))
+
+
+@contextmanager
+def running(command: str, *arguments: object, cwd: Path, instance: str = INSTANCE) -> Iterator[subprocess.Popen]:
+    """A command in a process of its own, as `optimum-cli` runs it; killed with all that it started at the end."""
+    script = (
+        "import sys; from optimum_pixart_neuron.process.run import run_module;"
+        " sys.exit(run_module(*sys.argv[1:3], sys.argv[3:]))"
+    )
+    module = f"optimum_pixart_neuron.commands.{command}"
+    environment = {**os.environ, "NEURON_EMULATOR_INSTANCE": instance, "OMP_NUM_THREADS": "1"}
+    # Python itself keeps the current folder off the path, as a console script does.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", script, module, command, *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        yield process
+    finally:
+        family = family_of(process)
+        for each in family:
+            with suppressed():
+                each.kill()
+        process.kill()
+        process.communicate(timeout=30)
+
+
+@contextmanager
+def suppressed() -> Iterator[None]:
+    try:
+        yield
+    except psutil.Error:
+        pass
+
+
+def family_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The process and all that it started, directly or not."""
+    try:
+        own = psutil.Process(process.pid)
+        return [own, *own.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def named(process: subprocess.Popen, part: str) -> list[psutil.Process]:
+    """Those whose command line has this part."""
+    found = []
+    for each in family_of(process):
+        with suppressed():
+            if part in " ".join(each.cmdline()):
+                found.append(each)
+    return found
+
+
+def alive(family: list[psutil.Process]) -> list[str]:
+    """The command lines of those that still run."""
+    left = []
+    for each in family:
+        with suppressed():
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                left.append(" ".join(each.cmdline()))
+    return left
+
+
+def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"{what}: not in {seconds} s"
+        time.sleep(0.05)

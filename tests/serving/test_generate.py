@@ -1,0 +1,91 @@
+"""pixart-generate from the command to the pictures, on the emulator."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("ray", reason="needs the extra serve")
+from PIL import Image
+
+from tests.serving.conftest import alive, family_of, named, running, wait_until
+
+pytestmark = pytest.mark.e2e
+BOUND_S = 240
+"""For a command; far more than it takes on a quiet machine."""
+PROMPTS = [
+    {"prompt": "a red cat"},
+    {"prompt": "an astronaut riding a horse on mars, under two moons", "seed": 5},
+    {"prompt": "refused", "height": 512},
+    {"prompt": "a blue dog", "negative_prompt": "blurry"},
+    {"seed": 1},
+    {"prompt": "a green bird", "num_images_per_prompt": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The user's folder: prompts, and files that would run in place of the library's."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+    for name in ("json", "torch", "ray", "secrets", "colorsys", "pyarrow", "sitecustomize"):
+        (folder / f"{name}.py").write_text(
+            f"open({str(folder / 'ran')!r}, 'a').write('{name} ')\nraise SystemExit(77)\n"
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(export, folder) -> Path:
+    """The pictures of a job whose driver was killed after its first picture, and that went on."""
+    command = ("pixart_generate", export, "--prompts", "prompts.jsonl", "out", "--num_inference_steps", 1)
+    out = folder / "out"
+    with running(*command, cwd=folder) as process:
+        wait_until(lambda: (out / "metadata.jsonl").exists() or process.poll() is not None, BOUND_S, "a picture")
+        assert process.poll() is None, process.communicate()
+        family = family_of(process)
+        named(process, "commands.pixart_generate")[-1].send_signal(signal.SIGKILL)
+        process.wait(60)
+        wait_until(lambda: not alive(family), 30, "the end of all processes")
+    before = (out / "metadata.jsonl").read_text().splitlines()
+    with running(*command, cwd=folder) as process:
+        output, errors = process.communicate(timeout=BOUND_S)
+    assert process.returncode == 3, (output, errors)
+    assert errors.splitlines()[-1] == (
+        "optimum-cli neuron pixart-generate: error: 2 could not be drawn; out/errors.jsonl says which, and why"
+    )
+    assert (out / "metadata.jsonl").read_text().splitlines()[: len(before)] == before
+    return out
+
+
+def test_every_picture_is_there_once_and_the_others_are_reported_by_name(drawn):
+    lines = [json.loads(line) for line in (drawn / "metadata.jsonl").read_text().splitlines()]
+    names = ["000000000-0", "000000001-0", "000000003-0", "000000005-0", "000000005-1"]
+    assert sorted(line["file_name"] for line in lines) == [f"images/000000/{name}.png" for name in names]
+    assert sorted(path.name for path in drawn.rglob("*") if path.is_file()) == sorted(
+        [*(f"{name}.png" for name in names), "metadata.jsonl", "errors.jsonl"]
+    )
+    errors = {line["row"]: line["error"] for line in map(json.loads, (drawn / "errors.jsonl").open())}
+    assert errors.keys() == {2, 4}
+    assert "512" in errors[2] and "256" in errors[2]
+    assert errors[4] == "has no prompt"
+
+
+def test_a_picture_is_what_the_pipeline_draws_alone(drawn, export):
+    from tests.e2e.conftest import load_ours
+
+    pipe = load_ours(export)
+    for line in map(json.loads, (drawn / "metadata.jsonl").open()):
+        alone = pipe(
+            line["prompt"],
+            negative_prompt=line["negative_prompt"],
+            num_inference_steps=1,
+            generator=torch.Generator().manual_seed(line["seed"]),
+        ).images[0]
+        assert Image.open(drawn / line["file_name"]).convert("RGB") == alone, line["prompt"]
+
+
+def test_nothing_of_the_users_folder_ran(drawn, folder):
+    assert not (folder / "ran").exists(), (folder / "ran").read_text()
