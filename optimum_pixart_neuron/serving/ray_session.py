@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidExportOption, PixArtNeuronError, one_line
 from ..hardware import runtime_cores
@@ -28,13 +29,15 @@ CORES = "neuron_cores"
 
 # Read by Ray when it is imported or its processes start (2.60: `ray/_private/ray_constants.py`, `dashboard/consts.py`,
 # `runtime_env_consts.py`, `authentication`). The name of the first is that of its first use; what it does is to take
-# 127.0.0.1 as the node's address, on which all of Ray's servers then listen, and nowhere else. Its agents look for
-# their dead parent five times before they believe it.
+# 127.0.0.1 as the node's address, on which all of Ray's servers then listen, and nowhere else. Of the others, the last
+# three are for a driver that is killed: Ray's agents look for their dead parent five times before they believe it, and
+# then tell the control store about it, which is dead, too, until the last one's seconds are over (60 by default).
 _ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
     "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
 }
 # What Ray prints to the driver's standard output is skipped line by line; a lost process is no news for a user whose
 # pictures another one draws.
@@ -46,8 +49,12 @@ _ALWAYS = {
 }
 _OBJECT_STORE_BYTES = 256 << 20
 """Pictures on their way: hundreds of 1024 pixels."""
+_STARTS = 3
+"""Ray gives each of its own processes 30 s to start, which is little on a machine that is busy."""
 _FEWEST_CPUS = 4
 """What Ray Serve and Ray Data want for their own actors, which wait most of the time."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -107,18 +114,30 @@ def _init(ray, address: str | None, private: Path) -> None:
         if address is not None:
             ray.init(address=address, **quiet)
             return
-        ray.init(
-            address="local",
-            num_cpus=max(_FEWEST_CPUS, os.cpu_count() or 1),
-            resources={CORES: len(os.environ[VISIBLE_CORES].split(","))},
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=str(private / "ray"),
-            **quiet,
-        )
+        _start_local(ray, private, quiet)
     except Exception as error:  # of many kinds: ConnectionError, RuntimeError, ValueError, its own
         where = "Ray does not start" if address is None else f"--address {address}: the cluster cannot be joined"
         raise PixArtNeuronError(f"{where}: {one_line(error)}") from error
+
+
+def _start_local(ray, private: Path, quiet: dict[str, Any]) -> None:
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(_FEWEST_CPUS, os.cpu_count() or 1),
+                resources={CORES: len(os.environ[VISIBLE_CORES].split(","))},
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=str(private / "ray"),
+                **quiet,
+            )
+            return
+        except Exception as error:
+            if not left:
+                raise
+            _log.warning("Ray did not start (%s); trying again", one_line(error))
+            ray.shutdown()
 
 
 def _name_each_visible_core() -> None:

@@ -89,7 +89,7 @@ def served(
         yield server
     finally:
         for painter in painters.values():
-            painter.gate.set()
+            getattr(painter, "gate", threading.Event()).set()
         stop.should_exit = True
         thread.join(20)
         assert not thread.is_alive()

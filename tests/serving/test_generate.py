@@ -13,7 +13,7 @@ from PIL import Image
 from tests.serving.conftest import alive, family_of, named, running, wait_until
 
 pytestmark = pytest.mark.e2e
-BOUND_S = 240
+BOUND_S = 500
 """For a command; far more than it takes on a quiet machine."""
 PROMPTS = [
     {"prompt": "a red cat"},

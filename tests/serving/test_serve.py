@@ -1,0 +1,92 @@
+"""pixart-serve from the command to the picture, on Ray and the emulator: it recovers, drains and leaves nothing."""
+
+import base64
+import io
+import signal
+import socket
+import threading
+import time
+
+import pytest
+import torch
+
+pytest.importorskip("ray", reason="needs the extra serve")
+pytest.importorskip("openai", reason="needs the extra serve")
+import httpx
+import openai
+from PIL import Image
+
+from tests.serving.conftest import alive, family_of, named, running, wait_until
+
+pytestmark = pytest.mark.e2e
+BOUND_S = 500
+"""For whatever is waited for; far more than it takes on a quiet machine."""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+def healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=30).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    for name in ("json", "torch", "ray", "secrets"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').write('{name}')\n")
+    arguments = (f"tiny={export}", "--port", port, "--no_page", "--default_steps", 1)
+    with running("pixart_serve", *arguments, cwd=tmp_path) as process:
+        wait_until(lambda: healthy(url) or process.poll() is not None, BOUND_S, "health")
+        assert process.poll() is None, process.communicate()
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", timeout=BOUND_S, max_retries=0)
+        ask = lambda **more: client.images.generate(prompt="a red cat", model="tiny", extra_body={"seed": 3}, **more)  # noqa: E731
+        first = ask().data[0].b64_json
+        assert Image.open(io.BytesIO(base64.b64decode(first))).convert("RGB") == drawn_alone(export)
+
+        # A rank dies while nobody draws: it shows at once, and the next request is drawn by who takes its place.
+        rank = named(process, "emulator.launcher")[-1]
+        rank.kill()
+        assert not healthy(url)
+        assert ask().data[0].b64_json == first
+
+        # Requests on their way are finished, new ones refused, and the command ends.
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.append(ask().data[0].b64_json))
+        asking.start()
+        wait_until(lambda: ("pixart_open_requests" in (text := httpx.get(f"{url}/metrics").text)
+                   and 'pixart_open_requests{model="tiny"} 1.0' in text) or answers, BOUND_S, "a request")  # fmt: skip
+        family = family_of(process)
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(40)
+        took = time.monotonic() - started
+        asking.join(10)
+        assert process.returncode == 0, process.communicate()
+        assert answers in ([first], []), "an answer that is no picture"
+        wait_until(lambda: not alive(family), 15, f"the end of {alive(family)}")
+        print(f"ended {took:.1f} s after SIGTERM, {'with' if answers else 'without'} the request that was on its way")
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # nobody listens there any more
+    assert not (tmp_path / "ran").exists(), "a file of the user's folder was run"
+
+
+def drawn_alone(export) -> Image.Image:
+    from tests.e2e.conftest import load_ours
+
+    pipe = load_ours(export)
+    return pipe("a red cat", num_inference_steps=1, generator=torch.Generator().manual_seed(3)).images[0]
+
+
+def test_what_cannot_be_served_is_one_line_before_anything_starts(export, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running("pixart_serve", export, "--port", port, cwd=tmp_path) as process:
+            _, errors = process.communicate(timeout=BOUND_S)
+    assert process.returncode == 2
+    assert errors.splitlines()[-1].endswith(f"--port {port}: Address already in use; choose others")
