@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,19 +28,30 @@ def export(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("serving")
     small = {"heads": 2, "layers": 1, "text_heads": 2, "text_layers": 1, "caption_dim": 32, "text_ff": 64}
     checkpoint = build_tiny_checkpoint(folder / "checkpoint", **small)
-    options = {"tensor_parallel_size": 2, "batch_size": 4, "disable_validation": True}
+    options = {"tensor_parallel_size": 2, "batch_size": 4, "disable_validation": True, "torch_dtype": "float32"}
     return export(ExportOptions(model=str(checkpoint), output=folder / "pixart-tiny", **options))
 
 
 @contextmanager
-def running(command: str, *arguments: object, cwd: Path, instance: str = INSTANCE) -> Iterator[subprocess.Popen]:
+def running(
+    command: str,
+    *arguments: object,
+    cwd: Path,
+    environment: Mapping[str, str] = os.environ,
+    prepare: Callable[[], None] = lambda: None,
+) -> Iterator[subprocess.Popen]:
     """A command in a process of its own, as `optimum-cli` runs it; killed with all that it started at the end."""
     script = (
         "import sys; from optimum_pixart_neuron.process.run import run_module;"
         " sys.exit(run_module(*sys.argv[1:3], sys.argv[3:]))"
     )
     module = f"optimum_pixart_neuron.commands.{command}"
-    environment = {**os.environ, "NEURON_EMULATOR_INSTANCE": instance, "OMP_NUM_THREADS": "1"}
+    environment = {**environment, "NEURON_EMULATOR_INSTANCE": INSTANCE, "OMP_NUM_THREADS": "1"}
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        prepare()
+
     # Python itself keeps the current folder off the path, as a console script does.
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", script, module, command, *map(str, arguments)],
@@ -49,7 +60,7 @@ def running(command: str, *arguments: object, cwd: Path, instance: str = INSTANC
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=begin,
     )
     try:
         yield process

@@ -1,0 +1,203 @@
+"""14 seeded kills of drivers, actors, ranks, replicas and a node, and full disks: no image is lost, doubled or half."""
+
+import base64
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("ray", reason="needs the extra serve")
+import httpx
+
+from optimum_pixart_neuron.serving.encoding import encode
+from optimum_pixart_neuron.serving.picture import seed_of
+from tests.faults.full_disk import small_disk
+from tests.serving.conftest import INSTANCE, alive, family_of, named, running, wait_until
+from tests.serving.test_serve import free_port, healthy
+
+pytestmark = [pytest.mark.soak, pytest.mark.e2e]
+BOUND_S = 900
+ROWS = 24
+KILLS = ("driver", "actor", "rank", "driver", "actor", "rank")
+RANK, ACTOR, REPLICA, DRIVER = "emulator.launcher", "ray::MapWorker", "ServeReplica:pixart:export", "commands.pixart_"
+
+
+@pytest.fixture(scope="module")
+def pictures(export) -> list[bytes]:
+    """What each row must become, drawn one by one in this process."""
+    from tests.e2e.conftest import load_ours
+
+    pipe = load_ours(export)
+    return [
+        encode(
+            pipe(f"cat {row}", num_inference_steps=1, generator=torch.Generator().manual_seed(seed_of(0, row))).images[0],
+            "png",
+        )
+        for row in range(ROWS)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def prompts(tmp_path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("".join(f"cat {row}\n" for row in range(ROWS)))
+    return file
+
+
+def lines_of(out: Path) -> list[dict]:
+    file = out / "metadata.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")] if file.exists() else []
+
+
+def check(out: Path, pictures: list[bytes]) -> None:
+    """Everything is there once, and right."""
+    lines = lines_of(out)
+    assert Counter(line["row"] for line in lines) == Counter(range(ROWS))
+    for line in lines:
+        assert (out / line["file_name"]).read_bytes() == pictures[line["row"]], line
+    assert len(list((out / "images").rglob("*"))) == ROWS + 1
+
+
+def command(export: Path, prompts: Path, out: Path, *more: object) -> tuple:
+    return ("pixart_generate", export, "--prompts", prompts, out, "--num_inference_steps", 1, *more)
+
+
+def test_a_job_survives_six_kills(export, prompts, pictures, tmp_path):
+    out = tmp_path / "out"
+    for number, kind in enumerate((*KILLS, None)):
+        dice = random.Random(number)
+        with running(*command(export, prompts, out), cwd=tmp_path) as process:
+            done = len(lines_of(out))
+            if kind is not None:
+                wanted = min(done + dice.randrange(1, 4), ROWS)
+                wait_until(lambda: len(lines_of(out)) >= wanted or process.poll() is not None, BOUND_S, "a picture")  # noqa: B023
+                if process.poll() is None:
+                    victims = named(process, {"driver": DRIVER, "actor": ACTOR, "rank": RANK}[kind])
+                    family = family_of(process)
+                    if victims:
+                        victims[-1].send_signal(signal.SIGKILL)
+            if kind == "driver":
+                process.wait(60)
+                wait_until(lambda: not alive(family), 60, "the end of all processes")  # noqa: B023
+                continue
+            output, errors = process.communicate(timeout=BOUND_S)
+            assert process.returncode == 0, (kind, output, errors)
+            check(out, pictures)
+            if kind is not None:  # go on with a part of it
+                _forget(out, ROWS // 2)
+    check(out, pictures)
+
+
+def _forget(out: Path, rows: int) -> None:
+    """As after a kill at that point."""
+    lines = (out / "metadata.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "metadata.jsonl").write_bytes(b"".join(lines[:rows]))
+
+
+def test_a_full_disk_ends_the_job_and_more_room_goes_on_with_it(export, prompts, pictures, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    room = sum(len(picture) for picture in pictures) // 2
+    with small_disk(folder, room) as disk:
+        if disk is None:
+            pytest.skip("this machine lets nobody mount a tmpfs")
+        out = disk.seen(folder) / "out"
+        for more_room in (False, True):
+            with running(*command(export, prompts, folder / "out"), cwd=tmp_path, prepare=disk.arm) as process:
+                _, errors = process.communicate(timeout=BOUND_S)
+            assert process.returncode == 1, errors
+            assert "No space left on device; what is there is whole" in errors.splitlines()[-1]
+            for line in lines_of(out):
+                assert (out / line["file_name"]).read_bytes() == pictures[line["row"]]
+            if more_room:
+                disk.resize(str(4 * room))
+        with running(*command(export, prompts, folder / "out"), cwd=tmp_path, prepare=disk.arm) as process:
+            _, errors = process.communicate(timeout=BOUND_S)
+        assert process.returncode == 0, errors
+        check(out, pictures)
+
+
+def test_a_node_of_two_is_lost_and_no_picture_with_it(export, prompts, pictures, tmp_path):
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "NEURON_EMULATOR_INSTANCE": INSTANCE,
+        "NEURON_RT_VISIBLE_CORES": "0,1",
+        "OMP_NUM_THREADS": "1",
+    }
+    script = Path(__file__).with_name("two_nodes.py")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    nodes = subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=empty
+    )
+    out = tmp_path / "out"
+    try:
+        address = nodes.stdout.readline().strip()
+        assert address
+        with running(
+            *command(export, prompts, out, "--address", address), cwd=tmp_path, environment=environment
+        ) as process:
+            wait_until(lambda: len(lines_of(out)) >= 4 or process.poll() is not None, BOUND_S, "pictures")
+            assert process.poll() is None, process.communicate()
+            actors = len(named(nodes, ACTOR))
+            nodes.stdin.write("kill\n")
+            nodes.stdin.flush()
+            output, errors = process.communicate(timeout=BOUND_S)
+        assert process.returncode == 0, (output, errors)
+        check(out, pictures)
+        print(f"{actors} actors on two nodes, one node killed")
+    finally:
+        nodes.stdin.close()
+        try:
+            nodes.wait(60)
+        finally:
+            for each in family_of(nodes):
+                each.kill()
+
+
+def test_a_server_survives_four_kills_while_it_is_asked(export, pictures, tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    counts: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def keep_asking(row: int) -> None:
+        while not stop.is_set():
+            body = {"prompt": f"cat {row}", "seed": seed_of(0, row), "num_inference_steps": 1}
+            answer = httpx.post(f"{url}/v1/images/generations", json=body, timeout=BOUND_S)
+            counts[answer.status_code] += 1
+            if answer.status_code == 200:
+                wrong = base64.b64decode(answer.json()["data"][0]["b64_json"]) != pictures[row]
+                counts[-1] += wrong
+            time.sleep(0.1)
+
+    with running("pixart_serve", export, "--port", port, "--no_page", cwd=tmp_path) as process:
+        wait_until(lambda: healthy(url) or process.poll() is not None, BOUND_S, "health")
+        askers = [threading.Thread(target=keep_asking, args=(row,)) for row in range(3)]
+        for asker in askers:
+            asker.start()
+        for seed, part in enumerate((RANK, REPLICA, RANK, REPLICA)):
+            before = counts[200]
+            wait_until(lambda: counts[200] > before, BOUND_S, "an image")  # noqa: B023
+            random.Random(seed).choice(named(process, part)).kill()
+            wait_until(lambda: healthy(url), BOUND_S, "health")
+        stop.set()
+        for asker in askers:
+            asker.join(BOUND_S)
+            assert not asker.is_alive()
+    print(f"answers: {dict(counts)}")
+    assert counts[-1] == 0, "a wrong image"
+    assert counts.keys() <= {200, 503, -1}
