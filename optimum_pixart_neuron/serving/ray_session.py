@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import tempfile
 import threading
@@ -22,22 +21,19 @@ from ..errors import InvalidExportOption, PixArtNeuronError, one_line
 from ..hardware import runtime_cores
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
+from ..process.start import ModuleProcess
+from . import left_behind
 from .drawer import VISIBLE_CORES
 
 CORES = "neuron_cores"
 """Ray's name of the resource; it sets `NEURON_RT_VISIBLE_CORES` for each actor that asks for some."""
 
-# Read by Ray when it is imported or its processes start (2.60: `ray/_private/ray_constants.py`, `dashboard/consts.py`,
-# `runtime_env_consts.py`, `authentication`). The name of the first is that of its first use; what it does is to take
-# 127.0.0.1 as the node's address, on which all of Ray's servers then listen, and nowhere else. Of the others, the last
-# three are for a driver that is killed: Ray's agents look for their dead parent five times before they believe it, and
-# then tell the control store about it, which is dead, too, until the last one's seconds are over (60 by default).
+# Read by Ray when it is imported or its processes start (2.60: `ray/_private/ray_constants.py`, `authentication`). The
+# name of the first is that of its first use; what it does is to take 127.0.0.1 as the node's address, on which all of
+# Ray's servers then listen, and nowhere else.
 _ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
-    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
-    "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "0.5",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
 }
 # What Ray prints to the driver's standard output is skipped line by line; a lost process is no news for a user whose
 # pictures another one draws.
@@ -75,11 +71,12 @@ def ray_session(address: str | None) -> Iterator[Path]:
         os.environ.pop("RAY_ADDRESS", None)
         _name_each_visible_core()
     before = Path.cwd()
-    private = Path(tempfile.mkdtemp(prefix="pixart-"))
+    private = Path(tempfile.mkdtemp(prefix="pixart-")).resolve()
     empty = private / "empty"
     empty.mkdir()
-    os.chdir(empty)
     os.environ["GRADIO_TEMP_DIR"] = str(private / "page")
+    guard = ModuleProcess(left_behind.__name__, [str(private), str(os.getpid())], watched=False)
+    os.chdir(empty)
     try:
         ray = _import_ray()
         try:
@@ -89,7 +86,9 @@ def ray_session(address: str | None) -> Iterator[Path]:
             ray.shutdown()
     finally:
         os.chdir(before)
-        shutil.rmtree(private, ignore_errors=True)
+        left_behind.end_all(private)
+        guard.kill()
+        guard.wait()
 
 
 def _import_ray():
