@@ -35,6 +35,7 @@ def healthy(url: str) -> bool:
         return False
 
 
+@pytest.mark.soak
 def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
