@@ -171,6 +171,25 @@ class TestExported:
             register_component(registered)
 
 
+def test_it_is_planned_and_has_a_column(registered, checkpoint, sdk):  # noqa: F811
+    from io import StringIO
+
+    from rich.console import Console
+
+    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
+    from optimum_pixart_neuron.planner import Request, plan
+    from optimum_pixart_neuron.planner.table import show
+
+    opened = open_checkpoint(ExportOptions(model=str(checkpoint), output="out"))
+    request = Request(height=256, width=256, sequence_length=24)
+    rows = plan(request, checkpoint=opened, instances=["trn1.2xlarge"])
+    planned = [row.component(NAME) for row in rows]
+    assert planned and all(part.runs >= 1 and part.cost.weights == 2 * (3 * 3 * 9 + 3) for part in planned)
+    shown = Console(file=StringIO(), width=200)
+    show(rows, opened, request, shown, wide=True)
+    assert registered.label in shown.file.getvalue()
+
+
 class TestRegistering:
     def test_a_name_is_taken_once(self, registered):
         with pytest.raises(ValueError, match=f"a component '{NAME}' is registered"):

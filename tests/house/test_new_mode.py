@@ -127,6 +127,17 @@ def test_its_own_rule_for_ranks_is_asked(registered, tiny_checkpoint, sdk):  # n
         ranks(tensor_parallel_size=4)
 
 
+def test_it_is_planned(registered, tiny_checkpoint, sdk):  # noqa: F811
+    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
+    from optimum_pixart_neuron.planner import Request, plan
+
+    opened = open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output="out"))
+    request = Request(height=256, width=256, sequence_length=24, parallel_mode=NAME)
+    (row,) = plan(request, checkpoint=opened, instances=["trn1.32xlarge"])
+    assert (row.deployment.mode.name, row.deployment.ranks) == (NAME, 2)
+    assert row.component("transformer").cost.bytes_sent > 0
+
+
 def test_a_name_is_taken_once(registered):
     with pytest.raises(ValueError, match=f"a parallel mode '{NAME}' is registered"):
         register_mode(RowParallel)
