@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from ..checkpoint.options import CheckpointOptions
 from ..errors import InvalidExportOption
 from ..hardware import INSTANCES, Instance, get_instance
-from ..options import Flag, any_of
+from ..options import Count, Flag, any_of
 from ..planner.prices import Price, own_price
 from ..planner.request import Request
 from .frame import run_main
@@ -78,6 +78,9 @@ class PlanOptions(Request):
             "Of the hardware's peaks that transformer and VAE reach; default: what fits AWS's published numbers."
         ),
     )
+    replicas: Annotated[Count | None, Flag(metavar="INSTANCES", group="Where it runs")] = Field(
+        None, description="Also predict so many instances of each kind side by side: images/s and cost of all of them."
+    )
     price_per_hour: Annotated[tuple[str, ...], Flag(nargs="+", metavar="PRICE", group="How it is valued")] = Field(
         (),
         description=(
@@ -136,17 +139,20 @@ def _plan(args: Namespace) -> None:
     if options.json_file:
         from ..planner.report import report
 
-        text = json.dumps(report(rows, checkpoint, request), indent=2) + "\n"
+        text = json.dumps(report(rows, checkpoint, request, options.replicas), indent=2) + "\n"
         if options.json_file == STDOUT:
             sys.stdout.write(text)
         else:
             write_result("--json", options.json_file, text.encode())
     if options.json_file != STDOUT:
+        from ..planner.fleet import fleets
         from ..planner.table import show
-        from ..terminal.table import console
+        from ..terminal.table import console, paragraph
 
         summary = ALL_INSTANCES in options.instance_types and not options.wide
         show(rows, checkpoint, request, console(), wide=options.wide, summary=summary)
+        for fleet in fleets(rows, options.replicas) if options.replicas else ():
+            paragraph(console(), fleet.describe())
     if options.plot:
         from ..planner.plot import draw
 

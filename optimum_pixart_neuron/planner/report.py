@@ -6,14 +6,21 @@ from dataclasses import asdict
 from typing import Any
 
 from .component_plan import ComponentPlan
+from .fleet import Fleet, fleets
 from .prediction import Configurations, PlanRow
 from .published import PUBLISHED, SOURCE
 from .request import Request
 from .table import advice
 
 
-def report(rows: list[PlanRow], checkpoint: Configurations, request: Request) -> dict[str, Any]:
-    """Everything that JSON can hold of a plan."""
+def report(
+    rows: list[PlanRow], checkpoint: Configurations, request: Request, instances: int | None = None
+) -> dict[str, Any]:
+    """Everything that JSON can hold of a plan.
+
+    Args:
+        instances: of each kind side by side; None leaves them out.
+    """
     deployment = rows[0].deployment
     asked = request.model_dump(mode="json", include=set(Request.model_fields))
     return {
@@ -23,6 +30,7 @@ def report(rows: list[PlanRow], checkpoint: Configurations, request: Request) ->
         "advice": " ".join(advice(rows)),
         "published": {"source": SOURCE, "measurements": [asdict(each) for each in PUBLISHED]},
         "rows": [_row(row) for row in rows],
+        "fleets": [_fleet(fleet) for fleet in fleets(rows, instances)] if instances else [],
     }
 
 
@@ -50,6 +58,19 @@ def _row(row: PlanRow) -> dict[str, Any]:
         "price": None if row.price is None else asdict(row.price),
         "cost_per_1000": row.cost_per_1000,
         "components": {part.component.name: _component(row, part) for part in row.components},
+    }
+
+
+def _fleet(fleet: Fleet) -> dict[str, Any]:
+    deployment = fleet.row.deployment
+    return {
+        "instance": deployment.instance.name,
+        "instances": fleet.instances,
+        "mode": deployment.parallel_mode,
+        "ranks": deployment.ranks,
+        "pipelines": fleet.pipelines,
+        "images_per_second": fleet.images_per_second,
+        "cost_per_hour": fleet.cost_per_hour,
     }
 
 
