@@ -56,8 +56,8 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
     if sdk.emulated and options.price_per_hour is not None:
         raise InvalidExportOption(f"--price_per_hour {options.price_per_hour:g}: the emulator's times have no cost")
     check_artifact(subject.folder, sdk)
-    plan, plan_missing = _plan(subject, options)
-    request = _request(options, subject, plan)
+    plan, plan_missing = _plan(subject, options) if not sdk.emulated else (None, _EMULATED.format(subject.instance))
+    request = _request(options, subject, _batches(subject, options))
     if sdk.emulated:
         logger.info(EMULATOR_NOTE)
     begin = time.perf_counter()
@@ -78,9 +78,20 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
         prompts=prompts,
         plan=PlanRecord.of(plan) if plan else None,
         plan_missing=plan_missing,
-        cost=CostRecord.of(plan, summary.images_per_second) if plan and not sdk.emulated else None,
+        cost=CostRecord.of(plan, summary.images_per_second) if plan else None,
         samples=samples,
     )
+
+
+_EMULATED = "the emulator's times are a CPU's; of the instance: optimum-cli neuron pixart-plan --instance_type {}"
+
+
+def _batches(subject: Subject, options: BenchmarkOptions) -> int:
+    """Compiled batches that keep every copy of the denoiser busy; 1 for what only another exporter makes."""
+    try:
+        return subject.deployment(options.num_inference_steps).batches
+    except (PixArtNeuronError, ValueError, KeyError):
+        return 1
 
 
 def _plan(subject: Subject, options: BenchmarkOptions) -> tuple[PlanRow | None, str | None]:
@@ -92,15 +103,18 @@ def _plan(subject: Subject, options: BenchmarkOptions) -> tuple[PlanRow | None, 
         return None, one_line(error)
 
 
-def _request(options: BenchmarkOptions, subject: Subject, plan: PlanRow | None) -> RequestOptions:
-    """What every request asks for; by default it keeps every copy of the transformer busy.
+def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> RequestOptions:
+    """What every request asks for; by default it keeps every copy of the denoiser busy.
+
+    Args:
+        batches: compiled batches that do.
 
     Raises:
         InvalidExportOption: neither the stock class nor the stock exporter's programs take another batch.
     """
     compiled = {"batch_size": subject.prompts, "num_images_per_prompt": subject.images_per_prompt}
     any_batch = subject.takes_any_batch and not options.stock
-    copies = plan.deployment.batches if plan and any_batch else 1
+    copies = batches if any_batch else 1
     chosen = {
         "batch_size": options.batch_size or subject.prompts * copies,
         "num_images_per_prompt": options.num_images_per_prompt or subject.images_per_prompt,

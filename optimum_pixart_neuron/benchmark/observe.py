@@ -4,17 +4,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from ..components.component import Per
+from ..components.registry import COMPONENTS
+from ..components.scheduler.spec import SCHEDULER
 from ..components.vae.tiling import TiledDecoder
 from ..runtime.batching import BatchedProgram
+from ..runtime.followers import Followed
 from ..runtime.prompt_cache import PromptCache
 from .spans import Recorder
 
-COMPONENTS = ("text_encoder", "transformer", "vae_decoder")
-"""Compiled programs of text-to-image, in the order they run."""
-
 HOST_PARTS = {
     "prompt": (("pipeline", "encode_prompt"),),
-    "scheduler": (("scheduler", "set_timesteps"), ("scheduler", "scale_model_input"), ("scheduler", "step")),
+    SCHEDULER.name: tuple((SCHEDULER.name, method) for method in ("set_timesteps", "scale_model_input", "step")),
     "picture": (("image_processor", "postprocess"),),
 }
 """Parts of the host's work -> the methods that do it: tokens, masks, embeddings; the solver; from the decoded tensor
@@ -28,7 +29,7 @@ def observed(pipeline: Any, recorder: Recorder) -> Iterator[None]:
     The clocks are on the programs themselves: casts, chunks, padding and tiles around them count as the host's.
     """
     with ExitStack() as stack:
-        for name in COMPONENTS:
+        for name in _programs(pipeline):
             owner, attribute = _place_of_program(getattr(pipeline, name))
             program = getattr(owner, attribute)
             if isinstance(program, tuple):
@@ -43,13 +44,25 @@ def observed(pipeline: Any, recorder: Recorder) -> Iterator[None]:
         yield
 
 
+def _programs(pipeline: Any) -> list[str]:
+    """The components that a call runs, in that order."""
+    return [
+        name
+        for name, component in COMPONENTS.items()
+        if component.per is not Per.NEVER and getattr(pipeline, name, None) is not None
+    ]
+
+
+_INNER = {TiledDecoder: "decode", PromptCache: "program", Followed: "program"}
+"""What our class puts around programs -> where it keeps them."""
+
+
 def _place_of_program(part: Any) -> tuple[Any, str]:
     """Where a component keeps what runs on the device: a program, or a tuple of copies of it."""
     owner, attribute = part, "model"
-    if isinstance(part.model, TiledDecoder):
-        owner, attribute = part.model, "decode"
-    elif isinstance(part.model, PromptCache):
-        owner, attribute = part.model, "program"
+    while type(getattr(owner, attribute)) in _INNER:
+        owner = getattr(owner, attribute)
+        attribute = _INNER[type(owner)]
     program = getattr(owner, attribute)
     return (program, "copies") if isinstance(program, BatchedProgram) else (owner, attribute)
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..planner import PlanRow
 from .conditions import MachineRecord, MemoryRecord
-from .observe import COMPONENTS, HOST_PARTS
+from .observe import HOST_PARTS
 from .spans import Recorder, Span, covered, outside
 from .statistics import Percentiles
 
@@ -78,13 +78,14 @@ class Sample(_Record):
     @classmethod
     def of(cls, request: Span, recorder: Recorder) -> "Sample":
         """From the spans of one request."""
-        programs = [span for name in COMPONENTS for span in recorder.spans[name]]
+        components = {name: spans for name, spans in recorder.spans.items() if name not in HOST_PARTS}
+        programs = [span for spans in components.values() for span in spans]
         host = {name: outside(recorder.spans[name], programs) for name in HOST_PARTS}
         host[REST] = outside([request], programs) - sum(host.values())
         return cls(
             end_to_end=request.end - request.begin,
-            components={name: covered(recorder.spans[name]) for name in COMPONENTS},
-            calls={name: [span.end - span.begin for span in recorder.spans[name]] for name in COMPONENTS},
+            components={name: covered(spans) for name, spans in components.items()},
+            calls={name: [span.end - span.begin for span in spans] for name, spans in components.items()},
             host=host,
         )
 
@@ -121,10 +122,10 @@ class Summary(_Record):
         total = sum(sample.end_to_end for sample in samples)
         return cls(
             end_to_end=Percentiles.of([sample.end_to_end for sample in samples]),
-            components={name: Percentiles.of([s.components[name] for s in samples]) for name in COMPONENTS},
+            components={name: Percentiles.of([s.components[name] for s in samples]) for name in samples[0].components},
             calls={
                 name: Percentiles.of([call for sample in samples for call in sample.calls[name]])
-                for name in COMPONENTS
+                for name in samples[0].components
             },
             host_outside_graphs=Percentiles.of([sample.host_seconds for sample in samples]),
             host={name: Percentiles.of([s.host[name] for s in samples]) for name in (*HOST_PARTS, REST)},
@@ -153,7 +154,7 @@ class PlannedComponent(_Record):
 
 
 class PlanRecord(_Record):
-    """What `pixart-plan` says of the instance that the artifacts are compiled for; never of the emulator.
+    """What `pixart-plan` says of the instance that the artifacts are compiled for; never beside emulated times.
 
     Attributes:
         instance: the hardware.
@@ -238,7 +239,7 @@ class BenchmarkReport(_Record):
         memory: peaks on the host.
         summary: figures of all samples.
         prompts: None for the stock class, and for folders of the stock exporter.
-        plan: prediction for the hardware.
+        plan: prediction for the hardware, on hardware only.
         plan_missing: why there is none.
         cost: from measurement and price; on hardware only.
         samples: every measured request.

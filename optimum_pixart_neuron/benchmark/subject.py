@@ -1,22 +1,26 @@
 """What a folder of compiled artifacts says of itself, with a manifest or, from the stock exporter, without."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from ..artifact.compiled import AGAIN, CONFIG_FILE, Compiled
 from ..artifact.manifest import Manifest
+from ..components.common.attention_kernel import available_kernels
+from ..components.component import Component, Per
+from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
+from ..deployment.deployment import Deployment, decide_for
+from ..errors import ArtifactError, PixArtNeuronError
+from ..files import read_json
 from ..hardware import get_instance
 from ..planner import PlanRow, Request, predict
 from ..planner.prices import Price
 
-_CONFIGS = {"text_encoder": "text_encoder", "transformer": "transformer", "vae_decoder": "vae"}
-"""Folder of the export -> component of the checkpoint."""
-
 
 @dataclass(frozen=True)
 class Subject:
-    """A folder; what it says can be relied on once `check_artifact` has passed it.
+    """A folder; what it says can be relied on once `check_artifact` has passed it. A plan takes it for a checkpoint.
 
     Attributes:
         folder: of the artifacts.
@@ -37,47 +41,68 @@ class Subject:
 
     @cached_property
     def configs(self) -> dict[str, dict]:
-        """The `config.json` of each compiled component of text-to-image, by folder."""
+        """The `config.json` of each compiled component that a call of the pipeline runs."""
+        files = {
+            name: self.folder / name / CONFIG_FILE
+            for name, component in COMPONENTS.items()
+            if component.per is not Per.NEVER
+        }
         return {
-            name: json.loads((self.folder / name / "config.json").read_text(encoding="utf-8")) for name in _CONFIGS
+            name: read_json(file, ArtifactError, advice=AGAIN)
+            for name, file in files.items()
+            if COMPONENTS[name].required or file.exists()
         }
 
-    def neuron(self, component: str) -> dict:
-        """What a component was compiled for."""
-        return self.configs[component]["neuron"]
+    def compiled(self, component: Component) -> Compiled:
+        """What a component was compiled for.
+
+        Raises:
+            ArtifactError: nothing was, or it is damaged.
+        """
+        found = Compiled.of(self.configs[component.name], self.folder / component.name / CONFIG_FILE)
+        if found is None:
+            raise ArtifactError(f"{self.folder / component.name}: it is not compiled; {AGAIN}")
+        return found
+
+    # As a plan asks a checkpoint.
 
     @property
-    def parallel(self) -> dict:
-        """How the transformer uses the cores; empty if the stock exporter compiled it."""
-        return self.neuron("transformer").get("parallel", {})
+    def source(self) -> str:
+        return str(self.folder)
+
+    @property
+    def sources(self) -> list[str]:
+        return [COMPONENTS[name].part.name for name in self.configs]
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The checkpoint's configuration of a part."""
+        return next(config for name, config in self.configs.items() if COMPONENTS[name].part.name == part)
 
     @property
     def instance(self) -> str:
         """Full name of the instance it was compiled for; of the largest of its family where only that is known."""
-        return self.manifest.instance if self.manifest else get_instance(self._family).name
+        if self.manifest:
+            return self.manifest.instance
+        return get_instance(self.compiled(DENOISER).compiled_for or "").name
 
     @property
     def known_instance(self) -> str | None:
         """The same, before the folder is checked; None if it does not say, or names none that is known."""
         try:
             return get_instance(self.instance).name
-        except (OSError, ValueError, KeyError):
+        except (PixArtNeuronError, ValueError):
             return None
 
     @property
-    def _family(self) -> str:
-        neuron = self.neuron("transformer")
-        return neuron.get("target") or neuron["instance_type"]
-
-    @property
     def mode(self) -> str | None:
-        """Of the transformer: "context", "tensor" or "data"; None on one core."""
-        return self.parallel.get("mode") if self.ranks > 1 else None
+        """Of the denoiser; None on one core, and in folders of the stock exporter."""
+        parallel = self.compiled(DENOISER).parallel
+        return parallel.mode if parallel and self.ranks > 1 else None
 
     @property
     def ranks(self) -> int:
         """Cores that the pipeline is spread over."""
-        return self.manifest.ranks if self.manifest else self.neuron("transformer").get("tensor_parallel_size", 1)
+        return self.manifest.ranks if self.manifest else self.compiled(DENOISER).tensor_parallel_size
 
     @property
     def no_guidance(self) -> bool:
@@ -87,27 +112,53 @@ class Subject:
     @property
     def takes_any_batch(self) -> bool:
         """Whether our class runs requests of any size on it."""
-        return bool(self.parallel) or self.neuron("transformer").get("dynamic_batch_size", False)
-
-    @property
-    def scale(self) -> int:
-        """Pixels a latent cell."""
-        return 2 ** (len(self.configs["vae_decoder"]["block_out_channels"]) - 1)
+        denoiser = self.compiled(DENOISER)
+        return denoiser.is_ours or denoiser.dynamic_batch_size
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of an image in pixels."""
-        return self._pixels("transformer")
+        return self._pixels(DENOISER)
 
     @property
     def prompts(self) -> int:
         """Prompts of a compiled batch."""
-        return self.neuron("text_encoder")["static_batch_size"]
+        return self.compiled(PROMPT_ENCODER).sizes["batch_size"]
 
     @property
     def images_per_prompt(self) -> int:
         """Images per prompt of a compiled batch."""
-        return self.neuron("transformer")["static_batch_size"] // self.prompts
+        return self.compiled(DENOISER).sizes["batch_size"] // self.prompts
+
+    def request(self, steps: int) -> Request:
+        """What an export of this folder is asked for, and how long a run is.
+
+        Raises:
+            InvalidExportOption: no export of ours is like it.
+        """
+        denoiser, (height, width), tile = self.compiled(DENOISER), self.size, self._pixels(IMAGE_DECODER)
+        return Request(
+            height=height,
+            width=width,
+            num_inference_steps=steps,
+            no_guidance=self.no_guidance,
+            batch_size=self.prompts,
+            num_images_per_prompt=self.images_per_prompt,
+            sequence_length=denoiser.sizes["sequence_length"],
+            torch_dtype=denoiser.weights_dtype,
+            exchange=denoiser.parallel.exchange if denoiser.parallel else None,
+            vae_tile_size=None if tile == (height, width) else max(tile),
+            parallel_mode=self.mode,
+            tensor_parallel_size=self.ranks,
+        )
+
+    def deployment(self, steps: int) -> Deployment:
+        """How it was compiled.
+
+        Raises:
+            InvalidExportOption: no export of ours is like it.
+        """
+        return decide_for(self.request(steps), self, get_instance(self.instance), kernels=available_kernels())
 
     def predict(self, steps: int, price: Price | None = None) -> PlanRow:
         """The plan's row for the instance it was compiled for.
@@ -115,41 +166,9 @@ class Subject:
         Raises:
             InvalidExportOption: the plan does not cover this export.
         """
-        neuron, (height, width) = self.neuron("transformer"), self.size
-        tile = self._pixels("vae_decoder")
-        request = Request(
-            height=height,
-            width=width,
-            num_inference_steps=steps,
-            no_guidance=self.no_guidance,
-            batch_size=self.prompts,
-            num_images_per_prompt=self.images_per_prompt,
-            sequence_length=neuron["static_sequence_length"],
-            torch_dtype=neuron.get("torch_dtype") or _dtype_of_stock(neuron),
-            exchange=self.parallel.get("exchange"),
-            vae_tile_size=None if tile == (height, width) else max(tile),
-            parallel_mode=self.mode,
-            tensor_parallel_size=self.ranks,
-        )
-        return predict(request, self.instance, checkpoint=self, price=price)
+        return predict(self.request(steps), self.instance, checkpoint=self, price=price)
 
-    @property
-    def source(self) -> str:
-        return str(self.folder)
-
-    @property
-    def sources(self) -> list[str]:
-        return list(_CONFIGS.values())
-
-    def config(self, part: str) -> dict:
-        """The checkpoint's configuration of a part."""
-        return next(self.configs[folder] for folder, name in _CONFIGS.items() if name == part)
-
-    def _pixels(self, component: str) -> tuple[int, int]:
-        neuron = self.neuron(component)
-        return neuron["static_height"] * self.scale, neuron["static_width"] * self.scale
-
-
-def _dtype_of_stock(neuron: dict) -> str:
-    """The stock exporter records the type of the borders only, which is that of the weights."""
-    return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(neuron["float_dtype"], "float32")
+    def _pixels(self, component: Component) -> tuple[int, int]:
+        sizes = self.compiled(component).sizes
+        scale = IMAGE_DECODER.pixels_per_cell(self.configs[IMAGE_DECODER.name])
+        return sizes["height"] * scale, sizes["width"] * scale

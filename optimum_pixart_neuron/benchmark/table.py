@@ -1,25 +1,24 @@
 """The report as a person reads it."""
 
-import sys
-
 from rich.console import Console
 from rich.table import Table
 
-from .observe import COMPONENTS
+from ..components.component import Per
+from ..components.registry import COMPONENTS
+from ..hardware import GIB
+from ..terminal.table import console as standard_output
+from ..terminal.table import duration, paragraph, table
 from .report import BenchmarkReport
 from .statistics import FEWEST_FOR_P99, Percentiles
-
-GIB = 1024**3
-_WIDTH = 120  # columns, where the output is no terminal
 
 
 def print_report(report: BenchmarkReport) -> None:
     """Print everything but the first line, which was said before the measurement."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH)
+    console = standard_output()
     _print_facts(report, console)
     console.print(_table(report))
     for note in _notes(report):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        paragraph(console, note)
 
 
 def _print_facts(report: BenchmarkReport, console: Console) -> None:
@@ -57,25 +56,24 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
 
 def _table(report: BenchmarkReport) -> Table:
     summary, plan = report.summary, report.plan
-    table = Table()
-    table.add_column("", no_wrap=True)
-    for column in ("samples", "p50", "p90", "p99", *(("plan: bound", "expected") if plan else ())):
-        table.add_column(column, justify="right", no_wrap=True)
+    titles = ("", "samples", "p50", "p90", "p99", *(("bound", "expected") if plan else ()))
+    rows: list[list[str]] = []
 
     def add(name: str, measured: Percentiles, *planned: float) -> None:
-        figures = (measured.p50, measured.p90, measured.p99, *planned)
-        table.add_row(name, str(measured.samples), *map(_time, figures))
+        figures = [duration(seconds) for seconds in (measured.p50, measured.p90, measured.p99, *planned)]
+        missing = [""] * (len(titles) - 2 - len(figures))
+        rows.append([name, str(measured.samples), *figures, *missing])
 
     add("end to end", summary.end_to_end, *((plan.lower_bound, plan.expected) if plan else ()))
-    for name in COMPONENTS:
-        planned = plan.components[name] if plan else None
+    for name in summary.components:
+        planned = plan.components.get(name) if plan else None
         add(name, summary.components[name], *((planned.lower_bound, planned.expected) if planned else ()))
-        if name == "transformer":
+        if name in COMPONENTS and COMPONENTS[name].per is Per.STEP:
             add("  one call", summary.calls[name])
     add("host outside graphs", summary.host_outside_graphs)
     for name, measured in summary.host.items():
         add(f"  {name}", measured)
-    return table
+    return table(rows, titles, words=("",))
 
 
 def _notes(report: BenchmarkReport) -> list[str]:
@@ -88,18 +86,13 @@ def _notes(report: BenchmarkReport) -> list[str]:
     if plan:
         notes.append(
             f"plan: seconds on {plan.instance} for {plan.images} image(s) at once, bound at the hardware's peaks,"
-            f" expected at {plan.efficiency:.0%} of them; a prediction"
-            + (" for the hardware, not for this machine" if report.emulated else "")
+            f" expected at {plan.efficiency:.1%} of them; a prediction"
         )
-        if not report.emulated and report.cost is None:
+        if report.cost is None:
             notes.append(f"no cost: the price of {plan.instance} is not known; give it with --price_per_hour")
     else:
         notes.append(f"no plan: {report.plan_missing}")
     return notes
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def _gib(size: int) -> str:

@@ -44,8 +44,7 @@ def test_an_export_of_ours(folder, logged):
     assert (report.prompts.encoded, report.prompts.kept) == (2, 2), "the negative prompt is that of the warm-up"
     assert 0 < report.summary.host_share < 1
     assert report.load > 0 and report.memory.main > 2**27 and report.memory.largest_rank > 2**26
-    assert report.plan.images == 1 and 0 < report.plan.lower_bound < report.plan.expected
-    assert report.plan.images_per_second == pytest.approx(1 / report.plan.expected)
+    assert report.plan is None and "pixart-plan --instance_type trn1.32xlarge" in report.plan_missing
     assert report.versions["optimum-neuron"] and report.machine.cpus >= 1
 
 
@@ -64,7 +63,7 @@ def test_an_export_of_the_stock_exporter_in_our_class(stock_folder):
     assert (report.compiled.parallel_mode, report.compiled.ranks, report.compiled.has_manifest) == (None, 1, False)
     assert report.compiled.instance == "trn1.32xlarge", "it records the family"
     assert [len(sample.calls["transformer"]) for sample in report.samples] == [2, 2]
-    assert report.plan.expected > report.plan.lower_bound > 0
+    assert report.plan is None, "no figure of the plan stands beside emulated times"
 
 
 @pytest.mark.ranks
@@ -157,32 +156,31 @@ def test_a_program_that_fails_is_one_line(message):
         raise RuntimeError(message)
 
     with pytest.raises(DeviceError) as caught:
-        _run(pipeline, _request(parse(["out"]), COMPILED, None), number=0)
+        _run(pipeline, _request(parse(["out"]), COMPILED, 1), number=0)
     assert str(caught.value) == "the pipeline failed: rank 1 of 2 died (killed by SIGKILL)"
 
 
 COMPILED = SimpleNamespace(prompts=2, images_per_prompt=3, takes_any_batch=True, no_guidance=False)
-FOUR_COPIES = SimpleNamespace(deployment=SimpleNamespace(batches=4))
 
 
 def test_a_request_keeps_every_copy_busy_unless_told_otherwise():
-    assert _request(parse(["out"]), COMPILED, FOUR_COPIES).images == 4 * 2 * 3
-    assert _request(parse(["out", "--stock"]), COMPILED, FOUR_COPIES).images == 2 * 3
-    assert _request(parse(["out", "--batch_size", "5"]), COMPILED, FOUR_COPIES).images == 5 * 3
-    assert _request(parse(["out"]), COMPILED, None).images == 2 * 3
+    assert _request(parse(["out"]), COMPILED, 4).images == 4 * 2 * 3
+    assert _request(parse(["out", "--stock"]), COMPILED, 4).images == 2 * 3
+    assert _request(parse(["out", "--batch_size", "5"]), COMPILED, 4).images == 5 * 3
+    assert _request(parse(["out"]), COMPILED, 1).images == 2 * 3
 
 
 def test_guidance_is_that_of_the_export_unless_told_otherwise():
     without = SimpleNamespace(**{**vars(COMPILED), "no_guidance": True})
-    assert _request(parse(["out"]), COMPILED, None).guidance_scale == 4.5
-    assert _request(parse(["out"]), without, None).guidance_scale == 1
-    assert _request(parse(["out", "--guidance_scale", "2"]), without, None).guidance_scale == 2
+    assert _request(parse(["out"]), COMPILED, 1).guidance_scale == 4.5
+    assert _request(parse(["out"]), without, 1).guidance_scale == 1
+    assert _request(parse(["out", "--guidance_scale", "2"]), without, 1).guidance_scale == 2
 
 
 def test_no_prompt_comes_twice():
     """The pipeline keeps embeddings of prompts: a benchmark of one prompt would measure no text encoder."""
     asked = []
-    request = _request(parse(["out", "--prompt", "a cat", "--negative_prompt", "rain"]), COMPILED, None)
+    request = _request(parse(["out", "--prompt", "a cat", "--negative_prompt", "rain"]), COMPILED, 1)
     for number in range(3):
         _run(lambda prompts, negative_prompt, **_: asked.extend([*prompts, *negative_prompt]), request, number)
     assert sorted(set(asked)) == [*(f"a cat, {number}" for number in range(6)), "rain"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from optimum_pixart_neuron.benchmark.observe import COMPONENTS, observed
+from optimum_pixart_neuron.benchmark.observe import observed
 from optimum_pixart_neuron.benchmark.report import REST, Sample
 from optimum_pixart_neuron.benchmark.spans import Recorder, Span
 from optimum_pixart_neuron.components.vae.tiling import TiledDecoder
@@ -106,6 +106,6 @@ def test_everything_is_as_before_afterwards():
 
 
 def places(pipeline: Pipeline) -> list:
-    parts = [getattr(pipeline, name) for name in COMPONENTS]
+    parts = [getattr(pipeline, name) for name in ("text_encoder", "transformer", "vae_decoder")]
     inner = [pipeline.text_encoder.model, pipeline.vae_decoder.model]
     return [pipeline, pipeline.scheduler, pipeline.image_processor, *parts, *inner]

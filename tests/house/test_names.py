@@ -14,9 +14,7 @@ FOLDERS |= {name: name for name in PARTS if name not in FOLDERS}
 """Name of a component, or of a part of a checkpoint -> folder in `components/`."""
 
 # Rooms that spell them still, and what is missing there.
-NOT_YET = {
-    "benchmark": "it lists the components of text-to-image itself",
-}
+NOT_YET = {}
 # The names of modes are common words.
 OTHER_MEANINGS = {("serving", "data"): "a key of the answers of OpenAI's API"}
 ROOMS = sorted({module.room for module in product()})
