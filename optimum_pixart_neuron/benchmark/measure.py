@@ -69,7 +69,7 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
         emulated=sdk.emulated,
         note=EMULATOR_NOTE if sdk.emulated else None,
         compiled=_compiled(subject, pipeline),
-        machine=MachineRecord.here(sdk.instance),
+        machine=MachineRecord.here(sdk.instance or subject.instance),
         versions=installed_versions(),
         options=request,
         load=load,

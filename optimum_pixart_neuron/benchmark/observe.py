@@ -31,11 +31,9 @@ def observed(pipeline: Any, recorder: Recorder) -> Iterator[None]:
     with ExitStack() as stack:
         for name in _programs(pipeline):
             owner, attribute = _place_of_program(getattr(pipeline, name))
-            program = getattr(owner, attribute)
-            if isinstance(program, tuple):
-                clocked = tuple(recorder.timed(name, copy) for copy in program)
-            else:
-                clocked = recorder.timed(name, program)
+            program: Any = getattr(owner, attribute)
+            copies = [recorder.timed(name, copy) for copy in (program if isinstance(program, tuple) else [program])]
+            clocked = tuple(copies) if isinstance(program, tuple) else copies[0]
             stack.enter_context(_replaced(owner, attribute, clocked))
         for name, methods in HOST_PARTS.items():
             for owner_name, method in methods:

@@ -10,7 +10,6 @@ from .observe import HOST_PARTS
 from .spans import Recorder, Span, covered, outside
 from .statistics import Percentiles
 
-SCHEMA_VERSION = 1
 EMULATOR_NOTE = "EMULATOR: these are times of the CPU emulator; they say nothing of Neuron hardware."
 REST = "rest"
 
@@ -245,7 +244,7 @@ class BenchmarkReport(_Record):
         samples: every measured request.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     emulated: bool
     note: str | None
     compiled: CompiledRecord

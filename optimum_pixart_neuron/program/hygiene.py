@@ -123,7 +123,9 @@ def _tensors(node: Node) -> list[torch.Tensor]:
 
 def _name(node: Node) -> str:
     """Of an ATen operation, without its overload."""
-    return node.target.overloadpacket.__name__
+    target = node.target
+    assert isinstance(target, torch._ops.OpOverload), target
+    return target.overloadpacket.__name__
 
 
 def _describe(node: Node) -> str:
