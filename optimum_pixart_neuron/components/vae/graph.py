@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..common.attention import write_out_attention
 from ..common.precision import normalize_in_float32
+from .bands import Bands, divide_rows
 
 
 class ExpandUpsample2D(Upsample2D):
@@ -24,6 +25,8 @@ class ExpandUpsample2D(Upsample2D):
 class _VaePart(nn.Module):
     """One half of an `AutoencoderKL`, under upstream's parameter names; convolutions in `dtype`, norms in float32."""
 
+    bands: Bands | None = None
+
     def _prepare(self, dtype: torch.dtype) -> None:
         self.to(dtype)
         for child in self.modules():
@@ -32,6 +35,27 @@ class _VaePart(nn.Module):
         normalize_in_float32(self)
         write_out_attention(self)
         self.eval()
+
+    def divide_rows(self, *, ranks: int) -> None:
+        """Become one rank's part of `parallel.split.RowSplit`, in place. Called inside NxD's parallel state."""
+        from neuronx_distributed.parallel_layers.layers import SPMDRank
+        from neuronx_distributed.parallel_layers.mappings import gather_from_tensor_model_parallel_region_with_dim
+
+        def gather(tensor: Tensor) -> Tensor:
+            return gather_from_tensor_model_parallel_region_with_dim(tensor.unsqueeze(0), 0)
+
+        self.bands = Bands(ranks, lambda: self.band_rank.get_rank(), gather)
+        divide_rows(self, self.bands)
+        self.band_rank = SPMDRank(ranks)
+
+    def _pick(self, whole: Tensor, latent_rows: int) -> Tensor:
+        if self.bands is None:
+            return whole
+        self.bands.settle(latent_rows)
+        return self.bands.pick(whole)
+
+    def _join(self, part: Tensor) -> Tensor:
+        return part if self.bands is None else self.bands.join(part)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,10 +79,10 @@ class PixArtVaeDecoder(_VaePart):
 
     def forward(self, latent_sample: Tensor) -> dict[str, Tensor]:
         """Decode unscaled latents (B, latent_channels, h, w) float32 to `sample` (B, 3, 8h, 8w) float32 in [-1, 1]."""
-        latents = latent_sample.to(self.dtype)
+        latents = self._pick(latent_sample.to(self.dtype), latent_sample.shape[2])
         if self.post_quant_conv is not None:
             latents = self.post_quant_conv(latents)
-        return {"sample": self.decoder(latents).float()}
+        return {"sample": self._join(self.decoder(latents)).float()}
 
 
 class PixArtVaeEncoder(_VaePart):
@@ -73,7 +97,8 @@ class PixArtVaeEncoder(_VaePart):
 
     def forward(self, sample: Tensor) -> dict[str, Tensor]:
         """Encode an image (B, 3, H, W) float32 in [-1, 1] to `latent_parameters` (B, 2 latent_channels, H/8, W/8)."""
-        moments = self.encoder(sample.to(self.dtype))
+        scale = 2 ** (len(self.encoder.down_blocks) - 1)
+        moments = self.encoder(self._pick(sample.to(self.dtype), sample.shape[2] // scale))
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
-        return {"latent_parameters": moments.float()}
+        return {"latent_parameters": self._join(moments).float()}
