@@ -25,7 +25,9 @@ def load_program(component: Path, cores: int) -> list[Any]:
             with shard.open("rb") as file:
                 read_ahead(file.fileno())
         return [NeuronTracedModel.load_model(program, tensor_parallel_size=compiled.ranks)]
-    return [_load_copy(program, core, compiled) for core in range(cores)]
+    # A program of one core in a pipeline of several was meant for one.
+    one = compiled.parallel.mode is None and compiled.tensor_parallel_size > 1
+    return [_load_copy(program, core, compiled) for core in range(1 if one else cores)]
 
 
 def _load_copy(program: Path, core: int, compiled: Compiled) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..checkpoint.checkpoint import PixArtCheckpoint
     from ..deployment.deployment import Deployment
+    from ..deployment.options import DeploymentOptions
     from .common.attention import UnmaskedAttention
     from .common.configuration import Configuration
     from .common.copied import CopiedPart
@@ -265,8 +266,12 @@ class Component(ABC):
         """
         return Workload(component=self.name, plan=self.plan, config=config)
 
-    def mode(self, chosen: ParallelMode) -> ParallelMode:
-        """How the component runs where the pipeline runs in the mode `chosen`; by default a copy on every core."""
+    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
+        """How the component runs where the pipeline runs in the mode `chosen`; by default a copy on every core.
+
+        Raises:
+            InvalidExportOption: what the options ask for does not go with that mode.
+        """
         if chosen.ranks == 1:
             return chosen
         return DataParallel(ranks=chosen.ranks, guidance_groups=chosen.guidance_groups)

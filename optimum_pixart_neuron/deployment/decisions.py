@@ -10,7 +10,7 @@ from ..hardware import Instance
 from ..parallel.modes import OneCore, ParallelMode, Workload, mode_of
 from .options import DeploymentOptions
 
-# Pixels. Above, the VAE decoder runs on tiles: its activations grow with the area.
+# Pixels. Above, a VAE decoder on one core runs on tiles: its activations grow with the area.
 MAX_UNTILED_SIDE = 1024
 # Latent cells. A smaller tile would be all seam: a quarter of it is blended with each neighbour.
 MIN_TILE_CELLS = 8
@@ -80,7 +80,7 @@ def _checked(options: DeploymentOptions, checkpoint: Configurations, tokens: int
     mode = mode_of(options.parallel_mode, ranks)(ranks=ranks, guidance_groups=guidance_groups_of(options))
     for component in COMPONENTS.values():
         if component.required:
-            component.mode(mode).check(component.workload(checkpoint.config(component.part.name), tokens))
+            component.mode(mode, options).check(component.workload(checkpoint.config(component.part.name), tokens))
     return mode
 
 
@@ -89,13 +89,21 @@ def denoiser_workload(checkpoint: Configurations, tokens: int) -> Workload:
     return DENOISER.workload(checkpoint.config(DENOISER.part.name), tokens)
 
 
-def vae_tile_of(options: DeploymentOptions, height: int, width: int, scale: int) -> tuple[int, int]:
-    """Height and width in pixels of what the VAE decoder takes at once; `scale` is the pixels of a latent cell.
+def vae_tile_of(
+    options: DeploymentOptions, mode: ParallelMode, height: int, width: int, scale: int
+) -> tuple[int, int]:
+    """Height and width in pixels of what the VAE decoder takes at once.
+
+    Args:
+        mode: of the decoder. Ranks that share a picture take it whole.
+        scale: pixels of a latent cell.
 
     Raises:
         InvalidExportOption: the tile is too small or not made of whole cells.
     """
     tile = options.vae_tile_size
+    if mode.shares_batch:
+        return height, width
     if tile is None:
         tile = MAX_UNTILED_SIDE
     elif tile < MIN_TILE_CELLS * scale or tile % scale:

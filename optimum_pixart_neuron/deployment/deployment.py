@@ -1,12 +1,13 @@
 """Every choice of one export: what the user asked for, defaults for the rest, refusals before any weight is read."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
 from ..components.common.attention_kernel import WRITTEN_OUT, available_kernels, choose_kernel
-from ..components.registry import DENOISER, IMAGE_DECODER
+from ..components.component import Component
+from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER
 from ..errors import InvalidExportOption
 from ..hardware import Instance, get_instance
 from ..neuron.compiler import CompilerSettings
@@ -38,6 +39,7 @@ class Deployment:
         width: pixels.
         sequence_length: tokens a prompt.
         vae_scale_factor: pixels a latent cell.
+        modes: how each component uses the cores, by its name.
         vae_tile: height and width in pixels of what the VAE decoder takes at once; the image, or a tile of it.
         compiler: compiler flags that do not depend on the component.
         attention_kernel: of self-attention, a name of `attention_kernel.KERNELS`; None: it is written out.
@@ -53,10 +55,15 @@ class Deployment:
     width: int
     sequence_length: int
     vae_scale_factor: int
+    modes: Mapping[str, ParallelMode]
     vae_tile: tuple[int, int]
     compiler: CompilerSettings
     attention_kernel: str | None = None
     notes: tuple[str, ...] = ()
+
+    def mode_of(self, component: Component) -> ParallelMode:
+        """How a component uses the cores."""
+        return self.modes[component.name]
 
     @property
     def images(self) -> int:
@@ -93,8 +100,11 @@ class Deployment:
         """Compiled batches that are under way at once in one pipeline."""
         return self.mode.batches(self.cores)
 
-    def _tiles(self) -> str:
+    def _decoding(self) -> str:
         tall, wide = self.vae_tile
+        mode = self.mode_of(IMAGE_DECODER)
+        if mode.shares_batch:
+            return f", decoded {mode.describe()}"
         return "" if self.vae_tile == (self.height, self.width) else f", decoded in tiles of {wide} x {tall} px"
 
     def table(self) -> list[tuple[str, str]]:
@@ -102,7 +112,7 @@ class Deployment:
         return [
             ("instance", f"{self.instance.name} (--target {self.compiler.target}, LNC {self.compiler.lnc})"),
             ("cores", f"{self.ranks} ({self.mode.describe()})"),
-            ("image", f"{self.width} x {self.height} px{self._tiles()}"),
+            ("image", f"{self.width} x {self.height} px{self._decoding()}"),
             ("batch", f"{self.batch_size} prompt(s) x {self.num_images_per_prompt} image(s)"),
             ("text", f"{self.sequence_length} tokens"),
             ("attention", self.attention_kernel or WRITTEN_OUT),
@@ -129,9 +139,12 @@ def decide_for(
     height, width = options.height or native, options.width or native
     notes = _check_size(height, width, denoiser, scale)
     tokens = height * width // (scale * denoiser["patch_size"]) ** 2
+    mode = choose_mode(options, instance, checkpoint, tokens)
+    modes = {name: component.mode(mode, options) for name, component in COMPONENTS.items()}
     deployment = Deployment(
         instance=instance,
-        mode=choose_mode(options, instance, checkpoint, tokens),
+        mode=mode,
+        modes=modes,
         weights_dtype=getattr(torch, options.torch_dtype),
         batch_size=options.batch_size,
         num_images_per_prompt=options.num_images_per_prompt,
@@ -139,7 +152,7 @@ def decide_for(
         width=width,
         sequence_length=options.sequence_length,
         vae_scale_factor=scale,
-        vae_tile=vae_tile_of(options, height, width, scale),
+        vae_tile=vae_tile_of(options, modes[IMAGE_DECODER.name], height, width, scale),
         compiler=CompilerSettings(
             target=instance.compile_target,
             lnc=instance.default_lnc,

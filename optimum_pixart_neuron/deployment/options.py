@@ -10,7 +10,7 @@ from ..components.common.attention_kernel import WRITTEN_OUT
 from ..hardware import get_instance
 from ..options import Count, Flag, Options
 from ..parallel.exchange import EXCHANGES
-from ..parallel.modes import DEFAULT_MODE, MODES
+from ..parallel.modes import DEFAULT_MODE, MODES, PICTURE_MODES
 
 _CORES, _COMPILATION, _SHAPES = "Cores", "Compilation", "Input shapes"
 _NO_CAST = "none"
@@ -67,6 +67,13 @@ class DeploymentOptions(Options):
     exchange: Annotated[str | None, Flag(choices=EXCHANGES, group=_CORES)] = Field(
         None, description="How cores see each other's tokens in context mode; default: whichever sends fewer bytes."
     )
+    vae_parallel: Annotated[str, Flag(choices=("auto", *PICTURE_MODES), group=_CORES)] = Field(
+        "auto",
+        description=(
+            "How the cores share the VAE: rows is a band of every picture for each core, images a picture for each,"
+            " one a single core; auto is rows where the cores share a batch, unless each core gets as many pictures."
+        ),
+    )
     no_guidance: Annotated[bool, Flag(group=_CORES)] = Field(
         False, description="Compile the transformer without the guidance pair, for few-step checkpoints."
     )
@@ -106,7 +113,8 @@ class DeploymentOptions(Options):
     vae_tile_size: Annotated[Count | None, Flag(group=_SHAPES)] = Field(
         None,
         description=(
-            "Side in pixels of the tiles the VAE decoder takes, spread over the cores; default: above 1024 pixels."
+            "Side in pixels of the tiles the VAE decoder takes, spread over the cores; default: 1024 on one core,"
+            " none where the cores share the rows of a picture."
         ),
     )
     sequence_length: Annotated[Count, Flag(group=_SHAPES)] = Field(300, description="Tokens per prompt.")

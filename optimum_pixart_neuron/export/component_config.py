@@ -49,7 +49,7 @@ def write_component_config(job: CompileJob, program: TracedProgram, deployment: 
         "lnc": compiler.lnc,
         "compiler_args": compiler.arguments(component.COMPONENT.flags, component.ranks),
         "parallel": Parallel(
-            mode=component.COMPONENT.mode(deployment.mode).name,
+            mode=deployment.mode_of(component.COMPONENT).name,
             ranks=component.ranks,
             guided=component.guided,
             collectives=program.traffic(),

@@ -40,7 +40,7 @@ def _describe(checkpoint: PixArtCheckpoint, deployment: Deployment, component: C
     config.source_weights = checkpoint.weights(component.part.name)
     config.weights_dtype = deployment.weights_dtype
     config.dynamic_batch = component.has_dynamic_batch(deployment)
-    mode = component.mode(deployment.mode)
+    mode = deployment.mode_of(component)
     config.split = mode.split(component)
     config.guided = component.takes_guidance and mode.takes_pair
     if component.has_kernel and deployment.attention_kernel:

@@ -175,7 +175,7 @@ def _finish(
     )
     weight_files = set(component.source_weights.files.values())
     source = unfinished.sources.record(request.checkpoint.sources[component.COMPONENT.part.name], weight_files)
-    mode = component.COMPONENT.mode(deployment.mode).name
+    mode = deployment.mode_of(component.COMPONENT).name
     record = component_record(job, program, source, mode=mode, emulated=sdk.emulated)
     finished = unfinished.kept(name, record)
     if finished:

@@ -14,7 +14,7 @@ from ..errors import InvalidExportOption
 from ..hardware import Instance
 from .exchange import EXCHANGES, HeadAllToAll, choose_exchange
 from .sharding import ShardingPlan
-from .split import ContextSplit, Split, TensorSplit
+from .split import ContextSplit, RowSplit, Split, TensorSplit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -237,6 +237,24 @@ class DataParallel(ParallelMode):
         return None
 
 
+class RowParallel(ParallelMode):
+    """All ranks work on one picture, each on a band of its rows."""
+
+    name = "rows"
+    label = "rows: bands of one picture"
+    help = "gives each core a band of rows of every picture"
+
+    @property
+    def takes_pair(self) -> bool:
+        return False
+
+    def split(self, component: Divisible) -> Split:
+        return RowSplit(ranks=self.ranks)
+
+    def describe(self) -> str:
+        return f"in bands of rows over {self.ranks} cores"
+
+
 class OneCore(ParallelMode):
     """Programs of one core. The stock loader's DataParallel splits the guidance pair over two copies."""
 
@@ -258,6 +276,9 @@ class OneCore(ParallelMode):
 
 DEFAULT_MODE: type[ParallelMode] = ContextParallel
 """What an export takes on several ranks unless it is asked for another one."""
+
+PICTURE_MODES: dict[str, type[ParallelMode]] = {"rows": RowParallel, "images": DataParallel, "one": OneCore}
+"""What `--vae_parallel` offers the programs that make or read pictures."""
 
 MODES: dict[str, type[ParallelMode]] = {}
 """By name, in the order of tables; `register_mode` adds to it."""

@@ -88,6 +88,30 @@ class ContextSplit:
         return {"groups": exchange_groups(self.ranks, self.guidance_groups), "exchange": self.exchange}
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowSplit:
+    """Rows of a picture are divided, weights are copied.
+
+    For modules with a method `divide_rows(ranks)`, which does it in place and has a rank weight `band_rank`.
+    """
+
+    ranks: int
+
+    def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
+        model.divide_rows(ranks=self.ranks)
+
+    def divided_dims(self, parameter_names: list[str]) -> dict[str, int | None]:
+        return dict.fromkeys(parameter_names)
+
+    def added_weights(self) -> dict[str, Tensor]:
+        import torch
+
+        return {"band_rank.rank": torch.arange(self.ranks, dtype=torch.int32)}
+
+    def describe(self) -> dict:
+        return {"groups": [list(range(self.ranks))], "exchange": None}
+
+
 def rank_weights(ranks: int, guidance_groups: int) -> dict[str, Tensor]:
     """The checkpoint's side of the rank tensors: (W,) int32 each, one entry a rank.
 

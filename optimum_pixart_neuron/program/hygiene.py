@@ -4,6 +4,7 @@ neuronx-cc compiles what it is given. Each check names a pattern that costs accu
 all were seen in the HLO of the unmodified modules (torch_xla 2.8.1 lowering of diffusers 0.35 and transformers 4.57).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from torch.fx import Node
 from .program import TracedProgram
 
 MAX_CONSTANT_BYTES = 1_000_000
+MAX_STATISTICS = 4096
+"""Numbers: a collective of so few costs its latency, whatever their dtype."""
 
 _MATMULS = {"mm", "addmm", "bmm", "baddbmm", "convolution"}
 _NORMS = {"native_layer_norm", "native_group_norm", "native_batch_norm", "mean", "var", "var_mean", "rsqrt"}
@@ -54,7 +57,7 @@ def check_program(program: TracedProgram, weights_dtype: torch.dtype) -> list[Fi
         large-constant: a baked constant above `MAX_CONSTANT_BYTES`; it belongs among the weights.
         index-arithmetic: integer arithmetic on tensors at run time.
         index-gather: a gather with computed indices, nearest upsampling included.
-        float32-collective: a collective in float32 though the weights are in lower precision.
+        float32-collective: a collective in float32 though the weights are in lower precision; a few statistics may.
 
     Args:
         weights_dtype: the dtype the component was exported with.
@@ -67,7 +70,7 @@ def check_program(program: TracedProgram, weights_dtype: torch.dtype) -> list[Fi
         elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             findings += [Finding(rule=rule, operation=_describe(node)) for rule in _broken_rules(node, low)]
     for collective in program.collectives:
-        if low and collective.dtype == torch.float32:
+        if low and collective.dtype == torch.float32 and math.prod(collective.shape) > MAX_STATISTICS:
             shape = list(collective.shape)
             findings.append(Finding(rule="float32-collective", operation=f"{collective.kind} {shape}"))
     return findings

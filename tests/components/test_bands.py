@@ -1,7 +1,7 @@
 """The VAE on bands of rows against diffusers' own, in float32: the ranks are threads that meet where they gather.
 
-Tolerance 1e-4 absolute on values of order one, as on one core: float32 sums in another order, about 1e-6 a layer. A rank
-that takes its neighbour's rows wrong, or statistics of its own rows alone, is off by more than 1e-2.
+Tolerance 1e-4 absolute on values of order one, as on one core: float32 sums in another order, about 1e-6 a layer. A
+rank that takes its neighbour's rows wrong, or statistics of its own rows alone, is off by more than 1e-2.
 """
 
 import threading

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ...deployment.deployment import Deployment
+    from ...deployment.options import DeploymentOptions
     from ..common.attention import UnmaskedAttention
     from ..common.original import Original, Samples
 
@@ -98,7 +99,7 @@ class TextEncoder(Component):
             computed[_TABLE] = ComputedWeight(sources=sources, compute=lambda table: table)
         return computed
 
-    def mode(self, chosen: ParallelMode) -> ParallelMode:
+    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
         if chosen.ranks == 1:
             return chosen
         return TensorParallel(ranks=chosen.ranks, guidance_groups=chosen.guidance_groups)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ...checkpoint.checkpoint import PixArtCheckpoint
     from ...deployment.deployment import Deployment
+    from ...deployment.options import DeploymentOptions
     from ..common.attention import UnmaskedAttention
     from ..common.original import Original, Samples
 
@@ -162,7 +163,7 @@ class Transformer(Component):
             head_width=config["attention_head_dim"],
         )
 
-    def mode(self, chosen: ParallelMode) -> ParallelMode:
+    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
         return chosen
 
     def original(self) -> Original:

@@ -1,12 +1,12 @@
 """Run one half of the VAE on several ranks, each with a band of the picture's rows, exactly.
 
-Rank r of W owns band r of W equal bands at every resolution. Convolutions get the rows they read beyond their band from
-the neighbours, group norms take their statistics over all ranks, the attention of the mid block has own rows as queries
-and gathers keys and values; the rest of the graph is local. All ranks run one program, so the rank is a weight (NxD's
-`SPMDRank`), and what a rank reads of a gathered tensor is picked by it.
+Rank r of W owns band r of W equal bands at every resolution. Convolutions get the rows they read beyond their band
+from the neighbours, group norms take their statistics over all ranks, the attention of the mid block has own rows as
+queries and gathers keys and values; the rest of the graph is local. All ranks run one program, so the rank is a weight
+(NxD's `SPMDRank`), and what a rank reads of a gathered tensor is picked by it.
 
-Where W does not divide the latent rows, the last bands end with rows that the picture does not have. They are zero when
-a convolution reads them, as its padding would be, and stay out of norms, attention and picture.
+Where W does not divide the latent rows, the last bands end with rows that the picture does not have. They are zero
+when a convolution reads them, as its padding would be, and stay out of norms, attention and picture.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ...errors import InvalidExportOption
 from ...neuron.compiler import FAST_LOADING, UNET_MODEL, ComponentFlags
+from ...parallel.modes import PICTURE_MODES, DataParallel, OneCore, ParallelMode, RowParallel
 from ..component import Component, Input, Part, Per
 from .configuration import VaeConfiguration
 
@@ -15,10 +17,36 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ...deployment.deployment import Deployment
+    from ...deployment.options import DeploymentOptions
     from ..common.attention import UnmaskedAttention
     from ..common.original import Original, Samples
 
 NAME = "vae"
+
+
+def _picture_mode(chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
+    """How the ranks of a pipeline share the work on pictures.
+
+    Bands of rows let all of them work on one picture. Where every rank gets as many whole pictures as any other, they
+    compute the same and send nothing.
+
+    Raises:
+        InvalidExportOption: bands are asked for where a rank works alone, or together with tiles.
+    """
+    asked, tiles = options.vae_parallel, options.vae_tile_size
+    alone = chosen.ranks == 1 or not chosen.shares_batch
+    if asked == RowParallel.name and (alone or tiles):
+        reason = "--vae_tile_size decodes tile by tile" if tiles else "every core works on pictures of its own here"
+        raise InvalidExportOption(f"--vae_parallel {asked}: {reason}; leave one of them out")
+    if asked == "auto":
+        whole = options.batch_size * options.num_images_per_prompt % chosen.ranks == 0
+        picked: type[ParallelMode] = DataParallel if alone or whole or tiles else RowParallel
+    else:
+        picked = PICTURE_MODES[asked]
+    if chosen.ranks == 1:
+        return chosen
+    ranks = 1 if picked is OneCore else chosen.ranks
+    return picked(ranks=ranks, guidance_groups=chosen.guidance_groups)
 
 
 VAE = Part(
@@ -40,7 +68,7 @@ VAE = Part(
 
 
 class VaeDecoder(Component):
-    """Latents to images, whole or in tiles, on one core each."""
+    """Latents to images: bands of their rows on all cores, or whole or in tiles on one core each."""
 
     name = "vae_decoder"
     label = "VAE"
@@ -59,15 +87,18 @@ class VaeDecoder(Component):
         return 2 ** (len(config["block_out_channels"]) - 1)
 
     def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:
-        """One image or tile at a time: more of them run on other cores."""
+        """All images of a run in bands; else one image or tile at a time, because others run on other cores."""
         tall, wide = deployment.vae_tile
         scale = deployment.vae_scale_factor
         return {
-            "batch_size": 1,
+            "batch_size": deployment.images if deployment.mode_of(self).shares_batch else 1,
             "num_channels": config["latent_channels"],
             "height": tall // scale,
             "width": wide // scale,
         }
+
+    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
+        return _picture_mode(chosen, options)
 
     def build(
         self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
@@ -85,7 +116,7 @@ class VaeDecoder(Component):
         return prod(len(tile_starts(side // scale, tile // scale)) for side, tile in sides)
 
     def has_dynamic_batch(self, deployment: Deployment) -> bool:
-        return deployment.images > 1
+        return deployment.images > 1 and not deployment.mode_of(self).shares_batch
 
     def original(self) -> Original:
         from .original import DECODER
@@ -99,7 +130,7 @@ class VaeDecoder(Component):
 
 
 class VaeEncoder(Component):
-    """Images to latents, on one core; text-to-image does not use it."""
+    """Images to latents; text-to-image does not use it."""
 
     name = "vae_encoder"
     label = "VAE encoder"
@@ -123,6 +154,9 @@ class VaeEncoder(Component):
             "height": deployment.height,
             "width": deployment.width,
         }
+
+    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
+        return _picture_mode(chosen, options)
 
     def build(
         self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
