@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..checkpoint.checkpoint import PixArtCheckpoint
     from ..deployment.deployment import Deployment
     from ..deployment.options import DeploymentOptions
-    from .common.attention import UnmaskedAttention
+    from .common.attention import AttentionByKernel
     from .common.configuration import Configuration
     from .common.copied import CopiedPart
     from .common.original import Original, Samples
@@ -167,7 +167,7 @@ class Component(ABC):
         blocks: key of the part's configuration that counts the equal blocks which the program has one after another;
             None for a program that is built otherwise.
         runs_at_its_bound: whether it is expected to take no longer than the hardware must, see `planner.published`.
-        has_kernel: whether its self-attention may be computed by the SDK's attention kernel.
+        has_kernel: whether its attention may be computed by the SDK's attention kernel.
         loads_lazily: whether the program is loaded only when it is replicated (`torch_neuronx.lazy_load`).
     """
 
@@ -234,7 +234,7 @@ class Component(ABC):
 
     @abstractmethod
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
     ) -> nn.Module:
         """The module as it computes on one core, its weights uninitialised on the current default device.
 
@@ -242,7 +242,7 @@ class Component(ABC):
             config: the part's `config.json`.
             shapes: of `shapes`.
             dtype: of weights and matmuls.
-            kernel: computes self-attention; None for the written-out form.
+            kernel: computes attention; None for the written-out form.
         """
 
     def computed_weights(

@@ -45,7 +45,7 @@ class ExportConfig:
         split: how it runs on several ranks; None for a program of one core.
         guided: whether the program takes the guidance pair, twice the batch of images.
         dynamic_batch: whether the program cuts larger batches itself, for the stock class.
-        kernel: computes self-attention; None for the written-out form.
+        kernel: computes attention; None for the written-out form.
     """
 
     COMPONENT: ClassVar[Component]

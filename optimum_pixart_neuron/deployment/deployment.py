@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
-from ..components.common.attention_kernel import WRITTEN_OUT, available_kernels, choose_kernel
+from ..components.common.attention_kernel import WRITTEN_OUT, Attended, available_kernels, choose_kernel
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER
 from ..errors import InvalidExportOption
@@ -43,6 +44,7 @@ class Deployment:
         vae_tile: height and width in pixels of what the VAE decoder takes at once; the image, or a tile of it.
         compiler: compiler flags that do not depend on the component.
         attention_kernel: of self-attention, a name of `attention_kernel.KERNELS`; None: it is written out.
+        masked_kernel: likewise of cross-attention.
         notes: what the user should know of these choices, a line each.
     """
 
@@ -59,6 +61,7 @@ class Deployment:
     vae_tile: tuple[int, int]
     compiler: CompilerSettings
     attention_kernel: str | None = None
+    masked_kernel: str | None = None
     notes: tuple[str, ...] = ()
 
     def mode_of(self, component: Component) -> ParallelMode:
@@ -107,6 +110,10 @@ class Deployment:
             return f", decoded {mode.describe()}"
         return "" if self.vae_tile == (self.height, self.width) else f", decoded in tiles of {wide} x {tall} px"
 
+    def _attention(self) -> str:
+        own, cross = self.attention_kernel or WRITTEN_OUT, self.masked_kernel or WRITTEN_OUT
+        return own if own == cross else f"{own}, cross-attention {cross}"
+
     def table(self) -> list[tuple[str, str]]:
         """What was chosen, for the user, as (name, value)."""
         return [
@@ -115,7 +122,7 @@ class Deployment:
             ("image", f"{self.width} x {self.height} px{self._decoding()}"),
             ("batch", f"{self.batch_size} prompt(s) x {self.num_images_per_prompt} image(s)"),
             ("text", f"{self.sequence_length} tokens"),
-            ("attention", self.attention_kernel or WRITTEN_OUT),
+            ("attention", self._attention()),
             ("dtype", str(self.weights_dtype).removeprefix("torch.")),
         ]
 
@@ -162,8 +169,7 @@ def decide_for(
         ),
         notes=notes,
     )
-    kernel = _attention_kernel(options.attention, deployment, denoiser_workload(checkpoint, tokens), kernels)
-    return replace(deployment, attention_kernel=kernel)
+    return _with_kernels(deployment, options.attention, denoiser_workload(checkpoint, tokens), kernels)
 
 
 def _instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
@@ -176,19 +182,33 @@ def _instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
         raise InvalidExportOption(f"this machine is an {error}; name one with --instance_type") from None
 
 
-def _attention_kernel(requested: str, deployment: Deployment, work: Workload, kernels: Collection[str]) -> str | None:
-    """The kernel for the self-attention of one core, by the part of it that the mode leaves to a core."""
+def _with_kernels(deployment: Deployment, requested: str, work: Workload, available: Collection[str]) -> Deployment:
+    """Choose what computes attention, by the part of it that the mode leaves to a core: one kernel for both kinds."""
     share = deployment.mode.share(work, deployment.images * (2 if deployment.mode.takes_pair else 1))
-    return choose_kernel(
-        requested,
+    own = Attended(
         head_width=work.head_width,
         query_tokens=share.query_tokens,
         key_tokens=share.key_tokens,
         batch_heads=share.rows * share.heads,
+    )
+    heads = work.heads // deployment.ranks if deployment.mode.divides_heads else work.heads
+    cross = Attended(
+        head_width=work.head_width,
+        query_tokens=share.own_tokens,
+        key_tokens=deployment.sequence_length,
+        batch_heads=share.rows * heads,
+        masked=True,
+    )
+    choose = partial(
+        choose_kernel,
+        requested,
+        instance=deployment.instance,
         lnc=deployment.compiler.lnc,
         dtype=deployment.weights_dtype,
-        available=kernels,
     )
+    kernel = choose([own], available=available)
+    masked = choose([cross], available=[kernel]) if kernel else None
+    return replace(deployment, attention_kernel=kernel, masked_kernel=masked)
 
 
 def _check_size(height: int, width: int, denoiser: dict, scale: int) -> tuple[str, ...]:

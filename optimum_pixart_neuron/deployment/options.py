@@ -95,8 +95,8 @@ class DeploymentOptions(Options):
     attention: Annotated[str, Flag(choices=("auto", "nki", WRITTEN_OUT), group=_COMPILATION)] = Field(
         "auto",
         description=(
-            "Self-attention of the transformer: nki is the SDK's kernel, math is written out, auto is the kernel"
-            " where it takes the size."
+            "Attention of the transformer: nki is the SDK's kernel, math is written out, auto is the kernel where it"
+            " takes the size and is sooner done by the peaks of the instance."
         ),
     )
     with_vae_encoder: Annotated[bool, Flag(group=_COMPILATION)] = Field(

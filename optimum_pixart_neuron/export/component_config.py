@@ -57,7 +57,10 @@ def write_component_config(job: CompileJob, program: TracedProgram, deployment: 
         ),
     }
     if component.COMPONENT.has_kernel:
-        ours["attention"] = {"kernel": deployment.attention_kernel or WRITTEN_OUT}
+        ours["attention"] = {
+            "kernel": deployment.attention_kernel or WRITTEN_OUT,
+            "masked_kernel": deployment.masked_kernel or WRITTEN_OUT,
+        }
     config = Compiled(**{**holder.neuron, **ours}).into(
         {"model_type": component.MODEL_TYPE, **component.source_config}
     )

@@ -44,5 +44,9 @@ def _describe(checkpoint: PixArtCheckpoint, deployment: Deployment, component: C
     config.split = mode.split(component)
     config.guided = component.takes_guidance and mode.takes_pair
     if component.has_kernel and deployment.attention_kernel:
-        config.kernel = KernelAttention(name=deployment.attention_kernel, lnc=deployment.compiler.lnc)
+        config.kernel = KernelAttention(
+            name=deployment.attention_kernel,
+            lnc=deployment.compiler.lnc,
+            masked=deployment.masked_kernel is not None,
+        )
     return config

@@ -79,6 +79,7 @@ class ParallelMode(ABC):
         label: in legends.
         help: half a sentence for the command's help.
         colour, marker: in plots, as matplotlib takes them.
+        divides_heads: whether each rank has heads of its own, also in cross-attention.
         shares_batch: whether all ranks work on one batch; else each core has images of its own.
 
     Attributes:
@@ -92,6 +93,7 @@ class ParallelMode(ABC):
     help: ClassVar[str] = ""
     colour: ClassVar[str] = "#555555"
     marker: ClassVar[str] = "o"
+    divides_heads: ClassVar[bool] = False
     shares_batch: ClassVar[bool] = True
 
     ranks: int
@@ -208,6 +210,7 @@ class TensorParallel(ParallelMode):
     name = "tensor"
     label = "tensor: divided weights"
     help = "splits the weights"
+    divides_heads = True
     colour, marker = "#D55E00", "s"
 
     def check(self, work: Workload) -> None:

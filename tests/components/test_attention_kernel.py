@@ -9,12 +9,14 @@ import torch
 from optimum_pixart_neuron.components.common.attention import attend
 from optimum_pixart_neuron.components.common.attention_kernel import (
     KERNELS,
+    Attended,
     KernelAttention,
     available_kernels,
     choose_kernel,
 )
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.errors import InvalidExportOption
+from optimum_pixart_neuron.hardware import get_instance
 from optimum_pixart_neuron.program.program import trace_program
 
 from ..parity import relative_error
@@ -30,6 +32,13 @@ XL = {
     "lnc": 1,
     "dtype": torch.bfloat16,
 }
+
+
+def choose(requested, available, size):
+    wanted = {**XL, **size}
+    lnc, dtype = wanted.pop("lnc"), wanted.pop("dtype")
+    instance = get_instance("trn1" if lnc == 1 else "trn2")
+    return choose_kernel(requested, [Attended(**wanted)], instance=instance, lnc=lnc, dtype=dtype, available=available)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +64,17 @@ XL = {
         ({"query_tokens": 256}, BOTH, CTE),
         # what the later one has not been tried with, the other takes
         ({"batch_heads": 513}, BOTH, ISA),
+        # filled up: cross-attention at 1024 px, and what a core has of 256 px
+        ({"key_tokens": 300, "masked": True}, (ISA,), ISA),
+        ({"query_tokens": 128, "key_tokens": 256}, (ISA,), ISA),
+        ({"query_tokens": 768, "lnc": 2}, (ISA,), ISA),
+        # filling up costs more than the scores that travel
+        ({"query_tokens": 16, "key_tokens": 16}, (ISA,), None),
     ],
 )
 def test_sizes_that_are_taken(size, available, chosen):
-    assert choose_kernel("auto", **{**XL, **size}, available=available) == chosen
-    assert choose_kernel("math", **{**XL, **size}, available=available) is None
+    assert choose("auto", available, size) == chosen
+    assert choose("math", available, size) is None
 
 
 @pytest.mark.parametrize(
@@ -69,20 +84,12 @@ def test_sizes_that_are_taken(size, available, chosen):
         ({"dtype": torch.float32}, (ISA,), "computes in bfloat16, not in float32; change --torch_dtype"),
         ({"lnc": 4}, (ISA,), "does not run at LNC 4; change --instance_type"),
         ({"head_width": 129}, (ISA,), "takes heads of at most 128 channels, the checkpoint's have 129"),
+        (
+            {"head_width": 128, "masked": True},
+            (CTE,),
+            "takes heads of at most 128 channels, the checkpoint's have 128",
+        ),
         ({"head_width": 160}, (CTE,), "takes heads of at most 128 channels, the checkpoint's have 160"),
-        (
-            {"query_tokens": 511},
-            (ISA,),
-            "takes at least 512 query tokens at LNC 1, a core has 511;"
-            " change --height, --width or --tensor_parallel_size",
-        ),
-        ({"key_tokens": 256}, (ISA,), "takes at least 512 key tokens at LNC 1, a core has 256; change --height"),
-        ({"query_tokens": 256, "lnc": 2}, (ISA,), "takes at least 512 query tokens at LNC 2, a core has 256"),
-        (
-            {"query_tokens": 768, "lnc": 2},
-            (ISA,),
-            "takes multiples of 512 below 1024 query tokens at LNC 2, a core has 768; change --height",
-        ),
         (
             {"key_tokens": 131073, "query_tokens": 256},
             (CTE,),
@@ -102,10 +109,9 @@ def test_sizes_that_are_taken(size, available, chosen):
     ],
 )
 def test_sizes_that_are_not(size, available, reason):
-    wanted = {**XL, **size}
-    assert choose_kernel("auto", **wanted, available=available) is None
+    assert choose("auto", available, size) is None
     with pytest.raises(InvalidExportOption) as refusal:
-        choose_kernel("nki", **wanted, available=available)
+        choose("nki", available, size)
     message = str(refusal.value)
     assert message.startswith(
         f"--attention nki: {available[0]} {reason}" if available else f"--attention nki: {reason}"
@@ -116,7 +122,7 @@ def test_sizes_that_are_not(size, available, reason):
 
 def test_every_kernel_that_refuses_says_why():
     with pytest.raises(InvalidExportOption, match=f"{CTE} takes heads of .* 200; {ISA} takes heads of .* 200"):
-        choose_kernel("nki", **{**XL, "head_width": 200}, available=BOTH)
+        choose("nki", BOTH, {"head_width": 200})
 
 
 class FakeCte:
@@ -191,10 +197,10 @@ def test_call_of_the_isa_kernel_at_lnc_2(monkeypatch):
         for parent in [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]:
             monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
         monkeypatch.setitem(sys.modules, name, module)
-    query, key, value = (torch.randn(1, 2, tokens, 8).bfloat16() for tokens in (16, 40, 40))
+    query, key, value = (torch.randn(1, 2, tokens, 8).bfloat16() for tokens in (512, 1024, 1024))
     result = KernelAttention(name=ISA, lnc=2)(query, key, value)
     assert torch.equal(result, attend(query, key, value))
-    assert jit.calls == [((2, 8, 16), (2, 8, 40), (2, 40, 8), (2, 16, 8))]
+    assert jit.calls == [((2, 8, 512), (2, 8, 1024), (2, 1024, 8), (2, 512, 8))]
     assert jit.grid == ("nc(2)",)
     assert (jit.scale, jit.kernel_name, jit.dtype) == (8**-0.5, "AttentionMMSoftmaxMMWithoutSwap", torch.bfloat16)
 
@@ -212,12 +218,17 @@ def test_the_scale_is_exact(monkeypatch):
     assert scales == [72**-0.5]
 
 
-def test_only_self_attention_uses_it(monkeypatch):
+@pytest.mark.parametrize("masked", [False, True])
+def test_cross_attention_uses_one_that_masks(masked):
     calls = []
 
-    def kernel(query, key, value):
-        calls.append(tuple(query.shape))
-        return attend(query, key, value)
+    class Kernel:
+        def __call__(self, query, key, value, bias=None):
+            calls.append((query.shape[2], key.shape[2]))
+            return attend(query, key, value, bias)
+
+    kernel = Kernel()
+    kernel.masked = masked
 
     config = {"caption_channels": 24, "sample_size": 32, "num_layers": 2, "use_additional_conditions": False}
     config |= {"num_attention_heads": 2, "attention_head_dim": 8, "cross_attention_dim": 16}
@@ -231,7 +242,71 @@ def test_only_self_attention_uses_it(monkeypatch):
         mask = (torch.arange(20) < torch.tensor([[5], [12]])).long()
         inputs = (torch.randn(2, 4, 8, 12), torch.randn(2, 20, 24), torch.tensor([999.0, 3.0]), mask)
         assert relative_error(with_kernel(*inputs)[0], plain(*inputs)[0]) < 1e-6
-    assert calls == [(2, 2, 24, 8)] * 2
+    assert calls == ([(24, 24), (24, 20)] if masked else [(24, 24)]) * 2
+
+
+def exact(name, lnc, query, key, value, scale):
+    """What a kernel computes: products of its inputs are summed, and scores kept, in float32 (PSUM)."""
+    limits = KERNELS[name].tokens[lnc]
+    assert query.shape[-1] == key.shape[-1] == value.shape[-1] <= KERNELS[name].max_head_width
+    assert all(limits.filled(tensor.shape[1]) == tensor.shape[1] for tensor in (query, key))
+    scores = torch.matmul(query.float(), key.float().transpose(-1, -2)) * scale
+    return torch.matmul(scores.softmax(-1).to(value.dtype), value)
+
+
+# Keys of text among 300, two rows; and numbers of queries that are taken as they are, or filled up.
+@pytest.mark.parametrize("text", [(1, 17), (300, 40), (0, 300)])
+@pytest.mark.parametrize("queries", [1024, 100])
+@pytest.mark.parametrize("name", BOTH)
+def test_a_mask_is_a_channel(monkeypatch, name, queries, text):
+    """Equal to the written-out form: in float32 to rounding; in bfloat16 not further from float32 than that is."""
+    monkeypatch.setattr("optimum_pixart_neuron.components.common.attention_kernel.launch", exact)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, n, 72, generator=generator) for n in (queries, 300, 300))
+    bias = torch.where(torch.arange(300) < torch.tensor(text)[:, None], 0.0, -10000.0)[:, None, None]
+    kernel = KernelAttention(name=name, lnc=1, masked=True)
+    expected = attend(query, key, value, bias)
+    # Without any text all scores are near -10000, where float32 has three decimals.
+    assert (kernel(query, key, value, bias) - expected).abs().max() < (2e-6 if min(text) else 2e-3)
+    half = [tensor.bfloat16() for tensor in (query, key, value)]
+    error = (kernel(*half, bias).float() - expected).square().mean().sqrt()
+    written_out = (attend(*half, bias).float() - expected).square().mean().sqrt()
+    assert error < 1.05 * written_out
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(128, 256), (512, 300), (1024, 4096)])
+def test_keys_that_fill_up_take_no_part(monkeypatch, queries, keys):
+    monkeypatch.setattr("optimum_pixart_neuron.components.common.attention_kernel.launch", exact)
+    generator = torch.Generator().manual_seed(1)
+    query, key, value = (torch.randn(2, 2, n, 72, generator=generator) for n in (queries, keys, keys))
+    result = KernelAttention(name=ISA, lnc=1)(query, key, value)
+    assert (result - attend(query, key, value)).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_no_scores_are_left_in_the_transformer(ranks):
+    """The released geometry at 1024 px with `--attention nki`: counted in the traced program, two of its blocks."""
+    from optimum_pixart_neuron.neuron.compiler import environment_variables
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
+    from optimum_pixart_neuron.program.dry_run import record_graph
+    from optimum_pixart_neuron.program.program import program_of_rank_0
+
+    ensure_sdk()
+    config = {"caption_channels": 4096, "sample_size": 128, "num_layers": 2, "use_additional_conditions": False}
+    found = {}
+    for kernel in (KernelAttention(name=ISA, lnc=1, masked=True), KernelAttention(name=ISA, lnc=1)):
+        with environment_variables({"LOCAL_WORLD_SIZE": str(ranks)}), program_of_rank_0(ranks, 1):
+            with torch.device("meta"):
+                size = {"latent_height": 128, "latent_width": 128, "dtype": torch.bfloat16}
+                model = PixArtTransformer.build(config, **size, kernel=kernel)
+                if ranks > 1:
+                    model.divide_context(ranks=ranks, guidance_groups=2, exchange="gather")
+                shapes = [(2, 4, 128, 128), (2, 300, 4096), (2,)]
+                inputs = (*map(torch.empty, shapes), torch.empty(2, 300, dtype=torch.int64))
+            graph, _ = record_graph(model, inputs)
+        names = [getattr(node.target, "__name__", "") for node in graph.nodes]
+        found[kernel.masked] = (sum("softmax" in name for name in names), names.count("attention_kernel.default"))
+    assert found == {True: (0, 4), False: (2, 2)}
 
 
 def test_the_traced_program_has_it_as_one_operation():

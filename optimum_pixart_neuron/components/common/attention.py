@@ -3,7 +3,6 @@
 Shapes: B batch, H heads (of this rank), Q query tokens, K key tokens, D head width.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -39,8 +38,17 @@ class TokenExchange(Protocol):
         """The attention's output -> own tokens (B, N, C)."""
 
 
-UnmaskedAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(B, H, Q, D) queries, (B, H, K, D) keys and values -> (B, H, Q, D); see `attention_kernel.KernelAttention`."""
+class AttentionByKernel(Protocol):
+    """Attention computed by a kernel; see `attention_kernel.KernelAttention`.
+
+    Attributes:
+        masked: whether it computes masked attention as well.
+    """
+
+    masked: bool
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, H, Q, D) queries, (B, H, K, D) keys and values, (B, 1, 1, K) added to the scores -> (B, H, Q, D)."""
 
 
 class WrittenOutAttnProcessor:
@@ -52,10 +60,10 @@ class WrittenOutAttnProcessor:
 
     Args:
         exchange: with other ranks, around self-attention; None where this rank has all tokens.
-        kernel: computes unmasked attention in place of `attend`; None for `attend` always.
+        kernel: computes attention in place of `attend`, masked as far as it can; None for `attend` always.
     """
 
-    def __init__(self, exchange: TokenExchange | None = None, kernel: UnmaskedAttention | None = None) -> None:
+    def __init__(self, exchange: TokenExchange | None = None, kernel: AttentionByKernel | None = None) -> None:
         self.exchange = exchange
         self.kernel = kernel
 
@@ -81,10 +89,9 @@ class WrittenOutAttnProcessor:
         if self.exchange is not None:
             query, key, value, heads = self.exchange.spread(query, key, value, heads)
         split = [tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value)]
-        if self.kernel is not None and attention_mask is None:
-            attended = self.kernel(*split)
-        else:
-            attended = attend(*split, None if attention_mask is None else attention_mask.unsqueeze(1))
+        bias = None if attention_mask is None else attention_mask.unsqueeze(1)
+        by_kernel = self.kernel is not None and (bias is None or self.kernel.masked)
+        attended = self.kernel(*split, bias) if by_kernel else attend(*split, bias)
         hidden_states = attended.transpose(1, 2).flatten(2)
         if self.exchange is not None:
             hidden_states = self.exchange.collect(hidden_states)

@@ -1,6 +1,8 @@
-"""The attention kernel that the installed Neuron SDK has, for unmasked attention in bfloat16.
+"""The attention kernel that the installed Neuron SDK has, in bfloat16.
 
 Kernels are data: where to import them, which sizes they take, how they are called. The choice is made once, at export.
+They take no mask and not every number of tokens. A mask is one more channel of the heads: queries have 1 there, keys
+what the mask adds to their scores. Keys that fill up a number of tokens are masked more strongly than any other.
 Shapes: B batch, H heads (of this rank), Q query tokens, K key tokens, D head width.
 
 Sources of the limits and calling conventions:
@@ -15,13 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # a plan chooses kernels without torch
-    import torch
-    from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ...errors import InvalidExportOption
+from ...hardware import Instance
 
 WRITTEN_OUT = "math"
 """The name, in options and artifacts, of attention without a kernel."""
@@ -43,14 +46,15 @@ class TokenLimits:
     divisor: int = 1
     any_from: int = 1
 
+    def filled(self, tokens: int) -> int:
+        """The number of tokens that so many are filled up to."""
+        tokens = max(tokens, self.minimum)
+        return tokens if tokens >= self.any_from else -(-tokens // self.divisor) * self.divisor
+
     def refusal(self, tokens: int) -> str | None:
-        """What is asked of a number of tokens that is not taken; None for one that is."""
-        if tokens < self.minimum:
-            return f"at least {self.minimum}"
+        """What is asked of a number of tokens that is not taken, even filled up; None for one that is."""
         if self.maximum is not None and tokens > self.maximum:
             return f"at most {self.maximum}"
-        if tokens < self.any_from and tokens % self.divisor:
-            return f"multiples of {self.divisor} below {self.any_from}"
         return None
 
 
@@ -88,13 +92,14 @@ class AttentionKernel:
         batch_heads: int,
         lnc: int,
         dtype: torch.dtype | str,
+        masked: bool = False,
     ) -> str | None:
         """Why a size is not taken, with the size, the limit and the flag that changes it; None when it is."""
         if _name(dtype) != self.dtype:
             return f"computes in {self.dtype}, not in {_name(dtype)}; change --torch_dtype"
         if lnc not in self.tokens:
             return f"does not run at LNC {lnc}; change --instance_type"
-        if head_width > self.max_head_width:
+        if head_width + self.has_mask_channel(key_tokens, lnc, masked) > self.max_head_width:
             return f"takes heads of at most {self.max_head_width} channels, the checkpoint's have {head_width}"
         for kind, tokens in (("query", query_tokens), ("key", key_tokens)):
             asked = self.tokens[lnc].refusal(tokens)
@@ -108,13 +113,17 @@ class AttentionKernel:
                 f"takes at most {self.max_batch_heads} heads of all images, a core has {batch_heads};"
                 " change --batch_size or --num_images_per_prompt"
             )
-        products = batch_heads * query_tokens * key_tokens
+        products = batch_heads * self.tokens[lnc].filled(query_tokens) * self.tokens[lnc].filled(key_tokens)
         if self.max_products is not None and products > self.max_products:
             return (
                 f"takes at most {self.max_products} scores (heads x query x key tokens), a core has {products};"
                 " change --batch_size, --height or --width"
             )
         return None
+
+    def has_mask_channel(self, key_tokens: int, lnc: int, masked: bool) -> bool:
+        """Whether heads get one more channel: for a mask, or because keys are filled up."""
+        return masked or self.tokens[lnc].filled(key_tokens) != key_tokens
 
     def load(self) -> list[Any]:
         """Import what `call` needs; ImportError or AttributeError when the installed SDK lacks it."""
@@ -185,25 +194,71 @@ def _is_installed(kernel: AttentionKernel) -> bool:
     return True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attended:
+    """The attention of one block on one core.
+
+    Attributes:
+        head_width: D.
+        query_tokens: Q.
+        key_tokens: K.
+        batch_heads: B * H.
+        masked: whether keys are masked.
+    """
+
+    head_width: int
+    query_tokens: int
+    key_tokens: int
+    batch_heads: int
+    masked: bool = False
+
+    def refusal(self, kernel: AttentionKernel, lnc: int, dtype: torch.dtype | str) -> str | None:
+        """See `AttentionKernel.refusal`."""
+        return kernel.refusal(
+            head_width=self.head_width,
+            query_tokens=self.query_tokens,
+            key_tokens=self.key_tokens,
+            batch_heads=self.batch_heads,
+            lnc=lnc,
+            dtype=dtype,
+            masked=self.masked,
+        )
+
+    def gains(self, kernel: AttentionKernel, instance: Instance, lnc: int) -> bool:
+        """Whether the kernel is sooner done than the written-out form, by the peaks of the instance.
+
+        Written out, scores travel between memory and engines ten times as float32: the program has five results of
+        their size a block (counted in the HLO of torch_xla 2.8.1), each written and read. The kernel computes whole
+        filled-up tiles, and a head takes the systolic array as long as one of 128 channels.
+        """
+        scores = self.batch_heads * self.query_tokens * self.key_tokens
+        share = lnc / instance.chip.physical_cores
+        written_out = 10 * 4 * scores / (instance.chip.hbm_bandwidth * share)
+        limits = kernel.tokens[lnc]
+        filled = self.batch_heads * limits.filled(self.query_tokens) * limits.filled(self.key_tokens)
+        products = 4 * filled * _ARRAY_WIDTH / instance.bf16_flops_per_core(lnc)
+        return max(products, filled / (instance.chip.exponentials * share)) < written_out
+
+
+_ARRAY_WIDTH = 128
+"""Channels of the systolic array (NKI `nki.isa.nc_matmul`)."""
+
+
 def choose_kernel(
     requested: str,
+    attended: Collection[Attended],
     *,
-    head_width: int,
-    query_tokens: int,
-    key_tokens: int,
-    batch_heads: int,
+    instance: Instance,
     lnc: int,
     dtype: torch.dtype | str,
     available: Collection[str],
 ) -> str | None:
-    """Decide what computes self-attention.
+    """Decide what computes all of `attended`.
 
     Args:
-        requested: "math" for no kernel, "auto" for one that takes the size if there is one, "nki" insists on it.
-        head_width: D.
-        query_tokens: Q of one core.
-        key_tokens: K of one core.
-        batch_heads: B * H of one core.
+        requested: "math" for no kernel, "auto" for one that takes the sizes and gains by it if there is one, "nki"
+            insists on it.
+        instance: that runs it.
         lnc: physical cores per logical core.
         dtype: of weights and matmuls, or its name.
         available: names of kernels, see `available_kernels`.
@@ -218,40 +273,58 @@ def choose_kernel(
         return None
     refusals = []
     for kernel in [kernel for name, kernel in KERNELS.items() if name in available]:
-        refusal = kernel.refusal(
-            head_width=head_width,
-            query_tokens=query_tokens,
-            key_tokens=key_tokens,
-            batch_heads=batch_heads,
-            lnc=lnc,
-            dtype=dtype,
-        )
-        if refusal is None:
+        found = [refusal for one in attended if (refusal := one.refusal(kernel, lnc, dtype))]
+        refusals += [f"{kernel.name} {refusal}" for refusal in found[:1]]
+        if not found and (requested == "nki" or all(one.gains(kernel, instance, lnc) for one in attended)):
             return kernel.name
-        refusals.append(f"{kernel.name} {refusal}")
     if requested == "auto":
         return None
     reason = "; ".join(refusals) or "the installed SDK has no attention kernel"
     raise InvalidExportOption(f"--attention nki: {reason}, or choose --attention auto")
 
 
+_BEYOND = -4.0e4
+"""Added to the scores of keys that only fill up a number: diffusers (0.35) adds -10000 to those of padding tokens."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KernelAttention:
-    """Unmasked attention by one kernel, as an attention processor calls it.
+    """Attention by one kernel, as an attention processor calls it.
 
     Attributes:
         name: a key of `KERNELS`.
         lnc: physical cores per logical core, which share the work.
+        masked: whether it computes masked attention as well.
     """
 
     name: str
     lnc: int
+    masked: bool = False
 
-    def __call__(self, query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor) -> Tensor:
-        """Softmax in float32, matmuls in bfloat16, scale exactly 1/sqrt(D). Returns (B, H, Q, D)."""
-        scale = query_BHQD.shape[-1] ** -0.5
+    def __call__(
+        self, query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, bias_B11K: Tensor | None = None
+    ) -> Tensor:
+        """Softmax in float32, matmuls in bfloat16, scale exactly 1/sqrt(D). Returns (B, H, Q, D).
+
+        Args:
+            bias_B11K: added to the scores of each key; at least `_BEYOND` where it is not an exact zero.
+        """
+        scale, limits = query_BHQD.shape[-1] ** -0.5, KERNELS[self.name].tokens[self.lnc]
+        queries, keys, width = query_BHQD.shape[2], key_BHKD.shape[2], query_BHQD.shape[3]
+        more_queries, more_keys = limits.filled(queries) - queries, limits.filled(keys) - keys
+        channel = int(KERNELS[self.name].has_mask_channel(keys, self.lnc, bias_B11K is not None))
+        if channel:
+            bias = key_BHKD.new_zeros(1, 1, 1, keys) if bias_B11K is None else bias_B11K.float() / scale
+            marks = F.pad(bias, (0, more_keys), value=_BEYOND / scale).to(key_BHKD.dtype)
+            query_BHQD = F.pad(query_BHQD, (0, 1), value=1.0)
+            key_BHKD = F.pad(key_BHKD, (0, 0, 0, more_keys))
+            marks = marks.transpose(-1, -2).expand(*key_BHKD.shape[:3], 1)
+            key_BHKD = torch.cat([key_BHKD, marks], dim=-1)
+            value_BHKD = F.pad(value_BHKD, (0, 1, 0, more_keys))
+        query_BHQD = F.pad(query_BHQD, (0, 0, 0, more_queries)) if more_queries else query_BHQD
         flat = [tensor.flatten(0, 1) for tensor in (query_BHQD, key_BHKD, value_BHKD)]
-        return launch(self.name, self.lnc, *flat, scale).unflatten(0, query_BHQD.shape[:2])
+        result = launch(self.name, self.lnc, *flat, scale).unflatten(0, query_BHQD.shape[:2])
+        return result[:, :, :queries, :width] if channel or more_queries else result
 
 
 def launch(name: str, lnc: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ...deployment.deployment import Deployment
     from ...deployment.options import DeploymentOptions
-    from ..common.attention import UnmaskedAttention
+    from ..common.attention import AttentionByKernel
     from ..common.original import Original, Samples
 
 NAME = "text_encoder"
@@ -72,7 +72,7 @@ class TextEncoder(Component):
         return {"batch_size": deployment.batch_size, "sequence_length": deployment.sequence_length}
 
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
     ) -> nn.Module:
         from transformers import T5Config
 

@@ -5,7 +5,7 @@ from diffusers import PixArtTransformer2DModel
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
-from ..common.attention import UnmaskedAttention, write_out_attention
+from ..common.attention import AttentionByKernel, write_out_attention
 from ..common.precision import normalize_in_float32
 from .context import split_by_context
 
@@ -26,14 +26,14 @@ class PixArtTransformer(PixArtTransformer2DModel):
         latent_height: int,
         latent_width: int,
         dtype: torch.dtype,
-        kernel: UnmaskedAttention | None = None,
+        kernel: AttentionByKernel | None = None,
     ) -> "PixArtTransformer":
         """Make the module, uninitialised, for latents of (latent_height, latent_width) cells.
 
         Args:
             config: the checkpoint's `transformer/config.json`.
             dtype: dtype of weights and matmuls.
-            kernel: computes self-attention; None for the written-out form, which masked cross-attention always has.
+            kernel: computes self-attention, and masked cross-attention where it can; None for the written-out form.
         """
         model = cls.from_config(config).to(dtype)
         patches = model.pos_embed
@@ -45,7 +45,7 @@ class PixArtTransformer(PixArtTransformer2DModel):
         normalize_in_float32(model)
         write_out_attention(model)
         for block in model.transformer_blocks:
-            block.attn1.processor.kernel = kernel
+            block.attn1.processor.kernel = block.attn2.processor.kernel = kernel
         return model.eval()
 
     def forward(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...checkpoint.checkpoint import PixArtCheckpoint
     from ...deployment.deployment import Deployment
     from ...deployment.options import DeploymentOptions
-    from ..common.attention import UnmaskedAttention
+    from ..common.attention import AttentionByKernel
     from ..common.original import Original, Samples
 
 NAME = "transformer"
@@ -137,7 +137,7 @@ class Transformer(Component):
         }
 
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
     ) -> nn.Module:
         from .graph import PixArtTransformer
 

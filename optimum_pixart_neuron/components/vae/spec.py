@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ...deployment.deployment import Deployment
     from ...deployment.options import DeploymentOptions
-    from ..common.attention import UnmaskedAttention
+    from ..common.attention import AttentionByKernel
     from ..common.original import Original, Samples
 
 NAME = "vae"
@@ -101,7 +101,7 @@ class VaeDecoder(Component):
         return _picture_mode(chosen, options)
 
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
     ) -> nn.Module:
         from .graph import PixArtVaeDecoder
 
@@ -159,7 +159,7 @@ class VaeEncoder(Component):
         return _picture_mode(chosen, options)
 
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: UnmaskedAttention | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
     ) -> nn.Module:
         from .graph import PixArtVaeEncoder
 
