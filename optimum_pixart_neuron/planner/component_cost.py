@@ -22,7 +22,7 @@ def component_cost(component: Component, config: dict[str, Any], deployment: Dep
     Args:
         config: the `config.json` of the component's part.
     """
-    mode = component.mode(deployment.mode)
+    mode = deployment.mode_of(component)
     counted: dict[str, Any] = {
         "component": component,
         "shapes": tuple(component.shapes(config, deployment).items()),
@@ -30,6 +30,7 @@ def component_cost(component: Component, config: dict[str, Any], deployment: Dep
         "split": mode.split(component),
         "dtype": deployment.weights_dtype,
         "kernel": component.has_kernel and deployment.attention_kernel is not None,
+        "masked": component.has_kernel and deployment.masked_kernel is not None,
     }
     key = component.blocks
     if key is None or config.get(key, 0) < 3:
@@ -52,11 +53,12 @@ def _counted(
     split: Split | None,
     dtype: Any,
     kernel: bool,
+    masked: bool,
 ) -> Cost:
     """Count a program; for any instance, since adjacent ranks form its groups on all of them."""
     settings, sizes, ranks = json.loads(config), dict(shapes), split.ranks if split else 1
     # Every kernel is one operation, so any of them stands for the one that was chosen.
-    attention = KernelAttention(name=next(iter(KERNELS)), lnc=1) if kernel else None
+    attention = KernelAttention(name=next(iter(KERNELS)), lnc=1, masked=masked) if kernel else None
 
     def build() -> Any:
         module = component.build(settings, sizes, dtype, attention)

@@ -56,7 +56,7 @@ class ComponentPlan:
 
 def _runs(component: Component, config: dict[str, Any], deployment: Deployment, steps: int) -> tuple[int, int]:
     """Runs of the program one after another, and on all cores, for all the images that are under way at once."""
-    mode, batches = component.mode(deployment.mode), deployment.batches
+    mode, batches = deployment.mode_of(component), deployment.batches
     split, groups = mode.split(component), deployment.mode.guidance_groups
     images, batch = deployment.images * batches, component.shapes(config, deployment)["batch_size"]
     pair = 2 if component.takes_guidance and mode.takes_pair else 1
@@ -68,5 +68,6 @@ def _runs(component: Component, config: dict[str, Any], deployment: Deployment, 
         Per.NEVER: (0, 0),
     }[component.per]
     # A program over several ranks is loaded once, one of a single core on every core of the pipeline.
-    copies = 1 if split or component.needs_model_builder else deployment.cores
+    alone = split or component.needs_model_builder or (mode.ranks == 1 < deployment.ranks)
+    copies = 1 if alone else deployment.cores
     return times * ceil(each / copies), times * each * (split.ranks if split else 1)
