@@ -73,7 +73,7 @@ def advice(rows: Sequence[PlanRow]) -> list[str]:
     fastest = lowest_latency(fitting)
     lines = [f"Lowest latency: {_named(fastest)}, {_seconds(fastest.expected_s)} s."]
     decoding = fastest.expected_s_of(fastest.component(IMAGE_DECODER.name)) / fastest.expected_s
-    if decoding > _MUCH_DECODING:
+    if decoding > _MUCH_DECODING and not fastest.deployment.mode_of(IMAGE_DECODER).shares_batch:
         lines[0] += (
             f" {decoding:.0%} of it is the {IMAGE_DECODER.label}: a smaller --vae_tile_size spreads it over the cores."
         )

@@ -1,7 +1,7 @@
 """Pictures whose attention is the SDK's kernel, or its stand-in, against unmodified diffusers in float32.
 
-512 x 512 pixels have 1024 tokens, the smallest square that every rank's kernel takes here as it is. Tolerance: bfloat16
-has 8 bits, 38 dB, as in test_parity.
+512 x 512 pixels have 1024 tokens, the smallest square that every rank's kernel takes here as it is. Tolerance:
+bfloat16 has 8 bits, 38 dB, as in test_parity.
 """
 
 import json

@@ -3,7 +3,7 @@
 import pytest
 
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
-from optimum_pixart_neuron.components.registry import COMPONENTS
+from optimum_pixart_neuron.components.registry import COMPONENTS, IMAGE_DECODER
 from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
 from optimum_pixart_neuron.deployment.deployment import RESOLUTION_BINS, decide, resolution_bins
 from optimum_pixart_neuron.errors import InvalidExportOption
@@ -75,14 +75,30 @@ def test_one_core_is_unsharded_and_unguided():
 
 def test_each_component_of_each_mode_is_split_as_said():
     def split(mode: str) -> list[tuple[str, str]]:
-        own = [component.mode(settle(parallel_mode=mode).mode) for component in COMPONENTS.values()]
+        own = [settle(parallel_mode=mode).mode_of(component) for component in COMPONENTS.values()]
         splits = [mode.split(component) for mode, component in zip(own, COMPONENTS.values())]
         return [(mode.name, type(split).__name__) for mode, split in zip(own[:3], splits)]
 
-    text, decoder = ("tensor", "TensorSplit"), ("data", "NoneType")
+    text, decoder = ("tensor", "TensorSplit"), ("rows", "RowSplit")
     assert split("context") == [text, ("context", "ContextSplit"), decoder]
     assert split("tensor") == [text, ("tensor", "TensorSplit"), decoder]
-    assert split("data") == [text, ("data", "NoneType"), decoder]
+    assert split("data") == [text, ("data", "NoneType"), ("data", "NoneType")]
+
+
+def test_the_cores_share_a_picture_unless_each_has_as_many():
+    def mode(**options):
+        return settle(tensor_parallel_size=4, **options).mode_of(IMAGE_DECODER).name
+
+    assert (mode(), mode(batch_size=2), mode(batch_size=2, num_images_per_prompt=2)) == ("rows", "rows", "data")
+    assert (mode(vae_parallel="images"), mode(vae_parallel="one"), mode(parallel_mode="data")) == (
+        "data",
+        None,
+        "data",
+    )
+    assert mode(batch_size=4, vae_parallel="rows") == "rows"
+    for options in ({"parallel_mode": "data"}, {"vae_tile_size": 512}, {"tensor_parallel_size": 1}):
+        with pytest.raises(InvalidExportOption, match="--vae_parallel rows: .*; leave one of them out"):
+            settle(**{"tensor_parallel_size": 4, "vae_parallel": "rows", **options})
 
 
 @pytest.mark.parametrize(
@@ -147,5 +163,6 @@ def test_a_size_between_the_bins_is_noted():
 
 def test_large_images_are_decoded_in_tiles():
     assert settle(height=1024, width=1024).vae_tile == (1024, 1024)
-    assert settle(height=2048, width=512).vae_tile == (1024, 512)
+    assert settle(height=2048, width=512).vae_tile == (2048, 512)  # in bands of rows
+    assert settle(height=2048, width=512, vae_parallel="images").vae_tile == (1024, 512)
     assert settle(vae_tile_size=512).vae_tile == (512, 512)
