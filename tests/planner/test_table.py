@@ -34,7 +34,7 @@ def test_a_summary_has_the_advice_and_a_row_an_instance(rows, capsys):
     text, table = "\n".join(lines[:6]), [line for line in lines if line.lstrip().startswith(SOME)]
     assert text.index("Lowest latency: trn2.48xlarge, context on 64 ranks") < text.index("Lowest cost: inf2.xlarge")
     assert [line.split()[0] for line in table] == list(SOME)
-    assert table[1].split() == ["inf2.48xlarge", "context", "8", "3.33", "context", "16", "2.08", "data", "2", "3.04"]
+    assert table[1].split() == ["inf2.48xlarge", "context", "8", "2.74", "context", "16", "1.45", "data", "2", "3.04"]
     assert table[2].split()[-2:] == ["-", "-"], "no known price"
 
 
@@ -62,7 +62,7 @@ def test_wide_has_every_figure(rows, capsys):
     lines = shown(capsys, [row for row in rows if row.deployment.instance.name == "trn2.48xlarge"], wide=True)
     (row,) = [line.split() for line in lines if line.lstrip().startswith("context *")]
     weights = ["2.40", "1.16", "0.09"]
-    assert row[3:] == [*weights, "2.50", "6.15", "yes", "283.4", "264.6", "gather", "0.526", "matmul", *row[14:]]
+    assert row[3:] == [*weights, "0.88", "4.53", "yes", "283.5", "264.6", "gather", "0.479", "matmul", *row[14:]]
 
 
 def test_what_does_not_fit_says_so(capsys):
