@@ -89,7 +89,7 @@ def _read_csv(path: Path) -> Iterator[Cells | str]:
     csv.field_size_limit(_LONGEST_LINE)
     with path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
-            extra = row.pop(None, None)  # type: ignore[call-overload]  # csv's own name of what has no column
+            extra = row.pop(None, None)  # csv's own name of what has no column
             yield "has more cells than there are columns" if extra else {k: v for k, v in row.items() if v}
 
 

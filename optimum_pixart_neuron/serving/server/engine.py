@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..drawer import CannotDraw, Drawer, DrawerBroken
 from ..encoding import encode
 from ..picture import Picture
-from .messages import Drawn, EngineLost, Step
+from .messages import Drawn, EngineGone, EngineLost, Step
 from .waiting import Ticket, Waiting
 
 
@@ -77,12 +77,16 @@ class LocalEngine:
         finally:
             _leave(tickets)
 
+    def refuse(self, reason: str) -> None:
+        """Take nothing more: this process is about to end."""
+        self._broken = self._broken or reason
+
     async def problem(self) -> str | None:
         return self._broken or self._drawer.problem()
 
     def _ask(self, ticket: Ticket) -> Ticket:
         if self._broken:
-            ticket.drawn.set_exception(EngineLost(self._broken))
+            ticket.drawn.set_exception(EngineGone(self._broken))
         else:
             self._waiting.add(ticket)
             self._arrived.set()

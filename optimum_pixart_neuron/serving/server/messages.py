@@ -40,6 +40,10 @@ class EngineLost(RuntimeError):
     """What was to draw is gone, and nothing took its place in time."""
 
 
+class EngineGone(EngineLost):
+    """It was gone before the request came, which therefore is not the cause."""
+
+
 class Engine(Protocol):
     """Draws the pictures of requests. A call that is cancelled leaves nothing behind that is still drawn for it."""
 

@@ -14,10 +14,12 @@ from ..drawer import Drawer
 from ..exported import UNGUIDED_SCALE, Exported
 from ..picture import Kind, Picture
 from .engine import LocalEngine
-from .messages import Drawn, EngineLost, Step
+from .messages import Drawn, EngineGone, EngineLost, Step
 
-_TRIES = 2
-"""Of a request whose replica is lost: it may be the request that kills it."""
+_TRIES = 3
+"""Of a request under which replicas are lost: it may be the request that kills them."""
+_PAUSE_S = 1.0
+"""Before the next one: longer than a replica takes to end, and Ray Serve to see it."""
 _LAST_WORDS_S = 0.5
 """For the answers on their way out of a process that ends itself."""
 
@@ -46,8 +48,10 @@ class Replica:
 
     async def problem(self) -> str | None:
         """As `messages.Engine`; a process that cannot draw ends after its answer."""
-        problem = await self._running().problem()
+        engine = self._running()
+        problem = await engine.problem()
         if problem:
+            engine.refuse(problem)
             self._end()
         return problem
 
@@ -72,6 +76,28 @@ def _first_picture(exported: Exported) -> Picture:
     return Picture(prompt="", negative_prompt="", seed=0, kind=kind)
 
 
+_LOST = (RayActorError, RayServeException, EngineLost)
+
+
+class _Tries:
+    """Of one request. The caller bounds how long it goes on, which matters where nothing takes a lost one's place."""
+
+    def __init__(self) -> None:
+        self._left = _TRIES
+
+    async def another(self, error: Exception) -> None:
+        """Wait for the next try.
+
+        Raises:
+            EngineLost: there is none.
+        """
+        if not isinstance(error, EngineGone):
+            self._left -= 1
+        if not self._left:
+            raise EngineLost(str(error).splitlines()[0]) from error
+        await asyncio.sleep(_PAUSE_S)
+
+
 class RemoteEngine:
     """Implements `messages.Engine` by the replicas behind a handle of Ray Serve.
 
@@ -82,19 +108,20 @@ class RemoteEngine:
         self._handle = handle
 
     async def draw(self, pictures: Sequence[Picture], image_format: str) -> list[Drawn]:
-        for _ in range(_TRIES):
+        tries = _Tries()
+        while True:
             response = self._handle.draw.remote(pictures, image_format)
             try:
                 return await response
-            except (RayActorError, RayServeException, EngineLost) as error:
-                lost = error
+            except _LOST as error:
+                await tries.another(error)
             finally:
                 response.cancel()
-        raise EngineLost(str(lost).splitlines()[0]) from lost
 
     async def watch(self, pictures: Sequence[Picture], image_format: str) -> AsyncGenerator[Step | Drawn, None]:
         sent: set[int] = set()
-        for _ in range(_TRIES):
+        tries = _Tries()
+        while True:
             response = self._handle.options(stream=True).watch.remote(pictures, image_format)
             try:
                 async for news in response:
@@ -104,11 +131,10 @@ class RemoteEngine:
                         sent.add(news.number)
                     yield news
                 return
-            except (RayActorError, RayServeException, EngineLost) as error:
-                lost = error
+            except _LOST as error:
+                await tries.another(error)
             finally:
                 response.cancel()
-        raise EngineLost(str(lost).splitlines()[0]) from lost
 
     async def problem(self) -> str | None:
         response = self._handle.problem.remote()
