@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from optimum.neuron.modeling_traced import NeuronTracedModel
 
+from ..errors import ArtifactError
 from ..files import read_ahead
-from .compiled import PROGRAM_FILE, WEIGHTS_FOLDER, Compiled, shard_files
+from ..neuron.sdk import ensure_sdk
+from .compiled import AGAIN, PROGRAM_FILE, WEIGHTS_FOLDER, Compiled, shard_files
 
 
 def load_program(component: Path, cores: int) -> list[Any]:
@@ -18,8 +20,15 @@ def load_program(component: Path, cores: int) -> list[Any]:
 
     Returns:
         the copies; a single one where the ranks run it together.
+
+    Raises:
+        ArtifactError: on the emulator, the program is not one that the emulator wrote.
     """
     program, compiled = component / PROGRAM_FILE, Compiled.read(component)
+    try:
+        ensure_sdk().check_program(program)
+    except RuntimeError as error:
+        raise ArtifactError(f"{program}: {error}; {AGAIN}") from None
     if (component / WEIGHTS_FOLDER).is_dir():
         for shard in shard_files(component, compiled.ranks):
             with shard.open("rb") as file:

@@ -8,6 +8,7 @@ from . import handles
 from .collectives import NAMESPACE
 from .device import current_device
 from .program import Program, TensorSpec
+from .surfacing import surfacing
 
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 
@@ -31,6 +32,11 @@ class LoadedProgram:
         self.program = program
         self._device = device
         self._claim = device.claim(range(first, first + copies), program.device_bytes)
+        try:
+            program.check_values(device.memory_per_core)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def cores(self) -> tuple[int, ...]:
@@ -88,8 +94,8 @@ def _cores(handle: Tensor) -> list[int]:
 
 
 _LIBRARY.define("load(Tensor program, int start_nc, int nc_count) -> Tensor")
-_LIBRARY.impl("load", _load, "CompositeExplicitAutograd")
+_LIBRARY.impl("load", surfacing(_load), "CompositeExplicitAutograd")
 _LIBRARY.define("execute(Tensor handle, Tensor[] inputs, Tensor[] weights, bool dynamic_batch) -> Tensor[]")
-_LIBRARY.impl("execute", _execute, "CompositeExplicitAutograd")
+_LIBRARY.impl("execute", surfacing(_execute), "CompositeExplicitAutograd")
 _LIBRARY.define("cores(Tensor handle) -> int[]")
 _LIBRARY.impl("cores", _cores, "CompositeExplicitAutograd")

@@ -35,6 +35,11 @@ class Device:
     default_placement: tuple[int, int] = (-1, -1)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def memory_per_core(self) -> int:
+        """Bytes."""
+        return self.instance.hbm_bytes_per_core(self.lnc)
+
     def check_flags(self, flags: CompilerFlags) -> None:
         """RuntimeError when a program was compiled for another chip or another logical core config."""
         if flags.target_class != target_class(self.instance.compile_target):
@@ -58,7 +63,7 @@ class Device:
 
     def claim(self, cores: Iterable[int], nbytes: int) -> Claim:
         """Reserve `nbytes` on each core; RuntimeError names the first core that has not enough left."""
-        capacity = self.instance.hbm_bytes_per_core(self.lnc)
+        capacity = self.memory_per_core
         cores = tuple(cores)
         with self._lock:
             for core in cores:

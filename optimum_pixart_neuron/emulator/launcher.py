@@ -1,6 +1,7 @@
 """The process between a model's owner and its ranks: imports torch once, forks the ranks, watches both sides.
 
-It computes nothing itself, so that it has one thread when it forks.
+It computes nothing itself, so that it has one thread when it forks. The ranks hold one end of a pipe, and end when its
+other end closes, which this process alone has.
 """
 
 import json
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 from multiprocessing.connection import Connection
+from typing import Any
 
 from . import worker
 
@@ -25,8 +27,9 @@ def main(parent: int, control_descriptor: int) -> None:
     Args:
         parent: the owner's process id.
         control_descriptor: of a socket to the owner. On it comes what `RankPool._launch` builds: the number of
-            `ranks`, the rendezvous file `store` and `threads` per rank, with the descriptors of the ranks' sockets
-            and then of the weight files.
+            `ranks`, the rendezvous file `store`, seconds of `patience` with it, and `threads` per rank; with it the
+            descriptors of the ranks' sockets and then of the weight files. `launching.Launcher.hear` reads what is
+            reported there.
     """
     os.set_inheritable(control_descriptor, False)
     with socket.socket(fileno=os.dup(control_descriptor)) as control_socket:
@@ -43,22 +46,23 @@ def main(parent: int, control_descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
 
-    own_id = os.getpid()
+    lifeline, held_end = os.pipe()
     ranks: dict[int, int] = {}
     for rank, descriptor in enumerate(sockets):
         child = os.fork()
         if child == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for other in [wake_reader, wake_writer, control_descriptor, *sockets[rank + 1 :]]:
+            for other in [wake_reader, wake_writer, control_descriptor, held_end, *sockets[rank + 1 :]]:
                 os.close(other)
-            worker.main(rank, len(sockets), descriptor, own_id, start)
+            worker.main(rank, len(sockets), descriptor, lifeline, start)
         ranks[child] = rank
         os.close(descriptor)  # or the owner would not see this rank die
-    for descriptor in start["weights"]:
+    for descriptor in [lifeline, *start["weights"]]:
         os.close(descriptor)
 
     control = Connection(control_descriptor)
+    _report(control, "started", list(ranks))
     while ranks:
         readable, _, _ = select.select([control, wake_reader], [], [], _PARENT_CHECK_SECONDS)
         if wake_reader in readable:
@@ -80,10 +84,14 @@ def _report_exits(ranks: dict[int, int], control: Connection) -> None:
         child, status = os.waitpid(-1, os.WNOHANG)
         if child == 0:
             return
-        try:
-            control.send((ranks.pop(child), status))
-        except OSError:
-            return  # the owner is gone, which the caller notices next
+        _report(control, "ended", (ranks.pop(child), status))
+
+
+def _report(control: Connection, kind: str, content: Any) -> None:
+    try:
+        control.send((kind, content))
+    except OSError:
+        return  # the owner is gone, which the main loop notices
 
 
 if __name__ == "__main__":

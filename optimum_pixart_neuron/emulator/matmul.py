@@ -17,7 +17,7 @@ def preferred(operation: Any) -> Any:
 
 
 def _addmm(bias: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    if (beta, alpha) != (1, 1) or bias.ndim != 1 or not _fits(left, right):
+    if (beta, alpha) != (1, 1) or bias.shape != right.shape[1:] or not _fits(left, right):
         return torch.ops.aten.addmm.default(bias, left, right, beta=beta, alpha=alpha)
     return torch.ops.mkldnn._linear_pointwise(left, right.t(), bias, "none", [], "")
 
@@ -30,7 +30,14 @@ def _mm(left: Tensor, right: Tensor) -> Tensor:
 
 def _fits(left: Tensor, right: Tensor) -> bool:
     """Whether it is a linear layer in float32: rows times a weight that is stored output by input."""
-    return left.dtype == torch.float32 and min(left.shape) > 0 and left.is_contiguous() and right.t().is_contiguous()
+    return (
+        left.dtype == right.dtype == torch.float32
+        and left.ndim == right.ndim == 2
+        and left.shape[1] == right.shape[0]  # oneDNN does not look
+        and min(left.shape) > 0
+        and left.is_contiguous()
+        and right.t().is_contiguous()
+    )
 
 
 def _has_onednn() -> bool:

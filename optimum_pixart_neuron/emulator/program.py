@@ -14,7 +14,9 @@ from torch import Tensor, fx, nn
 from . import collectives, kernels, layout, matmul
 from .collectives import Mesh
 from .compiler_flags import CompilerFlags, parse_flags, platform_target
-from .serialization import Instruction, decode_argument, encode_graph, pack, resolve_operation, unpack
+from .memory_meter import MemoryMeter
+from .operations import DTYPES, resolve_operation
+from .serialization import Instruction, decode_argument, encode_graph, pack, unpack
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,50 @@ class Program:
         values: list[Any] = [*weights, *dense, *self.constants, *[None] * len(self.instructions)]
         for position in self.mutated:
             values[position] = values[position].clone()
+        self._compute(values, self._operations)
         first = len(values) - len(self.instructions)
-        for index, (operation, instruction) in enumerate(zip(self._operations, self.instructions), start=first):
-            arguments = [decode_argument(argument, values) for argument in instruction.arguments]
-            keywords = {key: decode_argument(argument, values) for key, argument in instruction.keywords.items()}
-            values[index] = operation(*arguments, **keywords)
-            for freed in instruction.frees:
-                values[freed] = None
         return [values[number].clone() if number < first else values[number] for number in self.results]
+
+    @torch.no_grad()
+    def check_values(self, memory: int) -> None:
+        """Compute the shape of every value, none of which the program says itself.
+
+        Args:
+            memory: bytes of a core.
+
+        Raises:
+            RuntimeError: an operation that does not take what it is given, more memory than the core has, or other
+                outputs than the program declares.
+        """
+        declared = [*self.weights, *self.inputs, *map(TensorSpec.of, self.constants)]
+        values: list[Any] = [torch.empty(spec.shape, dtype=spec.dtype, device="meta") for spec in declared]
+        values += [None] * len(self.instructions)
+        meter = MemoryMeter(memory)
+        for value in values[: len(declared)]:
+            meter.add(value)
+        operations = [resolve_operation(each.operation) for each in self.instructions]
+        self._compute(values, operations, meter)
+        outputs = tuple(TensorSpec.of(values[number]) for number in self.results)
+        if outputs != self.outputs:
+            raise RuntimeError("the program is damaged: its outputs are not of the shapes and dtypes that it declares")
+
+    def _compute(self, values: list[Any], operations: list[Any], meter: "MemoryMeter | None" = None) -> None:
+        """Execute, in place of the values' last items; with a `meter` on the device `meta`, and every error named."""
+        device = "cpu" if meter is None else "meta"
+        first = len(values) - len(self.instructions)
+        for index, (operation, instruction) in enumerate(zip(operations, self.instructions), start=first):
+            arguments = [decode_argument(argument, values, device) for argument in instruction.arguments]
+            keywords = {
+                key: decode_argument(argument, values, device) for key, argument in instruction.keywords.items()
+            }
+            if meter is None:
+                values[index] = operation(*arguments, **keywords)
+            else:
+                values[index] = meter.add(_without_data(instruction.operation, operation, arguments, keywords))
+            for freed in instruction.frees:
+                if meter is not None:
+                    meter.remove(values[freed])
+                values[freed] = None
 
     @property
     def _operations(self) -> list[Any]:
@@ -188,27 +226,22 @@ class Program:
 
     @classmethod
     def from_bytes(cls, buffer: bytes | bytearray | memoryview) -> "Program":
-        """Deserialise; RuntimeError when the bytes are no program or were compiled under another torch."""
-        header, constants = unpack(buffer)
-        if header["torch"] != _torch_release():
-            raise RuntimeError(
-                f"the program was compiled under torch {header['torch']}, this is torch {_torch_release()}: "
-                "compile again"
-            )
+        """Deserialise; RuntimeError when the bytes are no program, a damaged one, or one of another torch."""
+        header, constants = unpack(buffer, _torch_release())
         return cls(
-            weight_names=tuple(entry[0] for entry in header["weights"]),
-            weights=tuple(_spec_in(*entry[1:]) for entry in header["weights"]),
-            input_names=tuple(entry[0] for entry in header["inputs"]),
-            inputs=tuple(_spec_in(*entry[1:]) for entry in header["inputs"]),
-            outputs=tuple(_spec_in(*entry) for entry in header["outputs"]),
-            structure=header["structure"],
-            meshes=tuple(tuple(tuple(row) for row in mesh) for mesh in header["meshes"]),
-            world_size=header["world_size"],
-            flags=CompilerFlags(header["target"], header["lnc"]),
-            device_bytes=header["device_bytes"],
-            mutated=tuple(header["mutated"]),
-            instructions=[Instruction(*entry) for entry in header["instructions"]],
-            results=header["results"],
+            weight_names=tuple(name for name, _, _ in header.weights),
+            weights=tuple(_spec_in(shape, dtype) for _, shape, dtype in header.weights),
+            input_names=tuple(name for name, _, _ in header.inputs),
+            inputs=tuple(_spec_in(shape, dtype) for _, shape, dtype in header.inputs),
+            outputs=tuple(_spec_in(shape, dtype) for shape, dtype in header.outputs),
+            structure=header.structure,
+            meshes=tuple(tuple(tuple(row) for row in mesh) for mesh in header.meshes),
+            world_size=header.world_size,
+            flags=CompilerFlags(header.target, header.lnc),
+            device_bytes=header.device_bytes,
+            mutated=tuple(header.mutated),
+            instructions=[Instruction(*entry) for entry in header.instructions],
+            results=header.results,
             constants=constants,
         )
 
@@ -222,7 +255,7 @@ def _spec_out(spec: TensorSpec) -> tuple[list[int], str]:
 
 
 def _spec_in(shape: list[int], dtype: str) -> TensorSpec:
-    return TensorSpec(tuple(shape), getattr(torch, dtype))
+    return TensorSpec(tuple(shape), DTYPES[dtype])
 
 
 def _meshes(graph: fx.GraphModule, world_size: int) -> tuple[Mesh, ...]:
@@ -237,3 +270,14 @@ def _meshes(graph: fx.GraphModule, world_size: int) -> tuple[Mesh, ...]:
             collectives.check_mesh(mesh, world_size)
             meshes[mesh] = None
     return tuple(meshes)
+
+
+def _without_data(name: str, operation: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    schema = getattr(operation, "_schema", None)
+    if schema is not None and any(argument.name == "device" for argument in schema.arguments):
+        keywords = {"device": torch.device("meta"), **keywords}  # or it makes its result on the CPU
+    try:
+        return operation(*arguments, **keywords)
+    except Exception as error:  # of many kinds, as PyTorch finds something wrong with an argument
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RuntimeError(f"the program is damaged: operation {name}: {cause[:200]}") from None

@@ -1,21 +1,21 @@
 """Byte format of a compiled program: a flat list of instructions as JSON, followed by the raw baked constants.
 
-Nothing in it is executable: an archive from a stranger can name ATen operators, not code. Values are numbered: weights
-first, then inputs, then constants, then one per instruction.
+Nothing in it is executable: a program from a stranger can name operations of `operations.py`, not code. Values are
+numbered: weights first, then inputs, then constants, then one per instruction.
 """
 
 import json
-import operator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from .header import ProgramHeader, read_header
+from .operations import DTYPES, ENUMERATIONS, operation_name
+
 MAGIC = b"neuron-emulator-program\n"
-NAMESPACES = ("aten", "prims", "neuron_emulator")
-_GETITEM = "getitem"
-_ENUMS = {torch.dtype: "dtype", torch.layout: "layout", torch.memory_format: "memory_format"}
+_LARGEST_HEADER = 64 << 20  # bytes; that of a transformer with 28 blocks has one
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def encode_graph(graph_module: fx.GraphModule) -> tuple[list[Instruction], list[
             freed_by.setdefault(last, []).append(number[node])
     instructions = [
         Instruction(
-            _operation_name(node.target),
+            operation_name(node.target),
             [_encode(argument, number) for argument in node.args],
             {key: _encode(argument, number) for key, argument in node.kwargs.items()},
             freed_by.get(number[node], []),
@@ -70,36 +70,15 @@ def _constant(graph_module: fx.GraphModule, node: fx.Node) -> Tensor:
     return value.detach()
 
 
-def _operation_name(target: Any) -> str:
-    if target is operator.getitem:
-        return _GETITEM
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace not in NAMESPACES:
-        raise RuntimeError(f"operation {target} cannot be compiled: only {', '.join(NAMESPACES)} operators can")
-    return f"{target._schema.name}.{target._overloadname}"
-
-
-def resolve_operation(name: str) -> Any:
-    """The callable of an operation name; RuntimeError when this torch does not have it."""
-    if name == _GETITEM:
-        return operator.getitem
-    namespace, _, rest = name.partition("::")
-    base, _, overload = rest.partition(".")
-    try:
-        if namespace not in NAMESPACES:
-            raise AttributeError(namespace)
-        return getattr(getattr(getattr(torch.ops, namespace), base), overload)
-    except AttributeError:
-        raise RuntimeError(f"operation {name} is unknown to torch {torch.__version__}: compile again") from None
-
-
 def _encode(argument: Any, number: dict[fx.Node, int]) -> Any:
     if isinstance(argument, fx.Node):
         return {"value": number[argument]}
     if isinstance(argument, (list, tuple)):
         return [_encode(item, number) for item in argument]
-    for kind, key in _ENUMS.items():
-        if isinstance(argument, kind):
-            return {key: str(argument).removeprefix("torch.")}
+    for kind, members in ENUMERATIONS.items():
+        for name, member in members.items():
+            if argument is member:
+                return {kind: name}
     if isinstance(argument, torch.device):
         if argument.type != "cpu":
             raise RuntimeError(f"device {argument} inside a program: make tensors on the device of an input")
@@ -109,15 +88,15 @@ def _encode(argument: Any, number: dict[fx.Node, int]) -> Any:
     raise RuntimeError(f"argument {argument!r} of type {type(argument).__name__} cannot be compiled")
 
 
-def decode_argument(argument: Any, values: list[Any]) -> Any:
-    """The run-time value of an encoded argument, given the values computed so far."""
+def decode_argument(argument: Any, values: list[Any], device: str = "cpu") -> Any:
+    """The run-time value of an encoded argument, given the values computed so far and where they are."""
     if isinstance(argument, list):
-        return [decode_argument(item, values) for item in argument]
+        return [decode_argument(item, values, device) for item in argument]
     if isinstance(argument, dict):
-        ((key, content),) = argument.items()
-        if key == "value":
+        ((kind, content),) = argument.items()
+        if kind == "value":
             return values[content]
-        return torch.device(content) if key == "device" else getattr(torch, content)
+        return torch.device(device) if kind == "device" else ENUMERATIONS[kind][content]
     return argument
 
 
@@ -131,20 +110,25 @@ def pack(header: dict[str, Any], constants: list[Tensor]) -> bytearray:
     return buffer
 
 
-def unpack(buffer: bytes | bytearray | memoryview) -> tuple[dict[str, Any], list[Tensor]]:
-    """The reverse of `pack`; RuntimeError when the buffer is not a program."""
+def unpack(buffer: bytes | bytearray | memoryview, torch_release: str) -> tuple[ProgramHeader, list[Tensor]]:
+    """The reverse of `pack`; RuntimeError when the buffer is no whole program, or one of another torch."""
     view = memoryview(buffer)
     start = len(MAGIC) + 8
-    if bytes(view[: len(MAGIC)]) != MAGIC:
+    if len(view) < start or bytes(view[: len(MAGIC)]) != MAGIC:
         raise RuntimeError("not a program of the Neuron emulator: compile it again with the emulator")
     length = int.from_bytes(view[len(MAGIC) : start], "little")
-    header = json.loads(bytes(view[start : start + length]))
-    constants, offset = [], start + length
-    for described in header["constants"]:
-        dtype = getattr(torch, described["dtype"])
-        size = torch.Size(described["shape"]).numel() * dtype.itemsize
-        raw = bytearray(view[offset : offset + size])
-        flat = torch.frombuffer(raw, dtype=dtype) if size else torch.empty(0, dtype=dtype)
-        constants.append(flat.view(described["shape"]))
-        offset += size
+    if length > min(len(view) - start, _LARGEST_HEADER):
+        raise RuntimeError(f"the program is damaged: its header has {length} bytes, the program {len(view)}")
+    header = read_header(bytes(view[start : start + length]), torch_release)
+    offset = start + length
+    expected = offset + sum(constant.nbytes for constant in header.constants)
+    if expected != len(view):
+        raise RuntimeError(f"the program is damaged: it has {len(view)} bytes, its header describes {expected}")
+    constants = []
+    for described in header.constants:
+        raw = bytearray(view[offset : offset + described.nbytes])
+        dtype = DTYPES[described.dtype]
+        flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+        constants.append(flat.view(described.shape))
+        offset += described.nbytes
     return header, constants

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from . import core_ops, spmd_ops  # noqa: F401  (registers the operators that the script below calls)
 from .program import Program
 from .scripting import define_module, pack_expression, packer_of
+from .surfacing import surface
 
 
 class NeuronModel(nn.Module):
@@ -80,12 +81,13 @@ def build_module(program: Program, state: dict[str, Tensor], *, inline_weights: 
     serialised = torch.frombuffer(program.to_bytes(), dtype=torch.uint8)
     model = torch.jit.script(NeuronModel(serialised, [tensor.clone() for tensor in ordered] if inline_weights else []))
     names = ", ".join(program.input_names)
-    return define_module(
+    module = define_module(
         NeuronModule(model, weights),
         f"def forward(self, {names}):\n"
         f"    flat = self.model.forward([{names}], {expression})\n"
         f"    return {pack_expression(program.structure)}\n",
     )
+    return surface(module)
 
 
 def neuron_models(module: nn.Module) -> list[torch.jit.ScriptModule]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from . import spmd_ops  # noqa: F401  (registers the operators that the script below calls)
 from .program import Program
 from .scripting import define_module, packer_of
+from .surfacing import surface
 
 
 class NxDModel(nn.Module):
@@ -118,7 +119,8 @@ def build_executor(
     serialised = [torch.frombuffer(program.to_bytes(), dtype=torch.uint8) for program in flat]
     model = NxDModel(serialised, offsets, shape_map, packer_of(first.structure), world_size, start_rank_id)
     names = ", ".join(first.input_names)
-    return define_module(
+    executor = define_module(
         NxDModelExecutor(torch.jit.script(model)),
         f"def forward(self, {names}):\n    return self.nxd_model.forward([{names}])\n",
     )
+    return surface(executor)

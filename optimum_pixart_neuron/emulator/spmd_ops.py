@@ -8,6 +8,7 @@ from .collectives import NAMESPACE
 from .device import current_device
 from .program import Program
 from .runtime import RankPool
+from .surfacing import surfacing
 
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 
@@ -29,6 +30,8 @@ class LoadedRanks:
         self._device = device
         self._claim = device.claim(range(world_size), device_bytes(programs))
         try:
+            for program in programs:
+                program.check_values(device.memory_per_core)
             self.pool = RankPool(programs, checkpoint)
         except BaseException:
             device.release(self._claim)
@@ -67,11 +70,16 @@ def _execute(handle: Tensor, index: int, inputs: list[Tensor]) -> list[Tensor]:
     return loaded.run(index, inputs)
 
 
+def _is_loaded(handle: Tensor) -> bool:
+    """Whether what the handle stands for can be executed; true in a fork too, where executing it says why not."""
+    return handles.find(handle) is not None or handles.is_forked(handle)
+
+
 _LIBRARY.define("is_loaded(Tensor handle) -> bool")
-_LIBRARY.impl("is_loaded", lambda handle: handles.find(handle) is not None, "CompositeExplicitAutograd")
+_LIBRARY.impl("is_loaded", _is_loaded, "CompositeExplicitAutograd")
 _LIBRARY.define(
     "spmd_initialize(Tensor[] programs, Dict(str, Tensor)[] checkpoint, int start_rank, int world_size) -> Tensor"
 )
-_LIBRARY.impl("spmd_initialize", _initialize, "CompositeExplicitAutograd")
+_LIBRARY.impl("spmd_initialize", surfacing(_initialize), "CompositeExplicitAutograd")
 _LIBRARY.define("spmd_execute(Tensor handle, int index, Tensor[] inputs) -> Tensor[]")
-_LIBRARY.impl("spmd_execute", _execute, "CompositeExplicitAutograd")
+_LIBRARY.impl("spmd_execute", surfacing(_execute), "CompositeExplicitAutograd")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..files import read_ahead
 from .file_mappings import FileMapping, unchanged_mappings
+from .operations import DTYPES
 
 _ALIGNMENT = 64
 _PIECE = 32 << 20  # bytes copied at a time
@@ -30,8 +31,7 @@ def to_message(tensor: Tensor) -> Message:
 
 def from_message(message: Message) -> Tensor:
     name, shape, raw = message
-    dtype = getattr(torch, name)
-    return _view(torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else None, 0, shape, dtype)
+    return _view(torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else None, 0, shape, DTYPES[name])
 
 
 def _view(buffer: Tensor | None, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -129,8 +129,7 @@ def map_weights(descriptors: list[int], slots: dict[str, Slot]) -> dict[str, Ten
         mapped = mmap.mmap(descriptors[file], 0, access=mmap.ACCESS_COPY)
         buffers[file] = torch.frombuffer(mapped, dtype=torch.uint8)
     return {
-        name: _view(buffers[slot.file], slot.offset, slot.shape, getattr(torch, slot.dtype))
-        for name, slot in slots.items()
+        name: _view(buffers[slot.file], slot.offset, slot.shape, DTYPES[slot.dtype]) for name, slot in slots.items()
     }
 
 

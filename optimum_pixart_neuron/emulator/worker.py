@@ -1,9 +1,9 @@
 """One rank: receives programs and weights, then runs a program per message until its socket closes."""
 
-import ctypes
 import os
-import signal
 import sys
+import threading
+import time
 import traceback
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -16,17 +16,18 @@ from . import collectives
 from .program import Program
 from .transport import from_message, map_weights, to_message
 
-_PR_SET_PDEATHSIG = 1
-
-# Dead peers are noticed by the owner, so that gloo's own timeout only has to exceed the slowest program.
+# Dead and stopped peers are noticed by the owner, so that gloo's own timeout only has to exceed the slowest program.
 _GLOO_TIMEOUT = timedelta(days=1)
 
 
-def main(rank: int, world_size: int, descriptor: int, launcher_id: int, start: dict[str, Any]) -> NoReturn:
-    """Serve as `rank` on the socket `descriptor`. Never returns: a fork must not run its parent's exit handlers."""
+def main(rank: int, world_size: int, descriptor: int, lifeline: int, start: dict[str, Any]) -> NoReturn:
+    """Serve as `rank` on the socket `descriptor`, until it or `lifeline`, the pipe from the launcher, is closed.
+
+    Never returns: a fork must not run its parent's exit handlers.
+    """
     status = 1
     try:
-        _die_with(launcher_id)
+        threading.Thread(target=_end_with_launcher, args=(lifeline,), daemon=True).start()
         _serve(rank, world_size, Connection(descriptor), start)
         status = 0
     except (EOFError, ConnectionError):
@@ -34,16 +35,14 @@ def main(rank: int, world_size: int, descriptor: int, launcher_id: int, start: d
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        if sys.stderr is not None:
+            sys.stderr.flush()
         os._exit(status)
 
 
-def _die_with(launcher_id: int) -> None:
-    """Have the kernel kill this process when the launcher dies, on Linux; elsewhere the socket alone tells."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != launcher_id:
-        os._exit(1)
+def _end_with_launcher(lifeline: int) -> NoReturn:
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 def _serve(rank: int, world_size: int, connection: Connection, start: dict[str, Any]) -> None:
@@ -53,6 +52,7 @@ def _serve(rank: int, world_size: int, connection: Connection, start: dict[str, 
         # ranks share this host: without it gloo resolves the host's name, which may fail or leave the machine
         os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
         store = dist.FileStore(start["store"], world_size)
+        store.set_timeout(timedelta(seconds=start["patience"]))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=_GLOO_TIMEOUT)
         loading = connection.recv()
         programs = [Program.from_bytes(serialised) for serialised in loading["programs"]]
@@ -65,7 +65,7 @@ def _serve(rank: int, world_size: int, connection: Connection, start: dict[str, 
         arguments = [[weights[name] for name in program.weight_names] for program in programs]
         dist.barrier()
     except Exception as error:
-        connection.send(("failed", f"while starting: {_one_line(error)}"))
+        connection.send(("failed", _failure(error, "while starting: ")))
         raise EOFError from error
     connection.send(("done", os.getpid()))
 
@@ -74,10 +74,11 @@ def _serve(rank: int, world_size: int, connection: Connection, start: dict[str, 
         try:
             outputs = programs[index].run(arguments[index], [from_message(message) for message in inputs])
         except Exception as error:
-            connection.send(("failed", _one_line(error)))
+            connection.send(("failed", _failure(error)))
             continue
         connection.send(("done", [to_message(output) for output in outputs] if rank == 0 else None))
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def _failure(error: Exception, moment: str = "") -> tuple[float, str]:
+    """When it happened, by a clock that all ranks share, and what."""
+    return time.monotonic(), f"{moment}{type(error).__name__}: {' '.join(str(error).split())}"

@@ -5,6 +5,7 @@ The only module that knows of the emulator.
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..errors import InvalidExportOption
 
@@ -25,6 +26,19 @@ class NeuronSdk:
     def has_device(self) -> bool:
         """Whether programs can run here."""
         return self.instance is not None
+
+    def check_program(self, path: Path) -> None:
+        """Refuse a file that the emulator did not write before TorchScript, which reads it, runs any code in it.
+
+        On hardware a program is machine code of whoever compiled it, and nothing is checked.
+
+        Raises:
+            RuntimeError: one line that says what is wrong with the file.
+        """
+        if self.emulated:
+            from ..emulator.archive import check_archive
+
+            check_archive(path)
 
 
 def ensure_sdk(instance: str | None = None) -> NeuronSdk:

@@ -1,211 +1,245 @@
-"""Rank processes: none survives its owner, whatever ends it, and a dead one is an error within seconds."""
+"""Rank processes: none survives its owner, whatever ends it, and one that dies or hangs is an error of one line."""
 
+import copy
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
+import torch
+from torch import nn
+
+from optimum_pixart_neuron import emulator
+
+emulator.activate()
+
+from optimum_pixart_neuron.emulator import launching, runtime  # noqa: E402
+from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
+from optimum_pixart_neuron.emulator.runtime import rank_process_ids  # noqa: E402
+from optimum_pixart_neuron.emulator.single_core import build_module  # noqa: E402
+from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
 
 pytestmark = pytest.mark.ranks
 
-# A script with no `if __name__ == "__main__"`: workers that imported it again would recurse.
-SCRIPT = """
-import os, sys, time
-from optimum_pixart_neuron import emulator
-emulator.activate()
-import torch
-from optimum_pixart_neuron.emulator.program import Program
-from optimum_pixart_neuron.emulator.runtime import rank_process_ids
-from optimum_pixart_neuron.emulator.spmd import build_executor
+START = torch.tensor([0])
+SIZE = 512  # an input of 1 MiB: more than a socket holds
 
-class Endless(torch.nn.Module):
+
+class Quick(nn.Module):
+    def forward(self, x):
+        return torch.ops.neuron_emulator.all_reduce(x, "sum", 1.0, [0, 1], 2)
+
+
+class Endless(nn.Module):
+    """Enough work for the test to act while it runs."""
+
     def forward(self, x):
         for _ in range(1000):
             x = torch.ops.neuron_emulator.all_reduce(torch.tanh(x @ x), "sum", 1.0, [0, 1], 2)
         return x
 
-# enough work for the test to act while it runs
-SIZE = 512 if sys.argv[1] == "endless" else 64
 
-
-class Quick(torch.nn.Module):
+class EndlessAlone(nn.Module):
     def forward(self, x):
-        return torch.ops.neuron_emulator.all_reduce(x, "sum", 1.0, [0, 1], 2)
+        for _ in range(1000):
+            x = torch.tanh(x @ x)
+        return x
 
-def load(module):
-    program = Program.compile(module, (torch.ones(SIZE, SIZE),), world_size=2)
-    model = build_executor({"model": [program]}, world_size=2)
-    model.nxd_model.initialize([{}, {}], torch.tensor([0]))
-    return model
 
-model = load(Endless() if sys.argv[1] == "endless" else Quick())
-print(*rank_process_ids(), flush=True)
-"""
+@pytest.fixture(scope="module")
+def programs():
+    example = (torch.ones(SIZE, SIZE),)
+    return {
+        kind: Program.compile(module(), example, world_size=2)
+        for kind, module in (("quick", Quick), ("endless", Endless))
+    }
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start the script with more lines; returns the process and the ids of its two ranks."""
-    started = []
+def load(programs):
+    """Load a program on two ranks."""
 
-    def start_script(kind, more):
-        path = tmp_path / "script.py"
-        path.write_text(SCRIPT + more)
-        process = subprocess.Popen(
-            [sys.executable, str(path), kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process, [int(each) for each in process.stdout.readline().split()]
+    def load_program(kind):
+        model = build_executor({"model": [programs[kind]]}, world_size=2)
+        model.nxd_model.initialize([{}, {}], START)
+        return model
 
-    yield start_script
-    for process in started:
-        process.kill()
-        process.communicate()
+    return load_program
+
+
+def run(model):
+    return model(torch.ones(SIZE, SIZE))
+
+
+def works(model):
+    return torch.equal(run(model), torch.full((SIZE, SIZE), 2.0))
+
+
+def state(process_id):
+    """State and parent of a process; nothing when it is gone."""
+    try:
+        with open(f"/proc/{process_id}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def running(process_ids):
-    alive = []
-    for each in process_ids:
-        try:
-            with open(f"/proc/{each}/stat") as file:
-                if file.read().rpartition(")")[2].split()[0] != "Z":
-                    alive.append(each)
-        except FileNotFoundError:
-            pass
-    return alive
+    return [each for each in process_ids if state(each)[:1] not in ([], ["Z"])]
 
 
 def launcher_of(rank_id):
-    with open(f"/proc/{rank_id}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
+    return int(state(rank_id)[1])
 
 
-def assert_all_end(process_ids, seconds=30.0):
-    deadline = time.monotonic() + seconds
+def assert_all_end(process_ids):
+    deadline = time.monotonic() + 30
     while running(process_ids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert running(process_ids) == []
 
 
-RUN = """
-begin = time.monotonic()
-try:
-    model(torch.ones(SIZE, SIZE))
-except RuntimeError as error:
-    print(str(error).strip().splitlines()[-1] if "rank 1" not in str(error) else "rank 1 named", flush=True)
-print(rank_process_ids(), flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_rank_killed_during_a_run(start):
-    process, ranks = start("endless", RUN)
-    everyone = [*ranks, launcher_of(ranks[0])]
-    time.sleep(0.3)
-    os.kill(ranks[1], signal.SIGKILL)
-    begin = time.monotonic()
-    assert process.stdout.readline() == "rank 1 named\n"
-    assert time.monotonic() - begin < 10
-    assert process.stdout.readline() == "[]\n"
-    assert_all_end(everyone)
-
-
-def test_a_rank_killed_between_runs(start):
-    process, ranks = start("quick", "model(torch.ones(SIZE, SIZE)); time.sleep(1.0)\n" + RUN)
-    time.sleep(0.3)
-    os.kill(ranks[1], signal.SIGKILL)
-    assert process.stdout.readline() == "rank 1 named\n"
-    assert_all_end(ranks)
-
-
-@pytest.mark.parametrize(
-    ("kind", "number"),
-    [
-        ("endless", signal.SIGKILL),
-        ("endless", signal.SIGINT),
-        ("quick", signal.SIGKILL),
-        ("quick", signal.SIGINT),
-        ("quick", signal.SIGTERM),
-    ],
-)
-def test_no_rank_survives_a_signal_to_its_owner(start, kind, number):
-    """SIGINT is Ctrl-C: here it goes to the whole foreground group, of which the ranks must not be part."""
-    process, ranks = start(kind, "model(torch.ones(SIZE, SIZE))\ntime.sleep(60)\n")
-    everyone = [*ranks, launcher_of(ranks[0])]
-    time.sleep(0.3)
-    os.killpg(process.pid, number)
-    assert process.wait(10) != 0
-    assert_all_end(everyone)
-    if number == signal.SIGINT:
-        assert "KeyboardInterrupt" in process.stderr.read()
-
-
-def test_a_killed_launcher_takes_its_ranks_along(start):
-    process, ranks = start("endless", RUN.replace('"rank 1" not in', '"launcher" not in').replace("rank 1", "it"))
-    time.sleep(0.3)
-    os.kill(launcher_of(ranks[0]), signal.SIGKILL)
-    assert_all_end(ranks)
-    assert process.stdout.readline() != ""
-
-
-def test_interpreter_exit_does_not_hang_and_leaves_none(start):
-    process, ranks = start("quick", "second = load(Quick())\nprint(*rank_process_ids(), flush=True)\n")
-    both = [int(each) for each in process.stdout.readline().split()]
-    assert len(both) == 4
-    assert process.wait(10) == 0
-    assert_all_end([*ranks, *both])
-
-
-def test_a_forked_child_neither_uses_nor_keeps_the_ranks(start):
-    """The child outlives its parent; were its copies of the sockets open, the ranks would live on with it."""
-    process, ranks = start(
-        "quick",
-        """
-child = os.fork()
-if child == 0:
+@contextmanager
+def soon(act, *arguments):
+    """Do something while what follows is running."""
+    timer = threading.Timer(0.5, act, arguments)
+    timer.start()
     try:
-        model(torch.ones(SIZE, SIZE))
-    except Exception:
-        print("refused", flush=True)
-    os.close(1)
-    os.close(2)
-    time.sleep(20)
-    os._exit(0)
-time.sleep(1.0)
-assert torch.equal(model(torch.ones(SIZE, SIZE)), torch.full((SIZE, SIZE), 2.0))
-os.write(1, f"parent {child}\\n".encode())
-os._exit(0)
-""",
-    )
-    assert process.stdout.readline() == "refused\n"
-    name, child = process.stdout.readline().split()
-    assert name == "parent"
-    try:
-        assert_all_end(ranks)
-        assert running([int(child)])
+        yield
     finally:
-        os.kill(int(child), signal.SIGKILL)
+        timer.join()
 
 
-def test_idle_ranks_use_no_processor_time(start):
-    process, ranks = start("quick", "model(torch.ones(SIZE, SIZE))\nprint('idle', flush=True)\ntime.sleep(60)\n")
-    process.stdout.readline()
+@pytest.mark.parametrize("during", [True, False], ids=["during a run", "between runs"])
+def test_a_rank_that_is_killed(load, during):
+    model = load("endless" if during else "quick")
+    ranks = rank_process_ids()
     everyone = [*ranks, launcher_of(ranks[0])]
+    with soon(os.kill, ranks[1], signal.SIGKILL) as _:
+        if not during:
+            assert works(model)
+            time.sleep(1)
+        with pytest.raises(RuntimeError, match=r"^rank 1 of 2 died \(killed by SIGKILL\)$"):
+            run(model)
+    assert_all_end(everyone)
+    assert rank_process_ids() == []
+    with pytest.raises(RuntimeError, match=r"^the ranks of this model were stopped: rank 1 .*; load the model again$"):
+        run(model)
+
+
+def test_a_rank_that_is_stopped(load, monkeypatch):
+    """It does not read its input either."""
+    monkeypatch.setenv("NEURON_EMULATOR_TIMEOUT", "1")
+    model = load("quick")
+    ranks = rank_process_ids()
+    everyone = [*ranks, launcher_of(ranks[0])]
+    os.kill(ranks[1], signal.SIGSTOP)
+    with pytest.raises(
+        RuntimeError, match="^rank 1 of 2 is stopped and nothing was done for 1 s during a run; NEURON"
+    ):
+        run(model)
+    assert_all_end(everyone)
+
+
+def test_a_rank_that_waits_for_another_while_starting(load, monkeypatch):
+    """As when another process has connected to its port in place of the other rank."""
+    monkeypatch.setenv("NEURON_EMULATOR_TIMEOUT", "1")
+    send = runtime._send
+    monkeypatch.setattr(runtime, "_send", lambda connections, messages: send(connections[:1], messages))
+    with pytest.raises(RuntimeError, match=r"^rank 0 of 2 waits .* 1 s while starting, perhaps .*loopback\); NEURON"):
+        load("quick")
+    assert rank_process_ids() == []
+
+
+def test_a_rank_that_cannot_start_says_why(load, monkeypatch):
+    """It ends with status 0 then, which is no reason."""
+    model = build_executor({"model": [Program.compile(Quick(), (torch.ones(1),), world_size=2)]}, world_size=2)
+    monkeypatch.setattr(Program, "to_bytes", lambda program: b"none")
+    with pytest.raises(RuntimeError, match="^rank [01] failed: while starting: RuntimeError: not a program of the"):
+        model.nxd_model.initialize([{}, {}], START)
+
+
+def test_a_launcher_that_is_killed(load):
+    model = load("endless")
+    ranks = rank_process_ids()
+    with soon(os.kill, launcher_of(ranks[0]), signal.SIGKILL):
+        with pytest.raises(RuntimeError, match="^the launcher of the ranks exited$"):
+            run(model)
+    assert_all_end(ranks)
+
+
+class Terminated(BaseException):
+    pass
+
+
+def terminate(*_):
+    raise Terminated(143)
+
+
+@pytest.mark.parametrize("ranks", [2, 1])
+@pytest.mark.parametrize(
+    ("number", "handler", "raised"),
+    [(signal.SIGINT, signal.default_int_handler, KeyboardInterrupt), (signal.SIGTERM, terminate, Terminated)],
+)
+def test_what_a_signal_raises_stays_what_it_is(load, number, handler, raised, ranks):
+    if ranks == 2:
+        model = load("endless")
+    else:
+        model = build_module(Program.compile(EndlessAlone(), (torch.ones(SIZE, SIZE),)), {}, inline_weights=True)
+    previous = signal.signal(number, handler)
+    try:
+        with soon(os.kill, os.getpid(), number), pytest.raises(raised) as caught:
+            run(model)
+    finally:
+        signal.signal(number, previous)
+    assert caught.value.__suppress_context__, "TorchScript's thirty lines are shown"
+    if ranks == 2:
+        assert rank_process_ids() == []
+        with pytest.raises(RuntimeError, match=r"^the ranks of this model were stopped: .*; load the model again$"):
+            run(model)
+
+
+def test_a_fork_and_a_copy_say_that_they_have_no_ranks(load):
+    model = load("quick")
+    with pytest.raises(torch.jit.Error, match="^ValueError: This model is not initialized, please call"):
+        run(copy.deepcopy(model))
+    reader, writer = os.pipe()
+    given = torch.ones(SIZE, SIZE)  # PyTorch's own threads are not in the fork
+    child = os.fork()
+    if child == 0:
+        try:
+            model(given)
+        except Exception as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1000) == b"the ranks of this model belong to another process: load the model here"
+    os.close(reader)
+    assert works(model)
+
+
+def test_a_model_outlives_the_thread_that_loaded_it(load):
+    loaded = []
+    thread = threading.Thread(target=lambda: loaded.append(load("quick")))
+    thread.start()
+    thread.join()
+    time.sleep(1.5)  # longer than anything that looks for a parent takes
+    assert works(loaded[0])
+
+
+def test_idle_ranks_use_no_processor_time(load):
+    model = load("quick")
+    run(model)
+    ranks = rank_process_ids()
 
     def ticks():
-        total = 0
-        for each in everyone:
-            with open(f"/proc/{each}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total
+        return sum(int(field) for each in [*ranks, launcher_of(ranks[0])] for field in state(each)[11:13])
 
     time.sleep(0.5)  # what the run left to do
     before = ticks()
@@ -213,45 +247,155 @@ def test_idle_ranks_use_no_processor_time(start):
     assert ticks() - before <= 3, "hundredths of a second, of three processes"
 
 
-def children_of(process_id):
-    with open(f"/proc/{process_id}/task/{process_id}/children") as file:
-        return [int(each) for each in file.read().split()]
+@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
+def test_the_next_model_takes_the_launcher_that_was_prepared(load, killed):
+    launching.prepare_ranks()
+    spare = launching._spare
+    launching.prepare_ranks()
+    assert launching._spare is spare
+    if killed:
+        os.kill(spare.process_id, signal.SIGKILL)
+        assert_all_end([spare.process_id])
+    model = load("quick")
+    assert (launcher_of(rank_process_ids()[0]) == spare.process_id) is not killed
+    assert works(model)
+    assert launching._spare is None
 
 
-PREPARED = """
-from optimum_pixart_neuron.emulator.runtime import prepare_ranks
-prepare_ranks()
-prepare_ranks()
-print("prepared", flush=True)
-sys.stdin.readline()
-second = load(Quick())
-assert torch.equal(second(torch.ones(SIZE, SIZE)), torch.full((SIZE, SIZE), 2.0))
-print(*rank_process_ids(), flush=True)
-time.sleep(60)
+# Imports once, and forks an owner of ranks for each line that it reads. There is no guard around its main program:
+# workers that imported it again would recurse.
+OWNERS = """
+import os, sys, time
+from optimum_pixart_neuron import emulator
+emulator.activate()
+from tests.emulator.test_processes import SIZE, Endless, Program, Quick, START, build_executor, rank_process_ids, run
+from optimum_pixart_neuron.emulator.launching import prepare_ranks
+import torch
+
+example = (torch.ones(SIZE, SIZE),)
+programs = {module: Program.compile(module(), example, world_size=2) for module in (Quick, Endless)}
+
+def load(module):
+    model = build_executor({"model": [programs[module]]}, world_size=2)
+    model.nxd_model.initialize([{}, {}], START)
+    return model
+
+def idle():
+    model = load(Quick)
+    print(os.getpid(), *rank_process_ids(), flush=True)
+    time.sleep(60)
+
+def busy():
+    model = load(Endless)
+    print(os.getpid(), *rank_process_ids(), flush=True)
+    run(model)
+
+def prepared():
+    prepare_ranks()
+    from optimum_pixart_neuron.emulator import launching
+    print(os.getpid(), launching._spare.process_id, flush=True)
+    time.sleep(60)
+
+def forks():
+    model = load(Quick)
+    child = os.fork()
+    if child:
+        print(os.getpid(), *rank_process_ids(), flush=True)
+    time.sleep(60)
+
+for line in sys.stdin:
+    if os.fork() == 0:
+        os.setsid()
+        globals()[line.strip()]()
+        os._exit(0)
+
+# The end of this interpreter, with ranks.
+models = load(Quick), load(Quick)
+print(os.getpid(), *rank_process_ids(), flush=True)
 """
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
-def test_the_next_model_takes_the_launcher_that_was_prepared(start, killed):
-    process, ranks = start("quick", PREPARED)
-    assert process.stdout.readline() == "prepared\n"
-    (spare,) = set(children_of(process.pid)) - {launcher_of(ranks[0])}
-    if killed:
-        os.kill(spare, signal.SIGKILL)
-    process.stdin.write("\n")
-    process.stdin.flush()
-    everyone = {int(each) for each in process.stdout.readline().split()}
-    (launcher,) = {launcher_of(each) for each in everyone - set(ranks)}
-    assert (launcher == spare) is not killed
-    assert len(children_of(process.pid)) == 2
+@pytest.fixture(scope="module")
+def owners():
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    yield process
+    process.kill()
+    process.communicate()
 
 
-@pytest.mark.parametrize("ending", ["os._exit(0)", "os.fork() or time.sleep(20)\nos._exit(0)"], ids=["ends", "forks"])
-def test_a_prepared_launcher_ends_with_its_owner(start, ending):
-    process, ranks = start("quick", PREPARED.partition("second")[0] + ending)
-    assert process.stdout.readline() == "prepared\n"
-    launchers = children_of(process.pid)
-    assert len(launchers) == 2
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert_all_end([*ranks, *launchers])
+def begin(owners, kind):
+    """Start an owner; returns its process id and those of its ranks."""
+    owners.stdin.write(f"{kind}\n")
+    owner, *ranks = (int(each) for each in owners.stdout.readline().split())
+    return owner, ranks
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("busy", signal.SIGKILL),
+        ("busy", signal.SIGINT),
+        ("idle", signal.SIGKILL),
+        ("idle", signal.SIGTERM),
+        ("prepared", signal.SIGKILL),
+        ("forks", signal.SIGKILL),
+    ],
+)
+def test_nothing_survives_the_end_of_its_owner(owners, kind, number):
+    """SIGINT is Ctrl-C: it goes to the whole foreground group, of which the ranks must not be part.
+
+    A fork that lives on has copies of the sockets and must have closed them.
+    """
+    owner, ranks = begin(owners, kind)
+    everyone = ranks if kind == "prepared" else [*ranks, launcher_of(ranks[0])]
+    if number == signal.SIGINT:
+        os.killpg(owner, number)
+    else:
+        os.kill(owner, number)
+    try:
+        assert_all_end(everyone)
+    finally:
+        try:
+            os.killpg(owner, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def test_the_end_of_the_interpreter(owners):
+    output, _ = owners.communicate(timeout=60)
+    everyone = [int(each) for each in output.split()]
+    assert len(everyone) == 5
+    assert owners.returncode == 0
+    assert_all_end(everyone)
+
+
+BARE = """
+import os, sys
+from pathlib import Path
+from tests.emulator.test_processes import SIZE, Program, Quick, START, build_executor, run, works
+from optimum_pixart_neuron.emulator.archive import check_archive
+import torch
+archive = Path("model.neuron").absolute()
+program = Program.compile(Quick(), (torch.ones(SIZE, SIZE),), world_size=2)
+torch.jit.save(build_executor({"model": [program]}, world_size=2), archive)
+# PyTorch and its compiler cannot be imported without a current folder; afterwards all goes on.
+os.mkdir("gone")
+os.chdir("gone")
+os.rmdir(os.path.abspath("."))
+sys.path.append(Path("/somewhere"))
+check_archive(archive)
+model = torch.jit.load(archive)
+model.nxd_model.initialize([{}, {}], START)
+Path(sys.argv[1]).write_text(str(works(model)))
+"""
+
+
+def test_no_current_folder_and_no_standard_streams(tmp_path):
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    (tmp_path / "script.py").write_text(f"import sys\nsys.path.insert(0, {root!r})\n{BARE}")
+    command = 'exec "$0" script.py "$1" 0<&- 1>&- 2>&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable, tmp_path / "answer"], cwd=tmp_path, timeout=300)
+    assert done.returncode == 0
+    assert (tmp_path / "answer").read_text() == "True"

@@ -11,7 +11,8 @@ from torch import nn
 
 from optimum_pixart_neuron.emulator import single_core
 from optimum_pixart_neuron.emulator.device import current_device
-from optimum_pixart_neuron.emulator.runtime import prepare_ranks
+from optimum_pixart_neuron.emulator.launching import prepare_ranks
+from optimum_pixart_neuron.emulator.surfacing import surface
 
 
 def set_neuron_cores(trace: nn.Module, start_nc: int = -1, nc_count: int = -1) -> None:
@@ -27,6 +28,7 @@ def set_neuron_cores(trace: nn.Module, start_nc: int = -1, nc_count: int = -1) -
         ValueError: the cores are not among the visible ones.
     """
     check_cores(start_nc, nc_count)
+    surface(trace)
     for model in single_core.neuron_models(trace):
         model.load(start_nc, nc_count)
     if hasattr(trace, "nxd_model"):  # optimum-neuron 0.4.5 calls this just before it reads the weights

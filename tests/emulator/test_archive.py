@@ -1,0 +1,367 @@
+"""A file that is said to be a program of the emulator: nothing in it runs before it is known to be one."""
+
+import io
+import json
+import pickletools
+import zipfile
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from optimum_pixart_neuron import emulator
+
+emulator.activate()
+
+from optimum_pixart_neuron.emulator.archive import check_archive  # noqa: E402
+from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
+from optimum_pixart_neuron.emulator.serialization import MAGIC  # noqa: E402
+from optimum_pixart_neuron.emulator.single_core import build_module  # noqa: E402
+from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
+
+
+class Layers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(2, 3, bias=False)
+
+    def forward(self, x, ids):
+        return {"y": self.second(self.first(x)), "ids": ids.masked_fill(ids > 1, float("-inf"))}
+
+
+INPUTS = (torch.ones(1, 3), torch.ones(2))
+
+
+def one_core(inline=False):
+    module = Layers()
+    return build_module(Program.compile(module, INPUTS), module.state_dict(), inline_weights=inline)
+
+
+def two_ranks():
+    class Sum(nn.Module):
+        def forward(self, x):
+            return torch.ops.neuron_emulator.all_reduce(x * 2, "sum", 1.0, [0, 1], 2)
+
+    programs = [Program.compile(Sum(), (torch.ones(size),), world_size=2) for size in (2, 3)]
+    return build_executor({"first": programs[:1], "second": programs[1:]}, world_size=2)
+
+
+MODULES = {"one core": one_core, "inlined": lambda: one_core(inline=True), "two ranks": two_ranks}
+
+
+@pytest.fixture(scope="module")
+def saved():
+    """An archive of each kind, as bytes."""
+    archives = {}
+    for kind, build in MODULES.items():
+        build()  # names of a second module are mangled
+        buffer = io.BytesIO()
+        torch.jit.save(build(), buffer)
+        archives[kind] = buffer.getvalue()
+    return archives
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.neuron"
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_what_the_emulator_wrote(saved, path, kind):
+    path.write_bytes(saved[kind])
+    check_archive(path)
+    again = torch.jit.load(path)
+    torch.jit.save(again, path)
+    check_archive(path)
+
+
+def rewritten(archive: bytes, change) -> bytes:
+    """The archive with each record as `change(name, content)` gives it: None leaves one out, a dict adds others."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            root, _, name = entry.filename.partition("/")
+            content = change(name, old.read(entry))
+            records = content if isinstance(content, dict) else {} if content is None else {name: content}
+            for each, text in records.items():
+                new.writestr(f"{root}/{each}", text)
+    return buffer.getvalue()
+
+
+def in_code(old: str, new: str):
+    def change(name, content):
+        return content.replace(old.encode(), new.encode()) if name.endswith(".py") else content
+
+    return change
+
+
+SETSTATE = """def __setstate__(self, state: Tuple[bool]) -> NoneType:
+    _0 = torch.fill_(torch.from_file("{victim}", True, 4), 7.)
+    return None
+  def forward("""
+
+
+class Evil(nn.Module):
+    def __init__(self, victim: str):
+        super().__init__()
+        self.victim = victim
+        self.written = torch.zeros(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.victim, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.written = torch.from_file(state[0], True, 4).fill_(7.0)
+        self.victim, self.training = state[0], state[1]
+
+
+def test_a_foreign_archive_writes_nothing(path, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(bytes(16))
+    torch.jit.save(torch.jit.script(Evil(str(victim))), path)
+    with pytest.raises(RuntimeError, match="^it is no program that this emulator wrote: a pickle names __torch__"):
+        check_archive(path)
+    assert victim.read_bytes() == bytes(16)
+    torch.jit.load(path)
+    assert victim.read_bytes() != bytes(16), "the attack that is refused is none"
+
+
+CHANGES = {
+    "a method more": in_code("def forward(", SETSTATE.replace("{victim}", "/tmp/victim")),
+    "another operation": in_code("torch.empty([0], dtype=4)", 'torch.from_file("/tmp/victim", True, 4)'),
+    "another file of code": lambda name, content: {
+        name: content,
+        **({"code/__torch__/other.py": b"class Other(Module):\n  training : bool\n"} if name == "version" else {}),
+    },
+    "the same code twice": lambda name, content: {
+        name: content,
+        **({name.replace(".py", "_2.py"): content} if name.endswith(".py") else {}),
+    },
+    "an old format": lambda name, content: {name: content, **({"model.json": b"{}"} if name == "version" else {})},
+    "constants": lambda name, content: b"\x80\x02K\x01\x85." if name == "constants.pkl" else content,
+    "a debug pickle that calls": lambda name, content: (
+        b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R." if name.endswith("debug_pkl") else content
+    ),
+    "a pickle that calls": lambda name, content: (
+        b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R." if name == "data.pkl" else content
+    ),
+    "a pickle with a large memo": lambda name, content: (
+        b"\x80\x02Nr\xff\xff\xff\x7f." if name == "data.pkl" else content
+    ),
+    "an empty pickle": lambda name, content: b"" if name == "data.pkl" else content,
+    "no pickle": lambda name, content: None if name == "data.pkl" else content,
+    "a short tensor": lambda name, content: content[:-1] if name == "data/0" else content,
+    "another tensor": lambda name, content: bytes(len(content)) if name == "data/0" else content,
+    "huge code": lambda name, content: content + b"#" * (17 << 20) if name.endswith(".py") else content,
+}
+
+
+@pytest.mark.parametrize("kind", ["one core", "two ranks"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_archive(saved, path, kind, change):
+    path.write_bytes(rewritten(saved[kind], CHANGES[change]))
+    with pytest.raises(RuntimeError, match="^it is no program that this emulator wrote: ") as caught:
+        check_archive(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unchanged_archive_that_was_rewritten(saved, path):
+    path.write_bytes(rewritten(saved["one core"], lambda name, content: content))
+    check_archive(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4" + bytes(100), bytes(1000)])
+def test_no_archive(path, content):
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError, match="^it is no program that this emulator wrote: "):
+        check_archive(path)
+
+
+def test_every_byte_of_the_pickle_may_be_damaged(saved, path):
+    """It is refused or does no harm: nothing but RuntimeError comes of it."""
+    with zipfile.ZipFile(io.BytesIO(saved["one core"])) as file:
+        (name,) = [each for each in file.namelist() if each.endswith("/data.pkl")]
+        pickled = file.read(name)
+    from optimum_pixart_neuron.emulator.archive_pickle import read_pickle
+
+    expected = (RuntimeError, ValueError, TypeError, KeyError, RecursionError)
+    sizes = {f"data/{number}": 10**6 for number in range(10)}
+    for position in range(len(pickled)):
+        for value in (0, 255, pickled[position] ^ 1, ord("R"), ord("c")):
+            damaged = pickled[:position] + bytes([value]) + pickled[position + 1 :]
+            try:
+                read_pickle(damaged, sizes)
+            except expected:
+                continue
+    assert sum(1 for _ in pickletools.genops(pickled)) > 50
+
+
+def header_of(program: Program) -> dict:
+    content = bytes(program.to_bytes())
+    start = len(MAGIC) + 8
+    return json.loads(content[start : start + int.from_bytes(content[len(MAGIC) : start], "little")])
+
+
+def with_header(header) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return MAGIC + len(text).to_bytes(8, "little") + text
+
+
+@pytest.fixture(scope="module")
+def header():
+    return header_of(Program.compile(Layers(), INPUTS))
+
+
+def test_the_header_is_whole(header):
+    program = Program.from_bytes(with_header(header))
+    program.check_values(1 << 30)
+
+
+FROM_FILE = [["aten::from_file.default", ["/tmp/victim", True, 4], {}, []]]
+HEADERS = {
+    "an operation that opens a file": {"instructions": FROM_FILE},
+    "an operation without bounds": {
+        "instructions": [["aten::_reshape_alias.default", [{"value": 0}, [9], [9]], {}, []]]
+    },
+    "an operation of the emulator's own": {"instructions": [["neuron_emulator::load.default", [], {}, []]]},
+    "an output argument": {"instructions": [["aten::add.out", [], {}, []]]},
+    "no operation": {"instructions": [["os::system.default", [], {}, []]]},
+    "an attribute of an operation": {"instructions": [["aten::add.__class__", [], {}, []]]},
+    "a value that is not there": {"results": [99, 100]},
+    "a value of later": {"instructions": [["aten::neg.default", [{"value": 5}], {}, []]] * 9},
+    "a value that was freed": {"instructions": [["aten::neg.default", [{"value": 0}], {}, [0]]] * 9},
+    "a dtype that is none": {"outputs": [[[1], "save"], [[1], "load"]]},
+    "an argument's dtype that is none": {
+        "instructions": [["aten::arange.default", [3], {"dtype": {"dtype": "load"}}, []]]
+    },
+    "another device": {"instructions": [["aten::arange.default", [3], {"device": {"device": "cuda"}}, []]]},
+    "a name that is code": {
+        "inputs": [["x):\n    return self.evil()\ndef f(self", [1, 3], "float32"], ["y", [2], "float32"]]
+    },
+    "a keyword as a name": {"inputs": [["return", [1, 3], "float32"], ["y", [2], "float32"]]},
+    "two inputs of one name": {"inputs": [["x", [1, 3], "float32"], ["x", [2], "float32"]]},
+    "a structure of other outputs": {"structure": {"y": 0, "ids": 0}},
+    "a structure of code": {"structure": {"y": "flat[0]", "ids": 1}},
+    "a deep structure": {"structure": json.loads('["list",' * 50 + "0" + "]" * 50)},
+    "no structure": {"structure": None},
+    "many ranks": {"world_size": 10**9},
+    "groups of other ranks": {"meshes": [[[0, 1]]]},
+    "groups without ranks": {"meshes": [[]]},
+    "a large number": {"device_bytes": 10**30},
+    "a negative number": {"device_bytes": -1},
+    "a number as a text": {"world_size": "1"},
+    "a constant that is not there": {"constants": [{"shape": [10**9], "dtype": "float32"}]},
+    "a constant of many dimensions": {"constants": [{"shape": [1] * 1000, "dtype": "float32"}]},
+    "an unknown field": {"code": "import os"},
+    "another target": {"target": "../../etc"},
+    "another torch": {"torch": "1.0"},
+    "writing to what is not an input": {"mutated": [17]},
+}
+
+
+@pytest.mark.parametrize("change", HEADERS)
+def test_a_changed_header(header, change):
+    with pytest.raises(RuntimeError, match="^(the program (is damaged|was compiled under)|operation )") as caught:
+        Program.from_bytes(with_header({**header, **HEADERS[change]}))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"torch": "' + b"9" * 5000, b"\xff\xfe"]
+)
+def test_a_header_that_is_none(text):
+    with pytest.raises(RuntimeError, match="^the program is damaged"):
+        Program.from_bytes(with_header(text))
+
+
+@pytest.mark.parametrize("missing", ["torch", "weights", "structure", "instructions", "constants"])
+def test_a_header_without_a_field(header, missing):
+    with pytest.raises(RuntimeError, match=f"^the program is damaged: {missing}: "):
+        Program.from_bytes(with_header({name: value for name, value in header.items() if name != missing}))
+
+
+@pytest.mark.parametrize("length", [10**18, -1, 5])
+def test_a_header_of_another_length(header, length):
+    content = bytearray(with_header(header))
+    content[len(MAGIC) : len(MAGIC) + 8] = (length % 2**64).to_bytes(8, "little")
+    with pytest.raises(RuntimeError, match="^the program is damaged"):
+        Program.from_bytes(content)
+
+
+GROUP_NORM = ["aten::native_group_norm.default", [{"value": 0}, None, None, 10**6, 8, 8, 2, 1e-5], {}, []]
+VALUES = {
+    "memory by a number": ([["aten::full.default", [[10**12], 1.0], {}, []]], "needs more than the 1073741824 bytes"),
+    "memory by broadcasting": (
+        [["aten::expand.default", [{"value": 3}, [10**9, 3]], {}, []], ["aten::neg.default", [{"value": 5}], {}, []]],
+        "needs more than",
+    ),
+    "memory by repeating": ([["aten::repeat.default", [{"value": 0}, [10**5, 10**5]], {}, []]], "needs more than"),
+    "shapes that do not fit": ([["aten::mm.default", [{"value": 0}, {"value": 0}], {}, []]], "is damaged: operation"),
+    "too few arguments": ([["aten::mm.default", [], {}, []]], "is damaged: operation aten::mm"),
+    "arguments of other kinds": ([["aten::mm.default", ["a", 1], {}, []]], "is damaged: operation aten::mm"),
+    "an item that is not there": ([["getitem", [{"value": 0}, 99], {}, []]], "is damaged: operation getitem"),
+}
+
+
+@pytest.mark.parametrize("change", VALUES)
+def test_values_that_cannot_be(header, change):
+    instructions, message = VALUES[change]
+    assert len(header["weights"]) + len(header["inputs"]) == 5
+    results = [4 + len(instructions)] * 2
+    program = Program.from_bytes(with_header({**header, "instructions": instructions, "results": results}))
+    with pytest.raises(RuntimeError, match=f"^the program .*{message}"):
+        program.check_values(1 << 30)
+
+
+def test_outputs_of_another_shape(header):
+    program = Program.from_bytes(with_header({**header, "outputs": [[[7], "float32"], [[2], "float32"]]}))
+    with pytest.raises(RuntimeError, match="its outputs are not of the shapes"):
+        program.check_values(1 << 30)
+
+
+@pytest.mark.parametrize("images", [10**6, 0, -1])
+def test_a_group_norm_of_another_size(header, images):
+    """PyTorch's own kernel would write beyond the tensor's end."""
+    from optimum_pixart_neuron.emulator.layout import densified
+
+    group_norm = densified(torch.ops.aten.native_group_norm.default)
+    with pytest.raises(RuntimeError, match="group norm of"):
+        group_norm(torch.ones(1, 4, 2), None, None, images, 4, 2, 2, 1e-5)
+
+
+def test_attention_of_other_sizes():
+    from optimum_pixart_neuron.emulator.layout import densified
+
+    attention = densified(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default)
+    with pytest.raises(RuntimeError, match="attention of"):
+        attention(torch.ones(1, 1, 4, 8), torch.ones(1, 1, 4, 8), torch.ones(1, 1, 2, 8))
+
+
+def test_a_product_of_other_sizes():
+    from optimum_pixart_neuron.emulator.matmul import preferred
+
+    with pytest.raises(RuntimeError):
+        preferred(torch.ops.aten.mm.default)(torch.ones(2, 3), torch.ones(8, 4).t())
+
+
+def test_the_tracer_refuses_what_no_program_may_have():
+    class FromFile(nn.Module):
+        def forward(self, x):
+            return x + torch.rand(3)
+
+    with pytest.raises(RuntimeError, match="operation aten::rand.* cannot be compiled: the emulator has it not among"):
+        Program.compile(FromFile(), (torch.ones(3),))
+
+
+def test_the_list_names_operations_that_there_are():
+    from optimum_pixart_neuron.emulator import operations
+
+    missing = [name for name in operations._ATEN if not hasattr(torch.ops.aten, name)]
+    assert not set(missing) - {"_fused_rms_norm"}, "newer than torch 2.8"
+    opens = [name for name in operations._ATEN if "filename" in str(getattr(torch.ops.aten, name, ""))]
+    assert not opens
