@@ -25,13 +25,8 @@ from .compile import CompileJob
 from .options import ExportOptions
 
 COMPUTING_CODE = (
-    "components",
-    "parallel",
-    "checkpoint",
-    "neuron",
-    "files.py",
-    "export/compile.py",
-    "export/describe.py",
+    *("components", "parallel", "checkpoint", "neuron", "files.py"),
+    *("export/archive.py", "export/compile.py", "export/describe.py"),
 )
 """Modules and rooms of which an edit may change what a compilation writes."""
 

@@ -18,6 +18,7 @@ NOT_COMPUTING = {
     "errors": "messages",
     "export.options": "what is asked for is in the digest as far as it decides",
     "export.other_models": "messages",
+    "hub": "downloads, whose content is in the digest",
     "hardware": "what is decided by it is in the digest itself",
     "options": "how options are read",
     "validation.options": "a tolerance changes no program",
