@@ -13,16 +13,9 @@ FOLDERS = {name: type(component).__module__.split(".")[2] for name, component in
 FOLDERS |= {name: name for name in PARTS if name not in FOLDERS}
 """Name of a component, or of a part of a checkpoint -> folder in `components/`."""
 
-# Rooms that spell them still, and what is missing there.
-NOT_YET = {}
 # The names of modes are common words.
 OTHER_MEANINGS = {("serving", "data"): "a key of the answers of OpenAI's API"}
 ROOMS = sorted({module.room for module in product()})
-
-
-def rooms(not_yet: dict[str, str]) -> list:
-    marks = {room: [pytest.mark.xfail(strict=True, reason=reason)] for room, reason in not_yet.items()}
-    return [pytest.param(room, marks=marks.get(room, [])) for room in ROOMS]
 
 
 def spelled(module: Module, name: str) -> list[str]:
@@ -35,7 +28,7 @@ def spelled(module: Module, name: str) -> list[str]:
     return [f"{module.path}:{line} {text!r}" for line, text in found]
 
 
-@pytest.mark.parametrize("room", rooms(NOT_YET))
+@pytest.mark.parametrize("room", ROOMS)
 def test_a_components_name_is_spelled_in_its_own_folder_only(room):
     found = [
         where
