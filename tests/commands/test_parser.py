@@ -17,7 +17,7 @@ OUR_OWN = {
     *("--push_to_hub", "--private", "--allow_emulated"),
     *("--parallel_mode", "--exchange", "--attention", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
     *("--revision", "--variant", "--token", "--local_files_only", "--force"),
-    *("--components_model", "--transformer", "--text_encoder", "--disable_validation"),
+    *("--components_model", "--transformer", "--text_encoder", "--disable_validation", "--vae_parallel"),
 }
 # What a PixArt user may leave out although the host has another default, or none.
 OTHER_DEFAULTS = {
@@ -153,7 +153,18 @@ def test_options_carry_every_flag():
         *["--components_model", "c/m", "--transformer", "t/r@v1", "--text_encoder", "t/e/path"],
         *["--token", "t", "--cache_dir", "c", "--local_files_only", "--trust-remote-code", "--num_cores", "1"],
         *["--instance_type", "trn2", "--parallel_mode", "tensor", "--torch_dtype", "float32", "--auto_cast", "all"],
-        *["--exchange", "gather", "--attention", "math", "--no_guidance", "--vae_tile_size", "64", "--force"],
+        *[
+            "--exchange",
+            "gather",
+            "--attention",
+            "math",
+            "--no_guidance",
+            "--vae_tile_size",
+            "64",
+            "--force",
+            "--vae_parallel",
+            "one",
+        ],
         *["--auto_cast_type", "tf32", "--compiler_workdir", "w", "--inline-weights-neff"],
         *["--disable-validation", "--atol", "0.5", "--disable_neuron_cache", "--with_vae_encoder", "--batch_size"],
         *["2", "--num_images_per_prompt", "3", "--height", "256", "--width", "512", "--sequence_length", "64", "-O3"],
@@ -181,6 +192,7 @@ def test_options_carry_every_flag():
         "attention": "math",
         "no_guidance": True,
         "vae_tile_size": 64,
+        "vae_parallel": "one",
         "force": True,
         "batch_size": 2,
         "num_images_per_prompt": 3,
