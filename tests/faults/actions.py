@@ -4,6 +4,8 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +135,33 @@ def verdicts(folder: Path) -> dict[str, str | None]:
 
 def encode(folder: Path, loaded: Path, runs: int) -> str:
     """Load the text encoder on its ranks and run it; makes the file `loaded` between; returns the output's digest."""
+    run = _load_encoder(folder)
+    loaded.touch()
+    return [run() for _ in range(runs)][-1]
+
+
+def encode_until_interrupted(folder: Path, loaded: Path) -> tuple[bool, str]:
+    """The same until KeyboardInterrupt, and once more; whether for that it had to be loaded again, and the digest."""
+    run = _load_encoder(folder)
+    with suppress(KeyboardInterrupt):
+        loaded.touch()
+        while True:
+            run()
+    try:
+        return False, run()
+    except RuntimeError as error:
+        assert "load the model again" in str(error), error
+        return True, _load_encoder(folder)()
+
+
+def encode_patiently(folder: Path, loaded: Path, runs: int, limit: float) -> str:
+    """`encode` with ranks that may do nothing for so many seconds."""
+    os.environ["NEURON_EMULATOR_TIMEOUT"] = str(limit)
+    return encode(folder, loaded, runs)
+
+
+def _load_encoder(folder: Path) -> Callable[[], str]:
+    """What runs the text encoder, and returns the digest of its output."""
     import hashlib
 
     import torch
@@ -140,11 +169,8 @@ def encode(folder: Path, loaded: Path, runs: int) -> str:
     from optimum_pixart_neuron.artifact.loading import load_program
 
     (program,) = load_program(folder / "text_encoder", 1)
-    loaded.touch()
     ids = torch.arange(EXPORT_OPTIONS["sequence_length"]).reshape(1, -1) % 7
-    for _ in range(runs):
-        output = program(ids)["last_hidden_state"]
-    return hashlib.sha256(output.numpy().tobytes()).hexdigest()
+    return lambda: hashlib.sha256(program(ids)["last_hidden_state"].numpy().tobytes()).hexdigest()
 
 
 def export_in(folder: Path, python_path: str | None, options: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
+
 from ..hub.fake_hub import FakeHub, Request
 from ..hub.fake_hub import Fault as HubFault
 from . import actions
@@ -62,6 +64,7 @@ def upload(stage: Stage) -> Iterator[Way]:
         before = dict(repository.commits)
         kept = {**content(undisturbed.former), "cat.png": PICTURE}
         pushed = {**content(undisturbed.export), "README.md": EDITED_CARD, "cat.png": PICTURE}
+        pushed[MANIFEST_FILE] = undisturbed.manifest.for_others().to_json()
 
         def check_kept() -> None:
             assert hub.files(actions.REPO) in (kept, pushed), "the branch has the former export or the new one"

@@ -56,7 +56,7 @@ def _run_and_kill(stage: Stage, after: Path | None, *begin: object) -> tuple[Out
     rank = numbers.randrange(-1, 2)  # -1: the launcher
     killed: list[psutil.Process] = []  # a second one where the first had done its work
     while warm.running:
-        if (after is None or after.exists()) and (victim := _find(run, rank)):
+        if (after is None or after.exists()) and (victim := find_rank(run, rank)):
             if victim not in killed:
                 time.sleep(numbers.uniform(0, _DELAY_S))
                 with suppress(psutil.NoSuchProcess):
@@ -68,7 +68,7 @@ def _run_and_kill(stage: Stage, after: Path | None, *begin: object) -> tuple[Out
     return outcome, "launcher" if rank < 0 else "rank"
 
 
-def _find(run: psutil.Process, rank: int) -> psutil.Process | None:
+def find_rank(run: psutil.Process, rank: int) -> psutil.Process | None:
     """The first launcher below a process, or one of its two ranks; None while there is none."""
     with suppress(psutil.Error):
         # Ranks are forked from their launcher, so their command is its.

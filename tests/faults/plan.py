@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 SEED_VARIABLE = "FAULT_SEED"
 SEED = int(os.environ.get(SEED_VARIABLE, "20250807"))
-TOTAL = 128
+TOTAL = 140
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ KINDS = (
     Kind("planted", 10, "what another user may have put beside an output, or a disk has lost: each way once"),
     Kind("foreign-folder", 5, "a current folder with modules of a stranger's, while ranks and the validation start"),
     Kind("kill-validating", 5, "an export that is killed while another process of its own validates"),
+    Kind("interrupted", 7, "Ctrl-C while ranks run a program"),
+    Kind("stopped-rank", 5, "a rank that is stopped while it starts or runs; each costs the time that it may be idle"),
     Kind("threads", 8, "several threads that draw at once, with other numbers of them and other switches"),
 )
 

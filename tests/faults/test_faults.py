@@ -11,6 +11,7 @@ from .broken_hub import busy_hub, cut_download, cut_upload, kill_download, kill_
 from .damage import damage, foreign
 from .foreign_folder import run_in_foreign_folder
 from .full_disk import full_disk
+from .interrupted import interrupt, stop_rank
 from .killed_export import kill_export
 from .killed_validation import kill_validating
 from .killed_worker import kill_worker
@@ -36,6 +37,8 @@ INJECT = {
     "planted": plant,
     "foreign-folder": run_in_foreign_folder,
     "kill-validating": kill_validating,
+    "interrupted": interrupt,
+    "stopped-rank": stop_rank,
     "threads": draw_in_threads,
 }
 
