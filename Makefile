@@ -29,7 +29,7 @@ $(TORCH_STAMP): | $(BIN)/python
 	@touch $@
 
 $(INSTALLED): setup.cfg pyproject.toml $(TORCH_STAMP)
-	$(BIN)/python -m pip install --quiet -e '.[serve,test]'
+	$(BIN)/python -m pip install --quiet -e '.[docs,serve,test]'
 	@touch $@
 
 demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimum-neuron, draw beside diffusers.
@@ -59,6 +59,10 @@ style_check: $(INSTALLED)  ## Fail on code that is not formatted or that the lin
 typecheck: $(INSTALLED)  ## Check the types of the product's code.
 	$(BIN)/python -m mypy
 
+.PHONY: docs
+docs: $(INSTALLED)  ## Build the manual into site/; asks nothing of the network.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 clean:  ## Remove .venv and everything generated.
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
