@@ -30,10 +30,12 @@ CORES = "neuron_cores"
 
 # Read by Ray when it is imported or its processes start (2.60: `ray/_private/ray_constants.py`, `authentication`). The
 # name of the first is that of its first use; what it does is to take 127.0.0.1 as the node's address, on which all of
-# Ray's servers then listen, and nowhere else.
+# Ray's servers then listen, and nowhere else. By the last the processes that draw have the priority of the command;
+# Ray's own choice is niceness 15, where anything else on the machine goes before a picture that somebody waits for.
 _ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_worker_niceness": "0",
 }
 # What Ray prints to the driver's standard output is skipped line by line; a lost process is no news for a user whose
 # pictures another one draws.
@@ -146,9 +148,13 @@ def _name_each_visible_core() -> None:
     os.environ[VISIBLE_CORES] = ",".join(map(str, visible))
 
 
-def room_for(cores: int) -> int:
-    """How many pipelines of `cores` cores the nodes of the session hold, whatever runs on them now."""
+def cores_of_nodes() -> list[int]:
+    """Logical cores of each node of the session, whatever runs on them now."""
     import ray
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    return sum(int(node["Resources"].get(CORES, 0)) // cores for node in nodes)
+    return [int(node["Resources"].get(CORES, 0)) for node in ray.nodes() if node["Alive"]]
+
+
+def room_for(cores: int) -> int:
+    """How many pipelines of `cores` cores the nodes hold."""
+    return sum(node // cores for node in cores_of_nodes())

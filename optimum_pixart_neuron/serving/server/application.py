@@ -11,13 +11,13 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from ...errors import InvalidExportOption
 from ..exported import Exported
-from ..ray_session import CORES, room_for
+from ..ray_session import CORES, cores_of_nodes
 from .api import Api
 from .model import Model
 from .opened import open_all, read_keys
 from .options import ServeOptions
+from .places import count_replicas
 from .replica import RemoteEngine, Replica
 
 INGRESS = "api"
@@ -66,10 +66,9 @@ def build(arguments: dict[str, Any]) -> Application:
 
 def build_of(options: ServeOptions, exports: Mapping[str, Exported], keys: Sequence[str]) -> Application:
     """The application of exports and keys that are read already."""
-    counts = _replicas(options, list(exports.values()))
+    count = count_replicas(options, list(exports.values()), cores_of_nodes())
     handles = {
-        _key(number): _deployment(number, exported, options, count)
-        for number, (exported, count) in enumerate(zip(exports.values(), counts))
+        _key(number): _deployment(number, exported, options, count) for number, exported in enumerate(exports.values())
     }
     return Ingress.bind(options, list(keys), dict(exports), **handles)
 
@@ -95,30 +94,6 @@ def _deployment(number: int, exported: Exported, options: ServeOptions, count: i
         **scaling,
     )
     return deployment.bind(exported)
-
-
-def _replicas(options: ServeOptions, exports: Sequence[Exported]) -> list[int]:
-    """Replicas of each export: as asked for, or what fits, one after the other in turn.
-
-    Raises:
-        InvalidExportOption: they do not fit.
-    """
-    asked = options.replicas or (1 if options.max_replicas else None)
-    if asked is not None:
-        counts = [asked] * len(exports)
-        for exported in exports:
-            if room_for(exported.cores) < asked:
-                raise InvalidExportOption(
-                    f"--replicas {asked}: there is room for {room_for(exported.cores)} of {exported.name}, which"
-                    f" takes {exported.cores} cores"
-                )
-        return counts
-    cores = sum(exported.cores for exported in exports)
-    counts = [room_for(cores)] * len(exports)
-    if counts[0] == 0:
-        names = ", ".join(f"{exported.name} ({exported.cores})" for exported in exports)
-        raise InvalidExportOption(f"there are not enough cores for {names}; serve fewer exports, or add a node")
-    return counts
 
 
 def _key(number: int) -> str:

@@ -63,6 +63,8 @@ def _serve(options: ServeOptions, application, on_ready: Callable[[str], None]) 
             serve.shutdown()
         else:
             serve.delete(APPLICATION)
+            if not serve.status().applications:  # nobody else's are there, so the port is given back too
+                serve.shutdown()
 
 
 def _deploy(options: ServeOptions, application):
