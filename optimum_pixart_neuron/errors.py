@@ -55,6 +55,10 @@ class ArtifactError(PixArtNeuronError):
     exit_status = 2
 
 
+class LoadError(PixArtNeuronError, RuntimeError):
+    """The runtime or optimum-neuron refuses the programs of a folder that is whole and for this machine."""
+
+
 class OutputFull(PixArtNeuronError):
     """The disk has no room for the export."""
 

@@ -38,6 +38,7 @@ _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E
 _BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
 _BITS |= {"I64": 64, "U64": 64, "F64": 64, "C64": 64}
 
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -130,9 +131,9 @@ def read_json(
     except OSError as error:
         raise raises(f"{path} cannot be read: {error.strerror or error}{end}") from None
     except ValueError as error:
-        raise raises(f"{path} cannot be read: {error}{end}") from None
+        raise raises(f"{path} is damaged: {error}{end}") from None
     if not isinstance(content, dict):
-        raise raises(f"{path} is not a JSON object{end}")
+        raise raises(f"{path} is damaged: it is not a JSON object{end}")
     return content
 
 
@@ -226,9 +227,9 @@ class FileRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    size: int
-    sha256: str
-    sample: str
+    size: Annotated[int, Field(ge=0, lt=1 << 62)]
+    sha256: _Digest
+    sample: _Digest
 
     @classmethod
     def of(cls, path: Path, advance: Callable[[int], object] | None = None) -> "FileRecord":

@@ -23,7 +23,7 @@ JSON = {
     "NaN": (b'{"a": NaN}', "it holds NaN, which is no number"),
     "a key twice": (b'{"a": {"b": 1, "b": 2}}', "it names b twice"),
     "a number of 5000 digits": (b'{"a": ' + b"9" * 5000 + b"}", "number out of range"),
-    "a list": (b"[1]", "is not a JSON object"),
+    "a list": (b"[1]", "is damaged: it is not a JSON object"),
     "nothing": (b"", "EOF while parsing"),
     "too much": (b'{"a": "' + b"x" * files.CONFIGURATION_BYTES + b'"}', "it has more than 1048576 bytes"),
 }

@@ -3,6 +3,7 @@
 A list of checks, cheapest first; each returns what is wrong and what to do, or None.
 """
 
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +12,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 from packaging.version import InvalidVersion, Version
-from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
+from ..checkpoint.index import ModelIndex
 from ..checkpoint.layout import INDEX
+from ..components.common.copied import check_inside
 from ..components.registry import COMPONENTS, DENOISER
-from ..errors import ArtifactError, DeviceError, InvalidExportOption
-from ..files import FileRecord, full_digest, sample_digest
+from ..errors import ArtifactError, DeviceError, InvalidExportOption, printable
+from ..files import FileRecord, full_digest, open_regular, safetensors_header, sample_digest
 from ..hardware import LNC_VARIABLES, get_instance
 from ..neuron.machine import Machine
 from ..neuron.sdk import NeuronSdk
 from .compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, SHARD_NAME, WEIGHTS_FOLDER, Compiled, shard_files
+from .configurations import check_configuration, read_copied
+from .layout import is_known, loadable
 from .manifest import MANIFEST_FILE, Manifest
 
 VERIFY = ("none", "sizes", "full")
@@ -75,8 +79,8 @@ class Artifact:
     @cached_property
     def compiled(self) -> dict[str, Compiled]:
         """What each compiled component says of itself, by folder; ArtifactError if one cannot be read."""
-        paths = sorted(self.folder.glob(f"*/{CONFIG_FILE}"))
-        return {path.parent.name: found for path in paths if (found := Compiled.read(path.parent))}
+        there = [name for name in COMPONENTS if os.path.lexists(self.folder / name / CONFIG_FILE)]
+        return {name: found for name in there if (found := Compiled.read(self.folder / name))}
 
     @cached_property
     def needs(self) -> Needs:
@@ -99,18 +103,15 @@ class Artifact:
             emulated=compiler.endswith(f"+{_EMULATED}") if compiler else None,
         )
 
-    @property
-    def shards(self) -> list[str]:
-        """Files of rank weights that are there, by path."""
-        return sorted(self._relative(f"*/{WEIGHTS_FOLDER}/*.safetensors"))
+    @cached_property
+    def loadable(self) -> list[str]:
+        """What a loader could take for a part of it, by path."""
+        return loadable(self.folder)
 
     @property
-    def programs(self) -> list[str]:
-        """Compiled programs that are there, by path."""
-        return sorted(self._relative(f"*/*{_PROGRAM}"))
-
-    def _relative(self, pattern: str) -> list[str]:
-        return [path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern)]
+    def binaries(self) -> list[str]:
+        """Programs and weights that are there, by path."""
+        return [name for name in self.loadable if name.endswith((_PROGRAM, _WEIGHTS))]
 
     def records(self, verify: str) -> dict[str, FileRecord]:
         """What the manifest lists, if files are to be verified to this extent or beyond."""
@@ -184,6 +185,33 @@ def _is_an_export(artifact: Artifact) -> str | None:
             " from_pretrained(..., export=True)"
         )
     return None
+
+
+def _known(artifact: Artifact) -> str | None:
+    """Nothing but known files is listed, and none leads out of the folder."""
+    manifest = artifact.manifest
+    unregistered = [name for name in manifest.components if name not in COMPONENTS] if manifest else []
+    if unregistered:
+        return (
+            f"it has a component {printable(unregistered[0])} that is not registered here; register it before loading"
+            " (optimum_pixart_neuron.register_component)"
+        )
+    unknown = [name for name in manifest.files if not is_known(name)] if manifest else []
+    if unknown:
+        return f"{MANIFEST_FILE} lists {printable(unknown[0])}, which no export has; do not use it"
+    for name in (INDEX, MANIFEST_FILE, *artifact.loadable):
+        try:
+            check_inside(artifact.folder / name, artifact.folder)
+        except ValueError as error:
+            return f"{name}: {error}; {AGAIN}"
+    return None
+
+
+def _index(artifact: Artifact) -> str | None:
+    others = ModelIndex.read(artifact.folder / INDEX, ArtifactError, advice=AGAIN).others
+    if not others:
+        return None
+    return f"{INDEX} names {', '.join(others[:3])}, which PixArt-Sigma does not have; do not use it"
 
 
 def _components(artifact: Artifact) -> str | None:
@@ -263,26 +291,38 @@ def _files(artifact: Artifact) -> str | None:
     if artifact.manifest:
         wanted = list(artifact.manifest.files)
     else:
-        programs = {PurePosixPath(name).parts[0] for name in artifact.programs}
-        wanted = [f"{name}/{PROGRAM_FILE}" for name in artifact.compiled if name not in programs] + _own_shards(
-            artifact
-        )
+        wanted = [f"{name}/{PROGRAM_FILE}" for name in artifact.compiled] + _own_shards(artifact)
     missing = [name for name in wanted if not (artifact.folder / name).is_file()]
     return f"{_name_first(missing)} missing; {AGAIN}" if missing else None
 
 
 def _strangers(artifact: Artifact) -> str | None:
-    """Programs and weights of another export: a loader would take them for its own."""
+    """What is of another export, or of a pipeline of another kind: a loader would take it for its own."""
     if artifact.manifest:
-        foreign = [name for name in (*artifact.programs, *artifact.shards) if name not in artifact.manifest.files]
+        own = artifact.manifest.files.keys()
     else:
-        foreign = [name for name in artifact.shards if name not in _own_shards(artifact)]
+        shards = _own_shards(artifact)
+        known = [name for name in artifact.loadable if is_known(name)]
+        own = [name for name in known if name in shards or not name.endswith(_WEIGHTS)]
+    foreign = [name for name in artifact.loadable if name not in own]
     if not foreign:
         return None
     return (
         f"{_name_first(foreign)} no part of this export, which has {artifact.needs.ranks} rank(s); remove what is of"
         " another export, or export again into a new folder"
     )
+
+
+def _configurations(artifact: Artifact) -> str | None:
+    for name in artifact.compiled:
+        check_configuration(artifact.folder / name, COMPONENTS[name])
+    return None
+
+
+def _copied(artifact: Artifact) -> str | None:
+    """What is loaded beside programs is of known classes."""
+    read_copied(artifact.folder)
+    return None
 
 
 def _own_shards(artifact: Artifact) -> list[str]:
@@ -307,7 +347,7 @@ def _headers(artifact: Artifact) -> str | None:
     """Without a manifest the files themselves tell how long they should be."""
     if artifact.manifest or artifact.verify == "none":
         return None
-    cut = [name for name in (*artifact.programs, *artifact.shards) if not _is_whole(artifact.folder / name)]
+    cut = [name for name in artifact.binaries if not _is_whole(artifact.folder / name)]
     return f"{_name_first(cut)} truncated or damaged; {AGAIN}" if cut else None
 
 
@@ -351,9 +391,9 @@ def _is_whole(path: Path) -> bool:
         return zipfile.is_zipfile(path)  # TorchScript archives are; their directory is at the end
     if path.suffix == _WEIGHTS:
         try:
-            with safe_open(path, framework="numpy"):
-                return True
-        except (SafetensorError, OSError):
+            with open_regular(path) as file:
+                safetensors_header(file)
+        except (OSError, ValueError):
             return False
     return True
 
@@ -365,6 +405,9 @@ def _name_first(names: list[str]) -> str:
     return f"{names[0]} and {len(names) - 1} more are"
 
 
-_FOLDER_CHECKS: tuple[Check, ...] = (_is_an_export, _components)
+_FOLDER_CHECKS: tuple[Check, ...] = (_is_an_export, _known, _index, _components)
 _MACHINE_CHECKS: tuple[Check, ...] = (_target, _lnc, _cores, _emulator, _compiler)
-_FILE_CHECKS: tuple[Check, ...] = (_files, _strangers, _sizes, _headers, _samples, _digests)
+_FILE_CHECKS: tuple[Check, ...] = (
+    *(_files, _strangers, _sizes, _headers, _samples, _digests),
+    *(_configurations, _copied),
+)

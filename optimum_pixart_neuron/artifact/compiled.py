@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, printable
 from ..files import first_problem, read_json
 
 CONFIG_FILE = "config.json"
@@ -26,6 +27,10 @@ AGAIN = "export or download it again"
 """What to do about files that are not as they should be."""
 
 _SIZE = "static_"
+_LARGEST = 1 << 16
+"""Of an axis."""
+_MOST_ELEMENTS = 1 << 28
+"""Of an input; 4096 x 4096 px in three channels are 50 million."""
 _SECTION = "neuron"
 _STOCK_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -74,7 +79,7 @@ class Compiled(BaseModel):
         inline_weights_to_neff: whether the program holds its weights.
         dynamic_batch_size: whether the program cuts larger batches itself.
         auto_cast: what the compiler was allowed to cast; None or "none" for nothing.
-        float_dtype: of floats at the program's borders, in optimum-neuron's words.
+        float_dtype, int_dtype: at the program's borders, in optimum-neuron's words.
         torch_dtype: of weights and matmuls; None in sections of the stock exporter.
         parallel: None in sections of the stock exporter.
         attention: by which kernel, in components that may have one.
@@ -93,7 +98,8 @@ class Compiled(BaseModel):
     inline_weights_to_neff: bool = True
     dynamic_batch_size: bool = False
     auto_cast: str | None = None
-    float_dtype: str = "fp32"
+    float_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    int_dtype: Literal["int64", "int32", "int8", "bool"] = "int64"
     torch_dtype: str | None = None
     parallel: Parallel | None = None
     attention: dict[str, str] | None = None
@@ -101,8 +107,11 @@ class Compiled(BaseModel):
     @model_validator(mode="after")
     def _check_sizes(self) -> Compiled:
         for axis, size in self.sizes.items():
-            if not isinstance(size, int) or not 0 < size < 1 << 31:
-                raise ValueError(f"{_SIZE}{axis} is {size!r}, no size")
+            if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= _LARGEST:
+                raise ValueError(f"{_SIZE}{printable(axis)} is {printable(size)}, no size")
+        elements = prod(self.sizes.get(axis, 1) for axis in ("batch_size", "num_channels", "height", "width"))
+        if elements > _MOST_ELEMENTS:
+            raise ValueError(f"its inputs have {elements} elements, more than any instance holds")
         return self
 
     @property
@@ -158,7 +167,7 @@ class Compiled(BaseModel):
         try:
             return cls.model_validate(config[_SECTION])
         except ValidationError as error:
-            raise ArtifactError(f"{first_problem(f'{named} is damaged: {_SECTION}', error)}; {AGAIN}") from None
+            raise ArtifactError(f"{first_problem(f'{named}: {_SECTION}', error)}; {AGAIN}") from None
 
     @classmethod
     def read(cls, component: Path) -> Compiled | None:

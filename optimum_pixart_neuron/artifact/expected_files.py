@@ -6,12 +6,15 @@ what optimum-neuron, diffusers and transformers do with files of other names inc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..checkpoint.layout import INDEX
 from ..components.registry import COMPONENTS, PARTS
 from .compiled import CONFIG_FILE, PROGRAM_FILE, SHARD_NAME, WEIGHTS_FOLDER, shard_files
+
+_FOREIGN = ("unet", "text_encoder_2", "image_encoder", "controlnet*")
 
 
 def is_known(name: str) -> bool:
@@ -39,13 +42,13 @@ def known_files(components: Iterable[str], ranks: int) -> list[str]:
 
 
 def loadable(folder: Path) -> list[str]:
-    """Files of a folder, by path, that a loader would take for a part of an export: known ones, and their likes.
+    """Files of a folder, by path, that a loader could take for a part of an export.
 
-    Those are configuration, program and weights in folders of any other name, which optimum-neuron loads if it has a
-    component of that name.
+    Besides the known ones these are programs and weights in folders of any name, and the configurations of what
+    optimum-neuron 0.4.5 `NeuronDiffusionPipelineBase._from_pretrained` loads beside PixArt-Sigma's components.
     """
-    patterns = (f"*/{CONFIG_FILE}", f"*/*{Path(PROGRAM_FILE).suffix}", f"*/{WEIGHTS_FOLDER}/*.safetensors")
-    names = {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
-    names |= {name for name in known_files((), 0) if (folder / name).is_file()}
-    copied = {part.name for part in PARTS.values() if part.copied is not None}
-    return sorted(name for name in names if is_known(name) or name.split("/")[0] not in copied)
+    program = Path(PROGRAM_FILE).suffix
+    patterns = [f"*/*{program}", f"*/{WEIGHTS_FOLDER}/*.safetensors", *(f"{name}/*" for name in _FOREIGN)]
+    found = {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
+    known = [name for name in known_files(COMPONENTS, 0) if os.path.lexists(folder / name)]
+    return sorted(found.union(known))

@@ -1,15 +1,20 @@
 """Load the programs of one export onto the cores they are for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from optimum.neuron.modeling_traced import NeuronTracedModel
 
-from ..errors import ArtifactError
+from ..checkpoint.layout import INDEX
+from ..components.registry import PARTS
+from ..errors import ArtifactError, LoadError, PixArtNeuronError, one_line
 from ..files import read_ahead
 from ..neuron.sdk import ensure_sdk
 from .compiled import AGAIN, PROGRAM_FILE, WEIGHTS_FOLDER, Compiled, shard_files
+from .configurations import read_copied
 
 
 def load_program(component: Path, cores: int) -> list[Any]:
@@ -48,3 +53,31 @@ def _load_copy(program: Path, core: int, compiled: Compiled) -> Any:
     if not compiled.inline_weights_to_neff:
         torch_neuronx.move_trace_to_device(copy, core)
     return copy
+
+
+def load_copied(folder: Path) -> dict[str, Any]:
+    """The tokenizer and the scheduler of an export, made by known classes from known files.
+
+    Raises:
+        ArtifactError: one is missing, or its class refuses it.
+    """
+    found = read_copied(folder)
+    missing = [name for name, part in PARTS.items() if part.copied is not None and name not in found]
+    if missing:
+        raise ArtifactError(f"{folder / INDEX} names no {missing[0]}; {AGAIN}")
+    return {name: part.load() for name, part in found.items()}
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Turn what the runtime or optimum-neuron raises in the block into one line.
+
+    Raises:
+        LoadError: with the reason.
+    """
+    try:
+        yield
+    except PixArtNeuronError:
+        raise
+    except Exception as error:
+        raise LoadError(f"{folder} cannot be loaded: {one_line(error)}") from error

@@ -9,13 +9,13 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import ArtifactError
-from ..files import FileRecord, write_whole
+from ..errors import ArtifactError, printable
+from ..files import FileRecord, first_problem, read_json, write_whole
+from .compiled import AGAIN, Count
 
 MANIFEST_FILE = "neuron_manifest.json"
 SCHEMA_VERSION = 1
@@ -38,6 +38,11 @@ _PACKAGES = (
 )
 
 
+_MOST_BYTES = 4 << 20  # about 8 000 files; PixArt-Sigma has 4 MB of them on no instance
+_Text = Annotated[str, Field(max_length=4096)]
+_Size = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,9 +56,9 @@ class TensorRecord(_Record):
         dtype: such as "float32".
     """
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
+    name: _Text
+    shape: Annotated[tuple[_Size, ...], Field(max_length=8)]
+    dtype: _Text
 
 
 class SourceRecord(_Record):
@@ -65,9 +70,9 @@ class SourceRecord(_Record):
         files: each file that was read, weights or what was copied, by its path in the component's folder.
     """
 
-    model: str
-    revision: str | None
-    files: dict[str, FileRecord]
+    model: _Text
+    revision: _Text | None
+    files: dict[_Text, FileRecord]
 
 
 class ComponentRecord(_Record):
@@ -82,12 +87,12 @@ class ComponentRecord(_Record):
         inputs_digest: of everything that the compilation depended on; equal digests mean an equal component.
     """
 
-    ranks: int
-    mode: str | None = None
+    ranks: Count
+    mode: _Text | None = None
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
     source: SourceRecord
-    inputs_digest: str
+    inputs_digest: _Text
 
 
 class ValidationRecord(_Record):
@@ -104,11 +109,11 @@ class ValidationRecord(_Record):
 
     model_config = ConfigDict(ser_json_inf_nan="strings")  # as null, infinity could not be read back
 
-    component: str
+    component: _Text
     max_error: float
     cosine: float
     psnr: float
-    limit: str
+    limit: _Text
     passed: bool
 
 
@@ -134,20 +139,20 @@ class Manifest(_Record):
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    model: str
-    revision: str | None
-    instance: str
-    target: str
-    lnc: int
-    ranks: int
-    parallel_mode: str | None
+    model: _Text
+    revision: _Text | None
+    instance: _Text
+    target: _Text
+    lnc: Count
+    ranks: Count
+    parallel_mode: _Text | None
     emulated: bool
-    options: dict[str, Any]
-    versions: dict[str, str]
-    components: dict[str, ComponentRecord]
-    copied: dict[str, SourceRecord] = {}
+    options: dict[_Text, Any]
+    versions: dict[_Text, _Text]
+    components: dict[_Text, ComponentRecord]
+    copied: dict[_Text, SourceRecord] = {}
     validation: tuple[ValidationRecord, ...] = ()
-    files: dict[str, FileRecord]
+    files: dict[_Text, FileRecord]
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":
@@ -157,36 +162,26 @@ class Manifest(_Record):
             ArtifactError: it cannot be read, or a newer version of this package wrote it.
         """
         path = folder / MANIFEST_FILE
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{path} cannot be read: {error}") from None
+        content = read_json(path, ArtifactError, advice=AGAIN, most=_MOST_BYTES)
+        if content.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{path} has schema version {printable(content['schema_version'])}, this package reads"
+                f" {SCHEMA_VERSION}; update optimum-pixart-neuron"
+            )
         try:
-            written = _Written.model_validate_json(text)
+            written = _Written.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "file"
-            if where == "schema_version":
-                raise ArtifactError(
-                    f"{path} has schema version {first['input']}, this package reads {SCHEMA_VERSION};"
-                    " update optimum-pixart-neuron"
-                ) from None
-            raise ArtifactError(f"{path} is damaged: {where}: {first['msg']}; export or download it again") from None
+            raise ArtifactError(f"{first_problem(path, error)}; {AGAIN}") from None
         manifest = cls(**{name: getattr(written, name) for name in cls.model_fields})
         if written.sha256 not in (None, manifest._digest()):
-            raise ArtifactError(f"{path} is damaged: it has another SHA-256 than it says; export or download it again")
+            raise ArtifactError(f"{path} is damaged: it has another SHA-256 than it says; {AGAIN}")
         return manifest
 
     def with_changes(self, changed: Mapping[str, bytes]) -> "Manifest":
         """The manifest of the same folder with other content in some of its files, by path."""
-        records = {}
-        with TemporaryDirectory() as holder:
-            for name, content in changed.items():
-                path = Path(holder, Path(name).name)
-                path.write_bytes(content)
-                records[name] = FileRecord.of(path)
+        records = {name: FileRecord.of_content(content) for name, content in changed.items()}
         return self.model_copy(update={"files": {**self.files, **records}})
 
     def write(self, folder: Path) -> None:

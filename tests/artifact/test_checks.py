@@ -30,6 +30,20 @@ EMULATOR = NeuronSdk(emulated=True, instance="trn1.32xlarge")
 TRN1 = NeuronSdk(emulated=False, instance="trn1.32xlarge")
 SHARD = "transformer/weights/tp{}_sharded_checkpoint.safetensors"
 AGAIN = "export or download it again"
+CONFIGS = {
+    "text_encoder": {"model_type": "t5", "vocab_size": 384, "d_model": 64, "d_ff": 128, "num_heads": 8},
+    "transformer": {
+        "_class_name": "PixArtTransformer2DModel",
+        "sample_size": 32,
+        "patch_size": 2,
+        "num_attention_heads": 8,
+        "attention_head_dim": 8,
+        "in_channels": 4,
+        "caption_channels": 64,
+    },
+    "vae_decoder": {"block_out_channels": [32], "latent_channels": 4, "in_channels": 3},
+}
+"""What is required of each `config.json`."""
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +75,7 @@ def folder(tmp_path) -> Path:
     sections = {"compiler_version": f"{COMPILER}+emulated", "instance_type": "trn1", "tensor_parallel_size": RANKS}
     for component in ("text_encoder", "transformer", "vae_decoder"):
         (root / component).mkdir(parents=True)
-        (root / component / "config.json").write_text(json.dumps({"neuron": sections, "of": component}))
+        (root / component / "config.json").write_text(json.dumps({**CONFIGS[component], "neuron": sections}))
         write_program(root / component, component)
     for number, component in enumerate(("text_encoder", "transformer")):
         write_shards(root / component / "weights", RANKS, seed=number)
@@ -388,8 +402,9 @@ class TestWithoutManifest:
         )
 
     def test_a_configuration_that_says_little(self, folder):
-        for path in folder.glob("*/config.json"):
-            path.write_text('{"neuron": {"static_batch_size": 1}}')
+        for component, config in CONFIGS.items():
+            content = {**config, "neuron": {"static_batch_size": 1}}
+            (folder / component / "config.json").write_text(json.dumps(content))
         for path in folder.glob("*/weights/tp[123]*"):
             path.unlink()
         assert check_artifact(folder, EMULATOR) is None
@@ -404,13 +419,14 @@ class TestWithoutManifest:
         assert expected[what] in refusal(folder)
 
     def test_a_program_under_another_name(self, folder):
-        """The host takes the name of the file as an argument."""
-        (folder / "transformer/model.neuron").rename(folder / "transformer/mine.neuron")
-        assert check_artifact(folder, EMULATOR) is None
+        shutil.copyfile(folder / "transformer/model.neuron", folder / "transformer/mine.neuron")
+        assert "transformer/mine.neuron is no part of this export" in refusal(folder)
+        (folder / "transformer/model.neuron").unlink()
+        assert "transformer/model.neuron is missing" in refusal(folder)
 
     def test_a_damaged_configuration(self, folder):
         (folder / "transformer/config.json").write_text("{")
-        assert "transformer/config.json cannot be read: " in refusal(folder)
+        assert "transformer/config.json is damaged: " in refusal(folder)
 
     def test_too_few_and_too_many_shards(self, folder):
         shutil.copyfile(folder / SHARD.format(0), folder / SHARD.format(4))

@@ -161,7 +161,7 @@ def test_verify_full(pipeline_class, folder, nothing_loaded):
         pipeline_class.from_pretrained(folder)
     with pytest.raises(ArtifactError, match="vae_decoder/model.neuron is damaged: its SHA-256 is not the manifest's"):
         pipeline_class.from_pretrained(folder, verify="full")
-    with pytest.raises(ArtifactError, match="verify='sha': choose none, sizes, full"):
+    with pytest.raises(InvalidExportOption, match="verify='sha': choose none, sizes, full"):
         pipeline_class.from_pretrained(folder, verify="sha")
 
 

@@ -90,7 +90,7 @@ class CopiedPart(ABC):
             except OSError as error:
                 raise raises(f"{folder / name} cannot be read: {error.strerror or error}") from None
             except ValueError as error:
-                raise raises(f"{folder / name} cannot be read: {error}") from None
+                raise raises(f"{folder / name} is damaged: {error}") from None
         return found
 
     @classmethod

@@ -68,7 +68,7 @@ class Scheduler(CopiedPart):
         except ValidationError as error:
             raise raises(first_problem(path, error)) from None
         except ValueError as error:
-            raise raises(f"{path} cannot be read: {error}") from None
+            raise raises(f"{path} is damaged: {error}") from None
         named = values.get("_class_name", DEFAULT_CLASS)
         if not isinstance(named, str):
             raise raises(f"{path}: _class_name is not a name")

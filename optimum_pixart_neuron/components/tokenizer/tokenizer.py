@@ -116,7 +116,7 @@ def _parse(path: Path, content: bytes, raises: type[PixArtNeuronError]) -> dict[
     except ValidationError as error:
         raise raises(first_problem(path, error)) from None
     except ValueError as error:
-        raise raises(f"{path} cannot be read: {error}") from None
+        raise raises(f"{path} is damaged: {error}") from None
     return parsed
 
 

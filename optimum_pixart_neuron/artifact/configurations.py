@@ -1,0 +1,60 @@
+"""What the small files of an artifact folder say, held against what each may say before a loader goes by them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..checkpoint.index import ModelIndex
+from ..checkpoint.layout import INDEX
+from ..components.common.copied import CopiedPart
+from ..components.component import Component
+from ..components.registry import PARTS
+from ..errors import ArtifactError
+from ..files import first_problem, read_json
+from .compiled import AGAIN, CONFIG_FILE, Compiled
+
+_DTYPES = (None, "float32", "float16", "bfloat16", "float64")
+# Of transformers' `PretrainedConfig` (4.57), which the host makes of every `config.json`: tables as long as a number
+# in the file, and what becomes another object than a number or a word.
+_REFUSED = ("num_labels", "id2label", "label2id", "pruned_heads", "quantization_config", "auto_map")
+
+
+def check_configuration(folder: Path, component: Component) -> None:
+    """Refuse a `config.json` that is not the component's.
+
+    Raises:
+        ArtifactError: names the key.
+    """
+    path = folder / CONFIG_FILE
+    config = read_json(path, ArtifactError, advice=AGAIN)
+    compiled = Compiled.of(config, path)
+    if component.part.settings is not None:
+        try:
+            component.part.settings.model_validate(config)
+        except ValidationError as error:
+            raise ArtifactError(f"{first_problem(path, error)}; {AGAIN}") from None
+    for key in _REFUSED:
+        if config.get(key) is not None:
+            raise ArtifactError(f"{path}: a {component.name} has no {key}; {AGAIN}")
+    for key in ("dtype", "torch_dtype"):
+        if config.get(key) not in _DTYPES:
+            raise ArtifactError(f"{path}: {key} is none of {', '.join(_DTYPES[1:])}; {AGAIN}")
+    for key, expected in (("model_type", component.model_type), ("task", component.task)):
+        if getattr(compiled, key) not in (None, expected):
+            raise ArtifactError(f"{path} is damaged: neuron.{key} is not a {component.name}'s, {expected}; {AGAIN}")
+
+
+def read_copied(folder: Path) -> dict[str, CopiedPart]:
+    """Tokenizer and scheduler of an export, as far as its index names them; see `CopiedPart.read`.
+
+    Raises:
+        ArtifactError: one is not what it should be.
+    """
+    entries = ModelIndex.read(folder / INDEX, ArtifactError, advice=AGAIN).entries
+    return {
+        name: part.copied.read(folder / name, entries[name], ArtifactError)
+        for name, part in PARTS.items()
+        if part.copied is not None and name in entries
+    }
