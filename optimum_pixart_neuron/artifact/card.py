@@ -8,6 +8,7 @@ from huggingface_hub import ModelCardData
 
 from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
 from .manifest import Manifest, TensorRecord, own_name
+from .owners import ARCHIVE_RISK
 
 TAGS = ("neuron", "pixart-sigma", "text-to-image")
 
@@ -34,6 +35,8 @@ image = pipe("a photo of an astronaut riding a horse on mars").images[0]
 
 `NeuronPixArtSigmaPipeline` of `optimum_pixart_neuron` is called the same way, downloads only the files listed in
 `neuron_manifest.json`, checks them, and takes any number of prompts and images.
+
+Load this only if you trust its owner: {risk}.
 
 ## Compiled for
 
@@ -99,6 +102,7 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None) 
         metadata=metadata.to_yaml(),
         name=repository_id.split("/")[-1],
         repository=repository_id,
+        risk=ARCHIVE_RISK,
         emulated=_EMULATED if manifest.emulated else "",
         instance=manifest.instance,
         source=_source(manifest.model, manifest.revision),

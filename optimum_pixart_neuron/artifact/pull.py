@@ -1,5 +1,6 @@
 """Artifacts from the Hugging Face Hub: what the manifest lists and nothing else, checked when it comes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -19,6 +20,7 @@ from ..hub import patiently
 from .compiled import AGAIN, CONFIG_FILE, Compiled
 from .expected_files import is_known, known_files
 from .manifest import MANIFEST_FILE, Manifest
+from .owners import check_owner
 
 _DOWNLOADS = 2
 """Of one file, before a digest that differs is held to be the repository's own."""
@@ -48,6 +50,7 @@ def pull(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
+    trusted_owners: Collection[str] | None = None,
 ) -> Path:
     """Download the artifacts of a repository into huggingface_hub's cache, and nothing else that it holds.
 
@@ -63,15 +66,18 @@ def pull(
         cache_dir: the download cache, by default huggingface_hub's.
         local_files_only: leave the network alone.
         force_download: drop what the cache has, and download it again.
+        trusted_owners: see `check_owner`; asked before anything is downloaded.
 
     Returns:
         the folder of the commit in the cache.
 
     Raises:
         HubError: the repository, the revision or a file does not exist or may not be read; the Hub cannot be reached
-            and the cache lacks files; or the repository's files are not those that its manifest lists.
+            and the cache lacks files; the repository's files are not those that its manifest lists; or its owner is
+            not trusted.
         ArtifactError: the manifest is damaged, or a newer version of this package wrote it.
     """
+    check_owner(repo_id, trusted_owners)
     access = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     named = f"{repo_id}@{revision}" if revision else repo_id
     find = partial(_find, repo_id, revision=revision, force_download=force_download, **access)

@@ -6,6 +6,7 @@ any number of rows (`batching.py`), and sizes that the checkpoint's resolution b
 
 import copy
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,16 +17,17 @@ from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
 
 from ..artifact.checks import check_artifact, check_verify
 from ..artifact.compiled import Compiled
-from ..artifact.manifest import Manifest
+from ..artifact.loading import load_copied, loading
 from ..artifact.pull import is_repository, pull
 from ..artifact.saving import save_copy
+from ..checkpoint.layout import PIPELINE_CLASS
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
 from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
-from ..errors import ArtifactError, InvalidArgument, PixArtNeuronError, ProgramInputError, printable
+from ..errors import InvalidArgument, PixArtNeuronError, ProgramInputError
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .arguments import check_own_arguments, named, refuse_options, unknown_arguments
@@ -41,6 +43,9 @@ from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
 from .turns import SchedulerTurns, Turn, check_process
 
+_COPIED = "_copied"
+"""Key of tokenizer and scheduler in what the host hands on to the constructor as it is, the pipeline's index."""
+
 
 class NeuronPixArtSigmaPipeline(HostPipeline):
     """PixArt-Sigma on NeuronCores, called like `diffusers.PixArtSigmaPipeline`.
@@ -54,7 +59,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     _instance: str | None = None
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        copied = kwargs["config"].pop(_COPIED, {})
+        super().__init__(**{**kwargs, **copied})
         self.set_progress_bar_config(disable=None)  # drawn on terminals only
         for component in COMPONENTS.values():
             part = vars(self).get(component.name)  # diffusers answers for what it has in its index, too
@@ -134,6 +140,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         force_download: bool = False,
+        trusted_owners: Collection[str] | None = None,
         **options: Any,
     ):
         """Load a compiled pipeline, or compile a checkpoint and load it.
@@ -151,13 +158,16 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             cache_dir: where downloads are kept, by default huggingface_hub's cache.
             local_files_only: load what was downloaded before, and ask nobody.
             force_download: download again what is there.
+            trusted_owners: users and organizations of the Hub; a repository of anybody else is refused before any of
+                its files is downloaded. Without it a warning names the owner. A local folder has none.
             options: of the export.
 
         Raises:
             InvalidArgument: an argument that there is not; names the nearest. Or one that has no meaning without
                 `export`.
             ArtifactError: the folder is not whole, or is not for this machine.
-            HubError: it cannot be downloaded.
+            HubError: it cannot be downloaded, or its owner is not trusted.
+            LoadError: the runtime or optimum-neuron refuses its programs.
             InvalidExportOption: an option that the export does not know, or a value it cannot have.
             DeviceError: this machine has no NeuronCore, or the runtime of this process has taken fewer cores. What
                 was compiled and cannot be loaded is kept, and named.
@@ -172,10 +182,13 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
                 ("cache_dir", cache_dir, None),
                 ("local_files_only", local_files_only, False),
                 ("force_download", force_download, False),
+                ("trusted_owners", trusted_owners, None),
             )
             if value is not unless
         }
         if export:
+            if trusted_owners is not None:
+                raise InvalidArgument("trusted_owners: a checkpoint holds no programs; leave it out with export=True")
             pipeline = compile_and_load(model_id, {**download, **options}, lambda folder: cls._load(folder, verify))
         else:
             refuse_options(options, model_id, cls.from_pretrained)
@@ -198,10 +211,21 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     @classmethod
     def _load(cls, folder: Path, verify: str):
         manifest = check_artifact(folder, ensure_sdk(), verify=verify)
-        _check_known(folder, manifest)
-        pipeline = super().from_pretrained(folder)
+        with loading(folder):
+            pipeline = cls._from_pretrained(folder)
         pipeline._instance = manifest.instance if manifest else pipeline._compiled(DENOISER).compiled_for
         return pipeline
+
+    @classmethod
+    def _from_pretrained(cls, model_id: str | Path, config: dict[str, Any] | None = None, **kwargs: Any):
+        """As the host's, but no library or class is imported because a file names it.
+
+        Args:
+            model_id: folder of the artifacts, checked.
+            config: not asked for; the host goes by the names of the components in it.
+        """
+        config = {"_class_name": PIPELINE_CLASS, _COPIED: load_copied(Path(model_id))}
+        return super()._from_pretrained(model_id, config=config, **kwargs)
 
     push_to_hub = PushToHub()
 
@@ -326,20 +350,6 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             latents=inputs[LATENTS],
             prompts=encoder.sizes["batch_size"] if one_batch else None,
             images=denoiser.sizes["batch_size"] if one_batch else None,
-        )
-
-
-def _check_known(folder: Path, manifest: Manifest | None) -> None:
-    """Refuse an export with a component that nobody registered: it would be left out without a word.
-
-    Raises:
-        ArtifactError: names it.
-    """
-    unknown = [name for name in manifest.components if name not in COMPONENTS] if manifest else []
-    if unknown:
-        raise ArtifactError(
-            f"{folder} has a component {printable(unknown[0])} that is not registered here; register it before"
-            " loading (optimum_pixart_neuron.register_component)"
         )
 
 
