@@ -25,7 +25,7 @@ from ..neuron.machine import Machine
 from ..neuron.sdk import NeuronSdk
 from .compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, SHARD_NAME, WEIGHTS_FOLDER, Compiled, shard_files
 from .configurations import check_configuration, read_copied
-from .layout import is_known, loadable
+from .expected_files import is_known, loadable
 from .manifest import MANIFEST_FILE, Manifest
 
 VERIFY = ("none", "sizes", "full")

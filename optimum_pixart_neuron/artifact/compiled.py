@@ -108,7 +108,7 @@ class Compiled(BaseModel):
     def _check_sizes(self) -> Compiled:
         for axis, size in self.sizes.items():
             if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= _LARGEST:
-                raise ValueError(f"{_SIZE}{printable(axis)} is {printable(size)}, no size")
+                raise ValueError(f"{_SIZE}{printable(axis)} is {printable(repr(size))}, no size")
         elements = prod(self.sizes.get(axis, 1) for axis in ("batch_size", "num_channels", "height", "width"))
         if elements > _MOST_ELEMENTS:
             raise ValueError(f"its inputs have {elements} elements, more than any instance holds")

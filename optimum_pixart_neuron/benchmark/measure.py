@@ -145,6 +145,8 @@ def _load(folder: Path, *, stock: bool) -> Any:
         from ..runtime.pipeline import NeuronPixArtSigmaPipeline
     try:
         pipeline = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+    except PixArtNeuronError:
+        raise
     except RuntimeError as error:
         raise DeviceError(f"{folder} cannot be loaded: {one_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)

@@ -80,10 +80,18 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         self._process = os.getpid()
 
     @classmethod
-    def _from_pretrained(cls, model_id: str | Path, *args: Any, **kwargs: Any):
-        pipeline = super()._from_pretrained(model_id, *args, **kwargs)
-        for component in followers(Path(model_id)):
-            pipeline._let_follow(component, Path(model_id, component.name))
+    def _from_pretrained(cls, model_id: str | Path, config: dict[str, Any] | None = None, **kwargs: Any):
+        """As the host's, but no library or class is imported because a file names it.
+
+        Args:
+            model_id: folder of the artifacts, checked.
+            config: not asked for; the host goes by the names of the components in it.
+        """
+        folder = Path(model_id)
+        index = {"_class_name": PIPELINE_CLASS, _COPIED: load_copied(folder)}
+        pipeline = super()._from_pretrained(folder, config=index, **kwargs)
+        for component in followers(folder):
+            pipeline._let_follow(component, folder / component.name)
         return pipeline
 
     def _let_follow(self, component: Component, folder: Path) -> None:
@@ -215,17 +223,6 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             pipeline = cls._from_pretrained(folder)
         pipeline._instance = manifest.instance if manifest else pipeline._compiled(DENOISER).compiled_for
         return pipeline
-
-    @classmethod
-    def _from_pretrained(cls, model_id: str | Path, config: dict[str, Any] | None = None, **kwargs: Any):
-        """As the host's, but no library or class is imported because a file names it.
-
-        Args:
-            model_id: folder of the artifacts, checked.
-            config: not asked for; the host goes by the names of the components in it.
-        """
-        config = {"_class_name": PIPELINE_CLASS, _COPIED: load_copied(Path(model_id))}
-        return super()._from_pretrained(model_id, config=config, **kwargs)
 
     push_to_hub = PushToHub()
 

@@ -14,7 +14,14 @@ import pytest
 import torch
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
-from optimum_pixart_neuron.errors import ArtifactError, DeviceError, LoadError, PixArtNeuronError, ProgramInputError
+from optimum_pixart_neuron.errors import (
+    ArtifactError,
+    DeviceError,
+    InvalidExportOption,
+    LoadError,
+    PixArtNeuronError,
+    ProgramInputError,
+)
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 from ..parity import psnr
