@@ -7,6 +7,7 @@ The folders are small stand-ins with real safetensors headers and real zip archi
 import json
 import os
 import shutil
+import sys
 import time
 import zipfile
 from dataclasses import replace
@@ -228,7 +229,8 @@ class TestFiles:
             refusal(exported, verify="full")
         )
 
-    def test_the_progress_of_a_full_verification(self, exported, capsys):
+    def test_the_progress_of_a_full_verification(self, exported, capsys, monkeypatch):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # bars are for terminals
         check_artifact(exported, EMULATOR)
         assert "verifying" not in capsys.readouterr().err
         check_artifact(exported, EMULATOR, verify="full")

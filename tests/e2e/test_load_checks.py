@@ -159,15 +159,17 @@ def test_a_checkpoint_is_no_export(pipeline_class, tiny_checkpoint, nothing_load
 
 
 def test_verify_full(pipeline_class, folder, nothing_loaded):
-    """One bit in the middle of a program, which no size and no sample shows."""
-    path = folder / "vae_decoder" / "model.neuron"
+    """One bit in the middle of a weight file, which no size and no sample shows."""
+    path = folder / "vae_decoder" / "weights" / "tp0_sharded_checkpoint.safetensors"
     content = bytearray(path.read_bytes())
     blocks = [max(len(content) - 4096, 0) * number // 15 for number in (7, 8)]
     content[(blocks[0] + 4096 + blocks[1]) // 2] ^= 1  # between two blocks of the sample
     path.write_bytes(content)
     with pytest.raises(LoadError, match="loaded"):  # past the checks
         pipeline_class.from_pretrained(folder)
-    with pytest.raises(ArtifactError, match="vae_decoder/model.neuron is damaged: its SHA-256 is not the manifest's"):
+    with pytest.raises(
+        ArtifactError, match="vae_decoder/weights/tp0_.* is damaged: its SHA-256 is not the manifest's"
+    ):
         pipeline_class.from_pretrained(folder, verify="full")
     with pytest.raises(InvalidExportOption, match="verify='sha': choose none, sizes, full"):
         pipeline_class.from_pretrained(folder, verify="sha")

@@ -173,14 +173,18 @@ def test_only_the_kernel_of_this_sdk_is_there():
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_the_selection_knows_the_same_limits(cores):
-    """What the export's table takes runs, and what it refuses does not."""
+    """What the export's table takes runs, filled up as it says; what it refuses or fills up does not run as it is."""
     kernel = KERNELS["attention_isa_kernel"]
+    filled = kernel.tokens[cores].filled
     flags = f"{TRN2} --lnc {cores}"
     for queries, keys, width in itertools.product((511, 512, 768, 1000, 1024, 1111), (512, 768, 1025), (16, 128, 130)):
         size = {"query_tokens": queries, "key_tokens": keys, "head_width": width, "batch_heads": 1}
         example = inputs(queries, keys, width, 1)
-        if kernel.refusal(**size, lnc=cores, dtype=BFLOAT16) is None:
-            Program.compile(Attention((nc(cores),)), example, compiler_args=flags)
-        else:
+        taken = kernel.refusal(**size, lnc=cores, dtype=BFLOAT16) is None
+        if taken:
+            channel = kernel.has_mask_channel(keys, cores, False)
+            whole = inputs(filled(queries), filled(keys), width + channel, 1)
+            Program.compile(Attention((nc(cores),)), whole, compiler_args=flags)
+        if not taken or (filled(queries), filled(keys)) != (queries, keys):
             with pytest.raises(RuntimeError, match="it takes at"):
                 Program.compile(Attention((nc(cores),)), example, compiler_args=flags)

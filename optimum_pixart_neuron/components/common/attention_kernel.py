@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidExportOption
 from ...hardware import Instance
+
+if TYPE_CHECKING:  # the options name kernels, and are read without torch
+    import torch
+    from torch import Tensor
 
 WRITTEN_OUT = "math"
 """The name, in options and artifacts, of attention without a kernel."""
@@ -309,6 +309,9 @@ class KernelAttention:
         Args:
             bias_B11K: added to the scores of each key; at least `_BEYOND` where it is not an exact zero.
         """
+        import torch
+        from torch.nn import functional as F
+
         scale, limits = query_BHQD.shape[-1] ** -0.5, KERNELS[self.name].tokens[self.lnc]
         queries, keys, width = query_BHQD.shape[2], key_BHKD.shape[2], query_BHQD.shape[3]
         more_queries, more_keys = limits.filled(queries) - queries, limits.filled(keys) - keys
