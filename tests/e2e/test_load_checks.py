@@ -167,9 +167,7 @@ def test_verify_full(pipeline_class, folder, nothing_loaded):
     path.write_bytes(content)
     with pytest.raises(LoadError, match="loaded"):  # past the checks
         pipeline_class.from_pretrained(folder)
-    with pytest.raises(
-        ArtifactError, match="vae_decoder/weights/tp0_.* is damaged: its SHA-256 is not the manifest's"
-    ):
+    with pytest.raises(ArtifactError, match="weights/tp0_.* is damaged: its SHA-256 is not the manifest's"):
         pipeline_class.from_pretrained(folder, verify="full")
     with pytest.raises(InvalidExportOption, match="verify='sha': choose none, sizes, full"):
         pipeline_class.from_pretrained(folder, verify="sha")
