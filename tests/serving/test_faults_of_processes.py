@@ -2,12 +2,8 @@
 
 import base64
 import json
-import os
 import random
-import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -22,7 +18,8 @@ import httpx
 from optimum_pixart_neuron.serving.encoding import encode
 from optimum_pixart_neuron.serving.picture import seed_of
 from tests.faults.full_disk import small_disk
-from tests.serving.conftest import INSTANCE, alive, family_of, named, running, wait_until
+from tests.serving.clusters import two_nodes
+from tests.serving.conftest import alive, family_of, named, running, wait_until
 from tests.serving.test_serve import free_port, healthy
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e]
@@ -127,25 +124,8 @@ def test_a_full_disk_ends_the_job_and_more_room_goes_on_with_it(export, prompts,
 
 
 def test_a_node_of_two_is_lost_and_no_picture_with_it(export, prompts, pictures, tmp_path):
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "NEURON_EMULATOR_INSTANCE": INSTANCE,
-        "NEURON_RT_VISIBLE_CORES": "0,1",
-        "OMP_NUM_THREADS": "1",
-    }
-    script = Path(__file__).with_name("two_nodes.py")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    nodes = subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=empty
-    )
     out = tmp_path / "out"
-    try:
-        address = nodes.stdout.readline().strip()
-        assert address
+    with two_nodes(tmp_path / "empty") as (nodes, address, environment):
         with running(
             *command(export, prompts, out, "--address", address), cwd=tmp_path, environment=environment
         ) as process:
@@ -158,13 +138,6 @@ def test_a_node_of_two_is_lost_and_no_picture_with_it(export, prompts, pictures,
         assert process.returncode == 0, (output, errors)
         check(out, pictures)
         print(f"{actors} actors on two nodes, one node killed")
-    finally:
-        nodes.stdin.close()
-        try:
-            nodes.wait(60)
-        finally:
-            for each in family_of(nodes):
-                each.kill()
 
 
 def test_a_server_survives_four_kills_while_it_is_asked(export, pictures, tmp_path):

@@ -14,6 +14,7 @@ pytest.importorskip("ray", reason="needs the extra serve")
 pytest.importorskip("openai", reason="needs the extra serve")
 import httpx
 import openai
+import psutil
 from PIL import Image
 
 from tests.serving.conftest import alive, family_of, named, running, wait_until
@@ -48,6 +49,8 @@ def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", timeout=BOUND_S, max_retries=0)
         ask = lambda **more: client.images.generate(prompt="a red cat", model="tiny", extra_body={"seed": 3}, **more)  # noqa: E731
         first = ask().data[0].b64_json
+        (replica,) = named(process, "ServeReplica:pixart:export")
+        assert replica.nice() == psutil.Process().nice(), "other work on the machine goes before the pictures"
         assert Image.open(io.BytesIO(base64.b64decode(first))).convert("RGB") == drawn_alone(export)
 
         # A rank dies while nobody draws: it shows at once, and the next request is drawn by who takes its place.
