@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,8 @@ from ..files import TensorEntry, open_regular, read_typed, safetensors_header
 if TYPE_CHECKING:  # configurations are read without torch
     from torch import Tensor
 
+# Of a file whose content was not checked out (git-lfs `docs/spec.md`, "The Pointer": under 1024 bytes).
+_LFS_POINTER, _LARGEST_POINTER = b"version https://git-lfs", 1024
 # What safetensors calls the types that are cast to the export's.
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 # Prefixes of weights that were saved with what wrapped the model.
@@ -121,10 +123,6 @@ class ComponentWeights:
         with safe_open(self.files[name], framework="pt") as file:
             return file.get_tensor(self.stored.get(name, name))
 
-    def unused(self, known: Collection[str]) -> list[str]:
-        """Weights that a model with the parameters `known` does not have, by the names in the files."""
-        return sorted(self.stored.get(name, name) for name in self.files.keys() - set(known))
-
 
 def _header(path: Path, index: str | None) -> dict[str, TensorEntry]:
     try:
@@ -136,6 +134,8 @@ def _header(path: Path, index: str | None) -> dict[str, TensorEntry]:
     except OSError as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error.strerror or error}") from None
     except ValueError as error:
+        if path.stat().st_size < _LARGEST_POINTER and path.read_bytes().startswith(_LFS_POINTER):
+            raise CheckpointError(f"{path} is a git-LFS pointer, not the weights; run `git lfs pull` there") from None
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
 
 

@@ -162,6 +162,7 @@ class Component(ABC):
         outputs: names of what it returns, in order.
         flags: of the compiler.
         plan: how tensor-parallel ranks divide its weights; None where they cannot.
+        repeated: names under which a checkpoint may hold a weight a second time.
         needs_model_builder: whether it is an NxD program even on one core, which keeps its weights out of the archive.
         takes_guidance: whether it runs on both rows of the guidance pair at once where the mode can.
         blocks: key of the part's configuration that counts the equal blocks which the program has one after another;
@@ -185,6 +186,7 @@ class Component(ABC):
     outputs: ClassVar[tuple[str, ...]]
     flags: ClassVar[ComponentFlags]
     plan: ClassVar[ShardingPlan | None] = None
+    repeated: ClassVar[tuple[str, ...]] = ()
     needs_model_builder: ClassVar[bool] = False
     takes_guidance: ClassVar[bool] = False
     blocks: ClassVar[str | None] = None

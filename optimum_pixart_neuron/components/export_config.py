@@ -106,6 +106,13 @@ class ExportConfig:
             result[name] = ShardedWeight(shape=tuple(tensor.shape), dtype=tensor.dtype, dim=0)
         return result
 
+    def used_names(self) -> set[str]:
+        """Names in the checkpoint of every weight that the program is made from, and of their repetitions."""
+        with torch.device("meta"):
+            names = {name for name, _ in self.build_unsharded().named_parameters()}
+        sources = {source for computed in self._computed.values() for source in computed.sources}
+        return names | sources | set(self.COMPONENT.repeated)
+
     def _added_weights(self) -> dict[str, Tensor]:
         return self.split.added_weights() if self.split else {}
 

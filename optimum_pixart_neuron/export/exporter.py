@@ -131,7 +131,9 @@ def _check_all(components: list["ExportConfig"], deployment: Deployment) -> list
     from ..program.hygiene import check_program
     from ..program.memory import MemoryNeed, check_memory
     from ..program.program import trace_program
+    from .unused import check_unused
 
+    check_unused(components)
     programs, needs = [], []
     for component in components:
         weights = component.weights()

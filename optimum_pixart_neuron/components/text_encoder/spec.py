@@ -66,6 +66,7 @@ class TextEncoder(Component):
     plan = PLAN
     needs_model_builder = True
     blocks = "num_layers"
+    repeated = (_TABLE, _TIED_TABLE)
     runs_at_its_bound = True
 
     def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:

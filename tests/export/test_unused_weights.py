@@ -1,0 +1,76 @@
+"""Weights that no program reads are named; a checkpoint with more blocks than its configuration is refused."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
+from optimum_pixart_neuron.deployment.deployment import decide
+from optimum_pixart_neuron.errors import CheckpointError
+from optimum_pixart_neuron.export.options import ExportOptions
+from optimum_pixart_neuron.export.unused import check_unused
+from optimum_pixart_neuron.neuron.sdk import ensure_sdk
+from tests.tiny import build_tiny_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return build_tiny_checkpoint(tmp_path / "checkpoint", heads=4, layers=1, text_layers=1, text_heads=4, text_ff=32)
+
+
+def check(folder) -> None:
+    sdk = ensure_sdk()
+    from optimum_pixart_neuron.export.describe import describe_components
+
+    options = ExportOptions(model=folder, output="out", tensor_parallel_size=2)
+    checkpoint = open_checkpoint(options)
+    deployment = decide(options, checkpoint, sdk)
+    fetch_weights(options, checkpoint)
+    check_unused(describe_components(checkpoint, deployment, options))
+
+
+def change(folder, part, add) -> None:
+    (path,) = (folder / part).glob("*.safetensors")
+    weights = load_file(path)
+    save_file({**weights, **add(weights)}, path)
+
+
+def test_nothing_is_said_of_a_whole_checkpoint(checkpoint, caplog):
+    with caplog.at_level("INFO"):
+        check(checkpoint)
+    assert not [record for record in caplog.records if "not used" in record.getMessage()]
+
+
+def test_weights_beside_the_models_are_named(checkpoint, caplog):
+    name = "transformer_blocks.0.attn1.to_q.lora_A.weight"
+    change(checkpoint, "transformer", lambda weights: {name: torch.ones(4, 32)})
+    with caplog.at_level("INFO"):
+        check(checkpoint)
+    assert f"  note        transformer: 1 weight is not used, {name} for one" in caplog.messages
+
+
+def test_more_blocks_than_the_configuration_has(checkpoint):
+    """A deeper fine-tune with the configuration of what it was made from."""
+
+    def a_block_more(weights):
+        return {
+            name.replace(".0.", ".1.", 1): tensor.clone() for name, tensor in weights.items() if ".0." in name[:22]
+        }
+
+    change(checkpoint, "transformer", a_block_more)
+    with pytest.raises(CheckpointError) as refusal:
+        check(checkpoint)
+    assert str(refusal.value) == (
+        "transformer: the weights have 2 transformer_blocks, config.json asks for 1 of them; mend config.json, or take"
+        " the one that belongs to these weights"
+    )
+
+
+def test_a_pointer_of_git_lfs_is_called_by_name(checkpoint):
+    (path,) = (checkpoint / "vae").glob("*.safetensors")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 335304388\n")
+    with pytest.raises(CheckpointError, match="is a git-LFS pointer, not the weights; run `git lfs pull` there"):
+        check(checkpoint)
+    assert json.loads((checkpoint / "vae" / "config.json").read_text())
