@@ -148,8 +148,11 @@ def without_tokenizer_model(folder: Path) -> None:
         (lambda folder: rewrite(folder / "model_index.json", scheduler=None), "has no scheduler"),
         (lambda folder: rewrite(folder / "model_index.json", _class_name="FluxPipeline"), "is a FluxPipeline, not a"),
         (lambda folder: (folder / "vae" / "config.json").unlink(), "vae/config.json is missing"),
-        (lambda folder: (folder / "vae" / "config.json").write_text("{"), "vae/config.json cannot be read"),
-        (lambda folder: (folder / "model_index.json").write_text("[]"), "model_index.json is not a JSON object"),
+        (lambda folder: (folder / "vae" / "config.json").write_text("{"), "vae/config.json is damaged: EOF"),
+        (
+            lambda folder: (folder / "model_index.json").write_text("[]"),
+            "model_index.json is damaged: it is not a JSON object",
+        ),
         (
             lambda folder: rewrite(folder / "transformer" / "config.json", sample_size=None),
             "transformer/config.json has no sample_size",
