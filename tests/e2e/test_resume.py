@@ -140,8 +140,9 @@ def stopped(tiny_checkpoint, tmp_path_factory) -> Path:
         ({"with_vae_encoder": True}, ["vae_encoder"]),
         ({"parallel_mode": "tensor"}, ["transformer"]),
         ({"sequence_length": 77}, ["text_encoder", "transformer"]),
-        ({"tensor_parallel_size": 4}, ["text_encoder", "transformer"]),
-        ({"inline_weights_to_neff": True}, ["vae_decoder"]),
+        ({"tensor_parallel_size": 4}, ALL),
+        ({"vae_parallel": "one"}, ["vae_decoder"]),
+        ({"inline_weights_to_neff": True}, []),  # programs of several ranks never do
         ({"optlevel": 3}, ALL),
         ({"force": True}, ALL),
     ],

@@ -5,7 +5,7 @@
 optimum-neuron 0.4.5
  1  T5's padding mask is dropped            e2e/test_parity.py::test_float32_components_through_the_stock_class
  2  timestep cast to the model's dtype      here::test_timesteps_stay_apart_through_the_stock_loader,
-                                            modeling/test_parity.py::test_bfloat16_transformer_keeps_the_timestep
+                                            components/test_parity.py::test_bfloat16_transformer_keeps_the_timestep
  3  guidance pair served by DataParallel    e2e/test_pipeline.py::test_guidance_off,
                                             e2e/test_pipeline.py::test_one_core_takes_any_number_too
  4  sharded transformer becomes a `str`     e2e/test_parity.py::test_float32_pictures [2-ranks] [4-ranks]
@@ -13,7 +13,7 @@ optimum-neuron 0.4.5
  6  trn2 fails; no --lnc, LNC of 1          here::test_trn2
  7  patched scaled_dot_product_attention    here::test_the_process_is_as_before
  8  shell=True, `python3`                   here::test_no_name_matters_to_the_command,
-                                            cli/test_command.py::test_arguments_reach_the_child_as_they_are
+                                            commands/test_command.py::test_arguments_reach_the_child_as_they_are
  9  T5 attention computed whole, fp32 sums  here::test_the_text_encoder_reduces_twice_a_layer_in_bfloat16
 10  --task auto on a local folder           here::test_no_name_matters_to_the_command
 11  cache entry that needs a UNet           e2e/test_python_way.py::test_compiles_and_returns_a_loaded_pipeline

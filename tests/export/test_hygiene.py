@@ -61,9 +61,12 @@ def test_clean_patterns():
 
 def test_float32_collective():
     traced = trace_graph(nn.Identity(), (torch.ones(2, dtype=BFLOAT16),))
-    collective = Collective(kind="all-reduce", shape=(2, 4), dtype=torch.float32, groups=((0, 1),))
-    findings = check_program(TracedProgram(graph=traced, collectives=(collective,)), BFLOAT16)
-    assert [str(finding) for finding in findings] == ["float32-collective: all-reduce [2, 4]"]
+    statistics, activations = (
+        Collective(kind="all-reduce", shape=shape, dtype=torch.float32, groups=((0, 1),))
+        for shape in ((2, 4), (64, 128))
+    )
+    findings = check_program(TracedProgram(graph=traced, collectives=(statistics, activations)), BFLOAT16)
+    assert [str(finding) for finding in findings] == ["float32-collective: all-reduce [64, 128]"]
 
 
 @pytest.mark.parametrize(

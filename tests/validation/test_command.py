@@ -119,17 +119,18 @@ def test_a_weight_of_one_rank_that_is_a_little_off(float32_folder, copied, check
     assert missed(validate(folder, checkpoint, "text_encoder")) == ["text_encoder"]
 
 
-def test_the_exporters_call_leaves_this_process_as_it_was(float32_folder, checkpoint, capfd):
+def test_the_exporters_call_leaves_this_process_as_it_was(float32_folder, checkpoint, caplog):
     from optimum_pixart_neuron.validation.validate import validate_artifacts
 
     fresh_runtime()
     before = dict(os.environ)
-    records = validate_artifacts(float32_folder, checkpoint, atol=1e-7)
+    with caplog.at_level("INFO", logger="optimum_pixart_neuron"):
+        records = validate_artifacts(float32_folder, checkpoint, atol=1e-7)
     assert dict(os.environ) == before
     assert [record.component for record in records] == COMPONENTS
     assert {record.limit for record in records} == {"max error 1e-07, as given"}
     assert not any(record.passed for record in records)
-    assert capfd.readouterr().out.count("MISS") == 3
+    assert caplog.text.count("MISS") == 3
     assert device._device is None, "the runtime of this process was started, and has its number of cores"
 
 
@@ -138,8 +139,8 @@ def test_an_error_of_the_process_is_raised_here(float32_folder, copied, checkpoi
     from optimum_pixart_neuron.validation import validate as module
 
     def run_here(_module: str, _prog: str, _argv: list[str], descriptors: list[int]) -> int:
-        with open(descriptors[0], "r+b", closefd=False) as exchange:
-            validation_child.main(exchange)
+        with open(descriptors[0], "r+b", closefd=False) as exchange, open(descriptors[1], "w", closefd=False) as log:
+            validation_child.main(exchange, log)
         return 0
 
     monkeypatch.setattr(module, "run_module", run_here)
@@ -236,7 +237,7 @@ def test_what_is_no_compiled_folder(refused, tiny_checkpoint, tmp_path, float32_
     config.write_text(json.dumps({**sound, "neuron": {}}))
     assert refused(damaged) == f"{config} was not written by this package; its programs cannot be validated"
     config.write_text("{")
-    assert refused(damaged).startswith(f"{config} cannot be read: ")
+    assert refused(damaged).startswith(f"{config} is damaged: ")
 
 
 def test_a_checkpoint_that_cannot_be_found(refused, float32_folder, copied, tmp_path):
