@@ -297,7 +297,8 @@ def test_the_vae_is_bfloat16_whatever_force_upcast_says(tiny_checkpoint):
     opened = open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output=Path("out")))
     assert opened.config("vae")["force_upcast"] is True
     _, components = describe(tiny_checkpoint)
-    assert {weight.dtype for weight in components["vae_decoder"].weights().values()} == {torch.bfloat16}
+    dtypes = {weight.dtype for weight in components["vae_decoder"].weights().values()}
+    assert dtypes == {torch.bfloat16, torch.int32}  # the number of a rank, as of every band of rows
 
 
 def test_variants_and_split_files_give_the_same_weights(tiny_checkpoint, tmp_path):
