@@ -5,6 +5,7 @@ step and scheduler state it was drawn with.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,9 @@ def write_export(folder: Path, geometry: Geometry) -> Path:
             "d_model": geometry.width,
             "dtype": "float32",
             "pad_token_id": 0,
+            "vocab_size": 384,
+            "d_ff": 16,
+            "num_heads": 1,
             "neuron": {
                 "model_type": "t5-encoder",
                 "task": "feature-extraction",
@@ -86,6 +90,9 @@ def write_export(folder: Path, geometry: Geometry) -> Path:
         },
         "transformer": {
             "model_type": "pixart-transformer-2d",
+            "_class_name": "PixArtTransformer2DModel",
+            "num_attention_heads": 1,
+            "attention_head_dim": 8,
             "in_channels": 4,
             "out_channels": 8,
             "patch_size": 2,
@@ -106,6 +113,10 @@ def write_export(folder: Path, geometry: Geometry) -> Path:
         "vae_decoder": {
             "model_type": "vae-decoder",
             "block_out_channels": [16, 16, 32, 32],
+            "down_block_types": ["DownEncoderBlock2D"] * 4,
+            "up_block_types": ["UpDecoderBlock2D"] * 4,
+            "norm_num_groups": 4,
+            "in_channels": 3,
             "latent_channels": 4,
             "scaling_factor": 0.13025,
             "neuron": {
@@ -140,7 +151,7 @@ def write_export(folder: Path, geometry: Geometry) -> Path:
     (folder / "model_index.json").write_text(json.dumps(index))
     scheduler = DPMSolverMultistepScheduler(beta_schedule="linear", beta_end=0.02, algorithm_type="dpmsolver++")
     scheduler.save_pretrained(folder / "scheduler")
-    (folder / "tokenizer").symlink_to(TOKENIZER)
+    shutil.copytree(TOKENIZER, folder / "tokenizer")
     return folder
 
 
