@@ -16,17 +16,11 @@ import torch
 from diffusers import AutoencoderKL
 
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
+from optimum_pixart_neuron.components.vae.spec import VAE
 from optimum_pixart_neuron.neuron.compiler import environment_variables
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
-CONFIG = {
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "latent_channels": 4,
-    "layers_per_block": 2,
-    "norm_num_groups": 32,
-}
+CONFIG = VAE.released
 
 
 def main() -> None:

@@ -10,20 +10,14 @@ import torch
 
 from optimum_pixart_neuron.components.vae.bands import LARGEST_SCORES
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
+from optimum_pixart_neuron.components.vae.spec import VAE
 from optimum_pixart_neuron.neuron.compiler import environment_variables
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from optimum_pixart_neuron.program.cost import Cost
 from optimum_pixart_neuron.program.dry_run import record_graph
 from optimum_pixart_neuron.program.program import program_of_rank_0
 
-CONFIG = {
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "latent_channels": 4,
-    "layers_per_block": 2,
-    "norm_num_groups": 32,
-}
+CONFIG = VAE.released
 LATENTS = (torch.empty(1, 4, 128, 128, device="meta"),)
 
 
