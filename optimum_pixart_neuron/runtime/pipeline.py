@@ -41,7 +41,7 @@ from .push_forms import PushToHub
 from .signatures import WithExportOptions, with_arguments_of
 from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
-from .turns import SchedulerTurns, Turn, check_process
+from .turns import InItsProcess, SchedulerTurns, Turn, check_process
 
 _COPIED = "_copied"
 """Key of tokenizer and scheduler in what the host hands on to the constructor as it is, the pipeline's index."""
@@ -59,6 +59,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
     _instance: str | None = None
 
     def __init__(self, **kwargs: Any) -> None:
+        self._in_its_process = InItsProcess()  # the first attribute: what pickles the others meets it before them
         copied = kwargs["config"].pop(_COPIED, {})
         super().__init__(**{**kwargs, **copied})
         self.set_progress_bar_config(disable=None)  # drawn on terminals only

@@ -76,6 +76,16 @@ def refuse_pickling() -> NoReturn:
     )
 
 
+class InItsProcess:
+    """An attribute that keeps its owner, but not a copy of it, from being pickled."""
+
+    def __deepcopy__(self, memo: dict) -> "InItsProcess":
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling()
+
+
 class Turn:
     """A lock that is not copied along with what it guards: the copy has one of its own."""
 

@@ -94,7 +94,7 @@ def test_two_physical_cores_a_logical_one(exported):
     ("options", "message"),
     [
         ({**SIZE, "torch_dtype": "float32"}, "computes in bfloat16, not in float32; change --torch_dtype"),
-        ({"attention": "flash"}, "--attention flash: choose auto or nki or math"),
+        ({"attention": "flash"}, "--attention flash: choose auto, nki or math"),
     ],
 )
 def test_refusals(tiny_checkpoint, tmp_path, options, message):

@@ -23,7 +23,7 @@ from optimum_pixart_neuron.parallel.modes import ParallelMode, Workload
 from ..e2e.conftest import PROMPTS, load_ours, pipeline_arguments, reference, reference_images, sdk  # noqa: F401
 from ..parity import psnr
 
-NAME = "rows"
+NAME = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def registered():
 def exported(registered, tiny_checkpoint, tmp_path_factory) -> Path:
     from optimum_pixart_neuron.export.exporter import export
 
-    output = tmp_path_factory.mktemp("rows") / "pipeline"
+    output = tmp_path_factory.mktemp("batch") / "pipeline"
     options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "disable_validation": True}
     return export(ExportOptions(model=str(tiny_checkpoint), output=output, parallel_mode=NAME, **options))
 
@@ -108,7 +108,7 @@ def test_artifacts_name_it(exported):
     manifest = Manifest.read(exported)
     assert manifest.parallel_mode == NAME
     modes = {name: component.mode for name, component in manifest.components.items()}
-    assert modes == {"text_encoder": "tensor", "transformer": NAME, "vae_decoder": "data"}
+    assert modes == {"text_encoder": "tensor", "transformer": NAME, "vae_decoder": "rows"}
     compiled = Compiled.read(exported / "transformer")
     assert (compiled.parallel.mode, compiled.ranks, compiled.batch) == (NAME, 2, 2)
     assert list(compiled.parallel.collectives) == ["all-gather"]

@@ -150,9 +150,9 @@ def test_heads_of_72_channels_take_as_long_as_heads_of_128():
         def forward(self, query, key, value):
             return KERNEL(query, key, value)
 
-    shape = (2, 3, 256, 72)
+    shape = (2, 3, 512, 72)
     cost = Cost.of(Attention, (torch.ones(shape), torch.ones(shape), torch.ones(shape)))
-    products = 2 * 3 * 256 * 256
+    products = 2 * 3 * 512 * 512
     assert cost.flops == 2 * 2 * products * 72
     assert cost.array_flops == 2 * products * (128 + 72)
     assert cost.exponentials == products
