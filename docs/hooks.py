@@ -26,4 +26,12 @@ def _options() -> str:
     return manual_table(ExportOptions).replace("### ", "## ")
 
 
-PARTS: dict[str, Callable[..., str]] = {"options": _options}
+def _messages(of: str) -> str:
+    """What the compiler or the runtime says, from the table that errors quote."""
+    from optimum_pixart_neuron.neuron import troubles
+
+    tables = {"compiler": troubles.COMPILER_TROUBLES, "runtime": troubles.RUNTIME_TROUBLES}
+    return troubles.manual_table(tables[of])
+
+
+PARTS: dict[str, Callable[..., str]] = {"options": _options, "messages": _messages}

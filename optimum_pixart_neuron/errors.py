@@ -1,5 +1,7 @@
 """Errors that a user can mend; each is one line, and the command line exits with its status."""
 
+from pathlib import Path
+
 _LONGEST_MESSAGE = 2000  # characters
 
 
@@ -41,8 +43,24 @@ class ShardingPlanError(PixArtNeuronError):
     """A sharding plan and the module it is for do not match one to one; a defect of this package or its versions."""
 
 
+class CompilationFailed(PixArtNeuronError, RuntimeError):
+    """The compiler ended without a program; what was finished before is kept for the next run.
+
+    Attributes:
+        component: that it was to compile.
+        log: where its log is kept; None where it wrote none.
+    """
+
+    exit_status = 4
+
+    def __init__(self, component: str, reason: str, log: Path | None) -> None:
+        where = f"; its log is {log}" if log else ""
+        super().__init__(f"{component} could not be compiled: {reason}{where}")
+        self.component, self.log = component, log
+
+
 class DeviceError(PixArtNeuronError):
-    """What was asked for needs a NeuronCore, and this machine has none to offer."""
+    """What was asked for needs a NeuronCore, and this machine has none to offer, or it fails there."""
 
 
 class ProgramInputError(PixArtNeuronError, ValueError):
@@ -55,8 +73,12 @@ class ArtifactError(PixArtNeuronError):
     exit_status = 2
 
 
-class LoadError(PixArtNeuronError, RuntimeError):
+class LoadError(DeviceError, RuntimeError):
     """The runtime or optimum-neuron refuses the programs of a folder that is whole and for this machine."""
+
+
+class RunError(DeviceError, RuntimeError):
+    """A loaded program failed while it ran."""
 
 
 class OutputFull(PixArtNeuronError):

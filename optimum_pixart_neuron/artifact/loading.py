@@ -10,9 +10,10 @@ from optimum.neuron.modeling_traced import NeuronTracedModel
 
 from ..checkpoint.layout import INDEX
 from ..components.registry import PARTS
-from ..errors import ArtifactError, LoadError, PixArtNeuronError, one_line
+from ..errors import ArtifactError, LoadError, PixArtNeuronError
 from ..files import read_ahead
 from ..neuron.sdk import ensure_sdk
+from ..neuron.troubles import device_reason
 from .compiled import AGAIN, PROGRAM_FILE, WEIGHTS_FOLDER, Compiled, shard_files
 from .configurations import read_copied
 
@@ -73,11 +74,11 @@ def loading(folder: Path) -> Iterator[None]:
     """Turn what the runtime or optimum-neuron raises in the block into one line.
 
     Raises:
-        LoadError: with the reason.
+        LoadError: with the reason, and its cause and remedy where they are known.
     """
     try:
         yield
     except PixArtNeuronError:
         raise
     except Exception as error:
-        raise LoadError(f"{folder} cannot be loaded: {one_line(error)}") from error
+        raise LoadError(f"{folder} cannot be loaded: {device_reason(error)}") from error

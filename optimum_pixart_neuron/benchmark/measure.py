@@ -14,6 +14,7 @@ from ..artifact.manifest import installed_versions
 from ..artifact.pull import is_repository, pull
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, one_line
 from ..neuron.sdk import ensure_sdk
+from ..neuron.troubles import device_reason
 from ..planner import PlanRow
 from ..planner.prices import own_price
 from .conditions import MachineRecord, MemoryRecord
@@ -148,7 +149,7 @@ def _load(folder: Path, *, stock: bool) -> Any:
     except PixArtNeuronError:
         raise
     except RuntimeError as error:
-        raise DeviceError(f"{folder} cannot be loaded: {one_line(error)}") from error
+        raise DeviceError(f"{folder} cannot be loaded: {device_reason(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -194,7 +195,7 @@ def _run(pipeline: Any, request: RequestOptions, number: int) -> Span:
     except PixArtNeuronError:
         raise
     except (RuntimeError, ValueError, KeyError) as error:
-        raise DeviceError(f"the pipeline failed: {one_line(error)}") from error
+        raise DeviceError(f"the pipeline failed: {device_reason(error)}") from error
     return Span(begin, time.perf_counter())
 
 

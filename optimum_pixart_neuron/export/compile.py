@@ -1,6 +1,7 @@
 """Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
 
 import itertools
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,11 @@ from ..components.export_config import ExportConfig
 from ..neuron.compiler import CompilerSettings
 from ..parallel.shard_writer import write_shards
 from .archive import save_program
+from .compiler_failure import compiler_failures
+
+
+def _left_there(log: Path) -> Path:
+    return log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +29,8 @@ class CompileJob:
         workdir: where the compiler's intermediate files go, in a new folder for each component.
         inline_weights: whether a one-core program is asked to hold its weights.
         on_device: whether this machine has a NeuronCore.
+        keep_log: puts the compiler's log where it outlives a failed export, and returns that place; by default it
+            stays where it is.
     """
 
     component: ExportConfig
@@ -31,6 +39,7 @@ class CompileJob:
     workdir: Path
     inline_weights: bool
     on_device: bool
+    keep_log: Callable[[Path], Path] = _left_there
 
     @property
     def spmd(self) -> bool:
@@ -50,6 +59,9 @@ def compile_component(job: CompileJob) -> None:
     """Write the component's program, and its weights where they are separate.
 
     The environment is the caller's: `CompilerSettings.environment`.
+
+    Raises:
+        CompilationFailed: the compiler ended without a program.
     """
     job.folder.mkdir()
     workdir = _new_folder(job.workdir, f"neuronx-cc-{job.component.COMPONENT.name}")
@@ -93,7 +105,9 @@ def _build_spmd(job: CompileJob, workdir: Path) -> None:
         compiler_args=job.compiler.arguments(component.COMPONENT.flags, ranks),
         priority_model_idx=0,
     )
-    save_program(builder.trace(initialize_model_weights=False), job.folder / PROGRAM_FILE)
+    with compiler_failures(component.COMPONENT.name, workdir, job.keep_log):
+        program = builder.trace(initialize_model_weights=False)
+    save_program(program, job.folder / PROGRAM_FILE)
     title = f"    {component.COMPONENT.name} weights"
     write_shards(component.weights(), component.read_weight, shard_files(job.folder, ranks), title=title)
 
@@ -102,15 +116,17 @@ def _trace_single_core(job: CompileJob, workdir: Path) -> None:
     import torch_neuronx
 
     component = job.component
-    program = torch_neuronx.trace(
-        component.build_loaded(),
-        component.example_inputs(),
-        input_output_aliases={},
-        compiler_workdir=str(workdir),
-        compiler_args=job.compiler.arguments(component.COMPONENT.flags, 1),
-        inline_weights_to_neff=job.inline,
-        cpu_backend=not job.on_device,
-    )
+    module = component.build_loaded()
+    with compiler_failures(component.COMPONENT.name, workdir, job.keep_log):
+        program = torch_neuronx.trace(
+            module,
+            component.example_inputs(),
+            input_output_aliases={},
+            compiler_workdir=str(workdir),
+            compiler_args=job.compiler.arguments(component.COMPONENT.flags, 1),
+            inline_weights_to_neff=job.inline,
+            cpu_backend=not job.on_device,
+        )
     if component.dynamic_batch:
         program = torch_neuronx.dynamic_batch(program)
     torch_neuronx.async_load(program)

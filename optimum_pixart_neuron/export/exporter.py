@@ -56,6 +56,7 @@ def export(options: ExportOptions) -> Path:
         ValidationFailed: a component does not compute what the original does; names the folder of the artifacts.
         HubError: what is made could not be pushed, said before anything is compiled, or was not; then it is kept.
         OutputFull: the disk has no room; what was finished stays for the next run.
+        CompilationFailed: the compiler refuses a component; its log is kept, and what was finished.
     """
     tidy(options.output)
     check_output(options.output, force=options.force)
@@ -174,6 +175,7 @@ def _finish(
         workdir=request.options.compiler_workdir or unfinished.new_workdir(),
         inline_weights=request.options.inline_weights_to_neff,
         on_device=sdk.has_device and not sdk.emulated,
+        **({} if request.options.compiler_workdir else {"keep_log": unfinished.keep_log}),
     )
     weight_files = set(component.source_weights.files.values())
     source = unfinished.sources.record(request.checkpoint.sources[component.COMPONENT.part.name], weight_files)

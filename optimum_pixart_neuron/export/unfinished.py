@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..artifact.compiled import CONFIG_FILE
 from ..artifact.manifest import ComponentRecord, Manifest, listed_files
 from ..checkpoint.layout import INDEX
-from ..errors import InvalidExportOption, OutputFull, PixArtNeuronError
+from ..errors import CompilationFailed, InvalidExportOption, OutputFull, PixArtNeuronError
 from ..files import FileRecord, flush, records_of, write_whole
 from . import partial_folder
 from .fingerprints import Fingerprints
@@ -162,12 +162,24 @@ class UnfinishedExport:
 
         A NAME that leaves no room for the label is cut.
         """
-        number = 1
-        while os.path.lexists(aside := self._sibling(f".{label}" if number == 1 else f".{label}-{number}")):
-            number += 1
+        aside = self._free_sibling(f".{label}")
         self.artifacts.rename(aside)
         flush(aside.parent, below=False)
         return aside
+
+    def keep_log(self, log: Path) -> Path:
+        """Copy a log to `NAME.failed-compilation.txt` beside the output, numbered if there is one; returns it."""
+        kept = self._free_sibling(".failed-compilation", log.suffix)
+        shutil.copyfile(log, kept)
+        return kept
+
+    def _free_sibling(self, label: str, ending: str = "") -> Path:
+        number = 1
+        while os.path.lexists(
+            free := self._sibling(f"{label}{ending}" if number == 1 else f"{label}-{number}{ending}")
+        ):
+            number += 1
+        return free
 
     def restore(self) -> None:
         """Put a former export back whose successor did not take its place."""
@@ -331,7 +343,8 @@ def _no_room(error: BaseException, folder: Path) -> str | None:
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    unexplained = isinstance(error, Exception) and not isinstance(error, PixArtNeuronError)
+    explained = isinstance(error, PixArtNeuronError) and not isinstance(error, CompilationFailed)
+    unexplained = isinstance(error, Exception) and not explained
     if unexplained and shutil.disk_usage(folder).free < _NO_ROOM_BYTES:
         return os.strerror(errno.ENOSPC)
     return None

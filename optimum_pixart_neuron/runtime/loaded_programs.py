@@ -72,8 +72,8 @@ def runnable(component: Component, compiled: Compiled, loaded: Any) -> Callable[
         loaded: a list of copies where it is ours, else the program.
     """
     if not compiled.is_ours:
-        return OneAtATime(loaded, shared_cores=compiled.ranks > 1)
-    copies = [OneAtATime(program, shared_cores=compiled.ranks > 1) for program in loaded]
+        return OneAtATime(loaded, name=component.name, shared_cores=compiled.ranks > 1)
+    copies = [OneAtATime(program, name=component.name, shared_cores=compiled.ranks > 1) for program in loaded]
     return BatchedProgram(copies, program_inputs(component, compiled))
 
 

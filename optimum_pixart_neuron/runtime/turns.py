@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from ..errors import DeviceError
+from ..errors import DeviceError, PixArtNeuronError, RunError
+from ..neuron.troubles import device_reason
 
 _shared_cores = threading.Lock()
 """Held while a program runs that several cores run together: its collectives meet in the order of the calls, which
@@ -30,11 +31,13 @@ class OneAtATime:
 
     Args:
         program: what `torch.jit.load` or the host's loader returned.
+        name: of its component, for messages.
         shared_cores: whether several cores run it together.
     """
 
-    def __init__(self, program: Callable[..., Any], *, shared_cores: bool) -> None:
+    def __init__(self, program: Callable[..., Any], *, name: str, shared_cores: bool) -> None:
         self.program = program
+        self.name = name
         self._turn = _shared_cores if shared_cores else threading.Lock()
         self._process = os.getpid()
 
@@ -43,10 +46,16 @@ class OneAtATime:
 
         Raises:
             DeviceError: this process is not the one that loaded it.
+            RunError: it failed; with the runtime's reason, and its cause and remedy where they are known.
         """
         check_process(self._process)
-        with self._turn:
-            return self.program(*tensors, **named)
+        try:
+            with self._turn:
+                return self.program(*tensors, **named)
+        except PixArtNeuronError:
+            raise
+        except RuntimeError as error:
+            raise RunError(f"{self.name} failed while it ran: {device_reason(error)}") from error
 
     def __deepcopy__(self, memo: dict) -> "OneAtATime":
         return self

@@ -11,9 +11,10 @@ from ..artifact.compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.component import Component
 from ..components.registry import COMPONENTS
-from ..errors import ArtifactError, CheckpointError, DeviceError, one_line
+from ..errors import ArtifactError, CheckpointError, DeviceError
 from ..files import read_json
 from ..hardware import get_instance
+from ..neuron.troubles import device_reason
 
 # Keys of a `config.json` that say nothing of the model, or that the export writes anew.
 _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
@@ -76,7 +77,7 @@ class CompiledComponent:
             with torch.no_grad():
                 return torch.cat([_first_output(program(*chunk)) for chunk in chunks]).float()
         except RuntimeError as error:
-            raise DeviceError(f"{self.name} cannot be run: {one_line(error)}") from error
+            raise DeviceError(f"{self.name} cannot be run: {device_reason(error)}") from error
         finally:
             program = None
             gc.collect()  # the cores and their memory belong to the program until it is collected
