@@ -188,6 +188,15 @@ def safetensors_header(file: BinaryIO) -> dict[str, TensorEntry]:
     Raises:
         ValueError: it is no safetensors file, is cut, or has a header of more than `HEADER_BYTES`.
     """
+    return safetensors_contents(file)[0]
+
+
+def safetensors_contents(file: BinaryIO) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    """As `safetensors_header`, with what the writer said of the file: text by name.
+
+    Raises:
+        ValueError: as there; or that is not text.
+    """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 0 < length <= size - 8:
@@ -197,7 +206,9 @@ def safetensors_header(file: BinaryIO) -> dict[str, TensorEntry]:
     header = parse_json(file.read(length))
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
-    header.pop("__metadata__", None)
+    said = header.pop("__metadata__", None) or {}
+    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
+        raise ValueError("its header: __metadata__ is not text by name")
     try:
         entries = {name: TensorEntry.model_validate(entry) for name, entry in header.items()}
     except ValidationError as error:
@@ -213,7 +224,7 @@ def safetensors_header(file: BinaryIO) -> dict[str, TensorEntry]:
         position += bits // 8
     if 8 + length + position != size:
         raise ValueError(f"it has {size} bytes, its header describes {8 + length + position}")
-    return dict(ordered)
+    return dict(ordered), said
 
 
 class FileRecord(BaseModel):

@@ -184,13 +184,20 @@ def _validation(manifest: Manifest) -> str:
 
 def _sources(manifest: Manifest) -> str:
     sources = {name: component.source for name, component in manifest.components.items()} | manifest.copied
-    return _table(("Part", "From"), ((f"`{name}`", _source(at.model, at.revision)) for name, at in sources.items()))
+    table = _table(("Part", "From"), ((f"`{name}`", _source(at.model, at.revision)) for name, at in sources.items()))
+    if not manifest.adapters:
+        return table
+    rows = (
+        (f"`{each.name}`", f"{_source(each.model, each.revision, 'adapter')}, `{each.file}`", each.scale)
+        for each in manifest.adapters
+    )
+    return f"{table}\n\nMerged into the weights:\n\n{_table(('LoRA', 'From', 'Scale'), rows)}"
 
 
-def _source(model: str, revision: str | None) -> str:
+def _source(model: str, revision: str | None, kind: str = "checkpoint") -> str:
     """A link for a model of the Hub; a local folder's own name, without the way to it."""
     if revision is None:
-        return f"the local checkpoint `{own_name(model)}`"
+        return f"the local {kind} `{own_name(model)}`"
     return f"[{model}](https://huggingface.co/{model}/tree/{revision}) at `{revision[:12]}`"
 
 

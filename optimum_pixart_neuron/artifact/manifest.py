@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from ..errors import ArtifactError, printable
 from ..files import FileRecord, first_problem, read_json, write_whole
@@ -61,6 +61,28 @@ class TensorRecord(_Record):
     dtype: _Text
 
 
+class AdapterRecord(_Record):
+    """An adapter that was merged into the weights.
+
+    Attributes:
+        name: its user's.
+        model: Hub id, or folder as the user gave it.
+        revision: commit on the Hub; None for a folder.
+        file: of its tensors, by path in the repository or folder.
+        content: of that file.
+        scale: its user's factor.
+        number: its place among all adapters of the export, in which they were merged.
+    """
+
+    name: _Text
+    model: _Text
+    revision: _Text | None
+    file: _Text
+    content: FileRecord
+    scale: Annotated[float, Field(allow_inf_nan=False)]
+    number: _Size
+
+
 class SourceRecord(_Record):
     """Where one component came from.
 
@@ -68,11 +90,21 @@ class SourceRecord(_Record):
         model: Hub id, or folder as the user gave it.
         revision: commit on the Hub; None for a folder.
         files: each file that was read, weights or what was copied, by its path in the component's folder.
+        adapters: that were merged into the weights, in this order.
     """
 
     model: _Text
     revision: _Text | None
     files: dict[_Text, FileRecord]
+    adapters: tuple[AdapterRecord, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without adapters as earlier releases wrote it, whose digests of themselves would not hold otherwise."""
+        written = write(self)
+        if not self.adapters:
+            del written["adapters"]
+        return written
 
 
 class ComponentRecord(_Record):
@@ -179,6 +211,12 @@ class Manifest(_Record):
             raise ArtifactError(f"{path} is damaged: it has another SHA-256 than it says; {AGAIN}")
         return manifest
 
+    @property
+    def adapters(self) -> tuple[AdapterRecord, ...]:
+        """Those that were merged into any component, in their order."""
+        merged = (each for component in self.components.values() for each in component.source.adapters)
+        return tuple(each for _, each in sorted({each.number: each for each in merged}.items()))
+
     def with_changes(self, changed: Mapping[str, bytes]) -> "Manifest":
         """The manifest of the same folder with other content in some of its files, by path."""
         records = {name: FileRecord.of_content(content) for name, content in changed.items()}
@@ -203,7 +241,12 @@ class Manifest(_Record):
             return own_name(value) if is_local else value
 
         def of(source: SourceRecord) -> SourceRecord:
-            return source.model_copy(update={"model": own_name(source.model)} if source.revision is None else {})
+            adapters = tuple(
+                each.model_copy(update={"model": own_name(each.model)} if each.revision is None else {})
+                for each in source.adapters
+            )
+            model = own_name(source.model) if source.revision is None else source.model
+            return source.model_copy(update={"model": model, "adapters": adapters})
 
         components = {
             name: each.model_copy(update={"source": of(each.source)}) for name, each in self.components.items()

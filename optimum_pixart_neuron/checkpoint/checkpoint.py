@@ -15,10 +15,12 @@ from ..components.tokenizer.tokenizer import last_token
 from ..errors import CheckpointError
 from ..files import read_json, read_typed
 from .sources import Source
-from .weights import ComponentWeights
+from .weights import AdaptedWeights, ComponentWeights
 
 if TYPE_CHECKING:  # configurations are read without torch
     import torch
+
+    from .adapters import NamedAdapter
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class PixArtCheckpoint:
         model_index: what diffusers' model_index.json says of the pipeline.
         copied: tokenizer and scheduler, read.
         notes: what the user should know of where things come from, a line each.
+        adapters: that are merged into its weights, in this order.
     """
 
     source: str
@@ -38,6 +41,7 @@ class PixArtCheckpoint:
     model_index: Mapping[str, Any]
     copied: Mapping[str, CopiedPart] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+    adapters: tuple[NamedAdapter, ...] = ()
 
     def config(self, component: str) -> dict[str, Any]:
         """What the `config.json` of a compiled component says, as far as anything reads it.
@@ -72,9 +76,10 @@ class PixArtCheckpoint:
         return read_typed(path, part.settings, CheckpointError).as_written()
 
     def weights(self, component: str) -> ComponentWeights:
-        """A component's weight files."""
+        """A component's weight files, with the adapters."""
         source = self.sources[component]
-        return ComponentWeights.find(source.folder, PARTS[component].stem, source.variant)
+        found = ComponentWeights.find(source.folder, PARTS[component].stem, source.variant)
+        return AdaptedWeights.of(found, component, [each.active for each in self.adapters])
 
     def check(self) -> None:
         """Check that the configurations are there and fit each other; no weight has to be there yet.

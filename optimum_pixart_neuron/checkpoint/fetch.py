@@ -38,10 +38,10 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     repository = address.on_the_hub
     expected = [prefix + file for name in components for file in PARTS[name].expected_files]
     nothing_cached = _uncached({repository: expected}, options)
-    listed = _listed(address, options)
+    listed = list_repository(address, options)
     patterns = [prefix + name for name in _configurations(components)]
     try:
-        snapshot = Path(_download(repository, address.revision, patterns, options, offline=listed is None))
+        snapshot = Path(download_files(repository, address.revision, patterns, options, offline=listed is None))
     except LocalEntryNotFoundError:
         raise nothing_cached from None
     except HUB_ERRORS as error:
@@ -92,7 +92,7 @@ def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> 
     for (repository, revision), names in wanted.items():
         try:
             # The commit of the configurations, whatever the branch has become meanwhile.
-            _download(repository, revision, names, options)
+            download_files(repository, revision, names, options)
         except HUB_ERRORS as error:
             raise CheckpointError(f"weights of {repository} cannot be downloaded: {hub_reason(error)}") from None
     refuse_uncached(sources, options, weights=True)
@@ -140,7 +140,7 @@ def _missing_weights(component: str, source: Source) -> list[str]:
     return [path.name for path in indexed_files(source.folder / found.index) if not path.exists()]
 
 
-def _listed(address: Address, options: CheckpointOptions) -> list[str] | None:
+def list_repository(address: Address, options: CheckpointOptions) -> list[str] | None:
     """Every file of a repository; None where the Hub is not to be asked or cannot be reached."""
     if options.local_files_only:
         return None
@@ -153,9 +153,14 @@ def _listed(address: Address, options: CheckpointOptions) -> list[str] | None:
     return [file.rfilename for file in info.siblings or ()]
 
 
-def _download(
+def download_files(
     repository: str, revision: str | None, names: Iterable[str], options: CheckpointOptions, *, offline: bool = False
 ) -> str:
+    """Have these files of a repository on this machine; returns the folder of its snapshot.
+
+    Raises:
+        LocalEntryNotFoundError: offline, and the download cache has nothing of it.
+    """
     with bars_on_terminals():
         return snapshot_download(
             repository,

@@ -10,6 +10,8 @@ from typing import Any
 from ..components.common.copied import CopiedPart
 from ..components.registry import DENOISER, PARTS
 from ..errors import CheckpointError
+from ..lora.formats import TARGETS
+from .adapters import adapters_of
 from .address import Address
 from .checkpoint import PixArtCheckpoint
 from .fetch import download_weights, locate, refuse_uncached
@@ -56,7 +58,9 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
         notes=(*_origins(sources, options.model), *notes, *_others(base)),
     )
     checkpoint.check()
-    return replace(checkpoint, notes=(*checkpoint.notes, *_notes(checkpoint)))
+    adapters = adapters_of(options, {name: checkpoint.config(name) for name in TARGETS})
+    notes = (*checkpoint.notes, *_notes(checkpoint), *(each.describe() for each in adapters))
+    return replace(checkpoint, notes=notes, adapters=adapters)
 
 
 def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, create_model, model_validator
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from ..components.registry import PARTS
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InvalidExportOption
 from ..options import Flag, Folder, Options, Text
 from .address import Address
 from .layout import COMPONENTS_MODEL
@@ -15,6 +15,17 @@ from .layout import COMPONENTS_MODEL
 _GROUP = "Checkpoint"
 _SOURCE = Flag(group=_GROUP)
 _OF_THIS_MACHINE = Flag(group=_GROUP, recorded=False)
+
+
+_LORA = Flag(group="LoRA", nargs="*", recorded=False)  # the manifest tells of each adapter
+
+
+def _listed(value: Any) -> Any:
+    """The host takes one of anything in place of a list."""
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+_MOST_ADAPTERS = 64
 
 
 class _ModelOptions(Options):
@@ -67,6 +78,20 @@ class CheckpointOptions(_PartOptions):
     Each part of a checkpoint that may come from elsewhere has an option of its name.
     """
 
+    lora_model_ids: Annotated[tuple[Text, ...], BeforeValidator(_listed), _LORA] = Field(
+        (),
+        max_length=_MOST_ADAPTERS,
+        description="Ids or folders of LoRAs that are merged into the weights, in this order.",
+    )
+    lora_weight_names: Annotated[tuple[str, ...], BeforeValidator(_listed), _LORA] = Field(
+        (), description="File of each; default: the one that there is."
+    )
+    lora_adapter_names: Annotated[tuple[str, ...], BeforeValidator(_listed), _LORA] = Field(
+        (), description="Name of each, for the manifest; default: default_0 and so on."
+    )
+    lora_scales: Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], BeforeValidator(_listed), _LORA
+    ] = Field((), description="Factor of each; default: 1.")
     variant: Annotated[str | None, _SOURCE] = Field(None, description="Variant of the weight files, for example fp16.")
     token: Annotated[str | bool | None, _OF_THIS_MACHINE] = Field(
         None,
@@ -77,3 +102,14 @@ class CheckpointOptions(_PartOptions):
     local_files_only: Annotated[bool, _OF_THIS_MACHINE] = Field(
         False, description="Use what is in the download cache and never the network."
     )
+
+    @model_validator(mode="after")
+    def _one_for_each_lora(self) -> CheckpointOptions:
+        count = len(self.lora_model_ids)
+        for name in ("lora_weight_names", "lora_adapter_names", "lora_scales"):
+            given = len(getattr(self, name))
+            if given not in (0, count):
+                raise InvalidExportOption(f"--{name}: {given} given, --lora_model_ids has {count}; give one for each")
+        if len(set(self.lora_adapter_names)) < len(self.lora_adapter_names):
+            raise InvalidExportOption("--lora_adapter_names: two of one name; give each its own")
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from ..errors import CheckpointError
 from ..files import TensorEntry, open_regular, read_typed, safetensors_header
+from ..lora.adapter import ActiveAdapter, changed_weights, changes_of
 
 if TYPE_CHECKING:  # configurations are read without torch
     from torch import Tensor
@@ -122,6 +123,35 @@ class ComponentWeights:
         """One whole weight, backed by a memory mapping of its own: what was read leaves memory with the tensor."""
         with safe_open(self.files[name], framework="pt") as file:
             return file.get_tensor(self.stored.get(name, name))
+
+
+@dataclass(frozen=True)
+class AdaptedWeights(ComponentWeights):
+    """Weights with adapters merged into them as they are read, one at a time.
+
+    Attributes:
+        part: of the checkpoint, that the weights are of.
+        adapters: in the order in which they are merged.
+    """
+
+    part: str = ""
+    adapters: tuple[ActiveAdapter, ...] = ()
+
+    @classmethod
+    def of(cls, weights: ComponentWeights, part: str, adapters: Sequence[ActiveAdapter]) -> ComponentWeights:
+        """The weights as they are where no adapter changes any of them."""
+        if not changed_weights(adapters, part):
+            return weights
+        return cls(weights.files, weights.entries, weights.stored, part, tuple(adapters))
+
+    def read(self, name: str) -> Tensor:
+        """One whole weight; in float32 where an adapter changes it."""
+        weight, changes = super().read(name), changes_of(self.adapters, self.part, name)
+        if not changes:
+            return weight
+        from ..lora.merge import merged
+
+        return merged(weight, changes)
 
 
 def _header(path: Path, index: str | None) -> dict[str, TensorEntry]:

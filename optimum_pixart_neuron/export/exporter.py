@@ -177,8 +177,11 @@ def _finish(
         on_device=sdk.has_device and not sdk.emulated,
         **({} if request.options.compiler_workdir else {"keep_log": unfinished.keep_log}),
     )
+    part = component.COMPONENT.part.name
+    adapters = [each for each in request.checkpoint.adapters if part in each.adapter.changes]
     weight_files = set(component.source_weights.files.values())
-    source = unfinished.sources.record(request.checkpoint.sources[component.COMPONENT.part.name], weight_files)
+    source = unfinished.sources.record(request.checkpoint.sources[part], weight_files, adapters)
+    weight_files |= {each.adapter.path for each in adapters}
     mode = deployment.mode_of(component.COMPONENT).name
     record = component_record(job, program, source, mode=mode, emulated=sdk.emulated)
     finished = unfinished.kept(name, record)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ..artifact.manifest import SourceRecord
+from ..artifact.manifest import AdapterRecord, SourceRecord
+from ..checkpoint.adapters import NamedAdapter
 from ..checkpoint.sources import Source
 from ..errors import CheckpointError
 from ..files import FileRecord, records_of, sample_digest, write_whole
@@ -53,11 +54,26 @@ class Fingerprints:
         except (OSError, ValidationError):
             self._seen = {}
 
-    def record(self, source: Source, paths: Iterable[Path]) -> SourceRecord:
-        """Fingerprints of files in a component's folder, which are read whole unless they were before."""
+    def record(self, source: Source, paths: Iterable[Path], adapters: Iterable[NamedAdapter] = ()) -> SourceRecord:
+        """Fingerprints of files in a component's folder, and of adapters, read whole unless they were before."""
         names = {path.relative_to(source.folder).as_posix(): path for path in paths}
-        files = {name: self._record(path) for name, path in sorted(names.items())}
-        return SourceRecord(model=source.model, revision=source.revision, files=files)
+        return SourceRecord(
+            model=source.model,
+            revision=source.revision,
+            files={name: self._record(path) for name, path in sorted(names.items())},
+            adapters=tuple(self._record_adapter(each) for each in adapters),
+        )
+
+    def _record_adapter(self, named: NamedAdapter) -> AdapterRecord:
+        return AdapterRecord(
+            name=named.name,
+            model=named.model,
+            revision=named.revision,
+            file=named.file,
+            content=self._record(named.adapter.path),
+            scale=named.scale,
+            number=named.number,
+        )
 
     def check_unchanged(self, paths: Iterable[Path]) -> None:
         """Refuse files that were written while they were read.

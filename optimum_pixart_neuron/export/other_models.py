@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-_NO_LORA = "a LoRA cannot be merged during this export; fuse it into the checkpoint first"
 _NO_IP_ADAPTER = "it takes no IP-Adapter"
 _ONE_BATCH = "text-to-image has a single batch; use --batch_size"
 _IMAGES_ONLY = "the compiled pipeline returns images only"
@@ -38,10 +37,6 @@ OF_OTHER_MODELS = MappingProxyType(
             ForeignOption(
                 flag="--unet", reason="it has a transformer instead of a UNet; replace that inside the checkpoint"
             ),
-            ForeignOption(flag="--lora_model_ids", reason=_NO_LORA, nargs="*"),
-            ForeignOption(flag="--lora_weight_names", reason=_NO_LORA, nargs="*"),
-            ForeignOption(flag="--lora_adapter_names", reason=_NO_LORA, nargs="*"),
-            ForeignOption(flag="--lora_scales", reason=_NO_LORA, nargs="*"),
             ForeignOption(flag="--controlnet_ids", reason="it takes no ControlNet", nargs="*"),
             ForeignOption(flag="--ip_adapter_id", reason=_NO_IP_ADAPTER, nargs="*"),
             ForeignOption(flag="--ip_adapter_subfolder", reason=_NO_IP_ADAPTER, nargs="*"),

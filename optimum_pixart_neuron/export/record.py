@@ -25,7 +25,7 @@ from .compile import CompileJob
 from .options import ExportOptions
 
 COMPUTING_CODE = (
-    *("components", "parallel", "checkpoint", "neuron", "files.py"),
+    *("components", "parallel", "checkpoint", "lora", "neuron", "files.py"),
     *("export/archive.py", "export/compile.py", "export/describe.py"),
 )
 """Modules and rooms of which an edit may change what a compilation writes."""
@@ -77,6 +77,7 @@ def _inputs_digest(job: CompileJob, program: TracedProgram, source: SourceRecord
         "config": component.source_config,
         "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
         "weight_files": {name: [file.size, file.sha256] for name, file in source.files.items()},
+        "adapters": [[each.content.sha256, each.scale] for each in source.adapters],
         "split": repr(component.split),
         "kernel": repr(component.kernel),
         "compiler_arguments": compiler.arguments(component.COMPONENT.flags, component.ranks),

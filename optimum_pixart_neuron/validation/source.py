@@ -27,6 +27,8 @@ def original_of(folder: Path, manifest: Manifest | None, given: dict[str, Any]) 
     """
     told = manifest.options if manifest else {}
     recorded = {name: told[name] for name in CheckpointOptions.model_fields if name in told}
+    if manifest and not any(name.startswith("lora_") for name in given):
+        recorded |= _merged(manifest)
     if "model" not in given:
         if manifest is None:
             raise CheckpointError(f"{folder} does not say what it was exported from; name the checkpoint with --model")
@@ -46,8 +48,26 @@ def original_of(folder: Path, manifest: Manifest | None, given: dict[str, Any]) 
     return checkpoint
 
 
+def _merged(manifest: Manifest) -> dict[str, Any]:
+    """The options that name the adapters of an export."""
+    return {
+        "lora_model_ids": [
+            f"{each.model}@{each.revision}" if each.revision else each.model for each in manifest.adapters
+        ],
+        "lora_weight_names": [each.file for each in manifest.adapters],
+        "lora_adapter_names": [each.name for each in manifest.adapters],
+        "lora_scales": [each.scale for each in manifest.adapters],
+    }
+
+
 def _check_unchanged(manifest: Manifest, checkpoint: PixArtCheckpoint) -> None:
     """A checkpoint that was trained on since would look like a failed export."""
+    for merged, opened in zip(manifest.adapters, checkpoint.adapters):
+        if not merged.content.resembles(opened.adapter.path):
+            raise CheckpointError(
+                f"{opened.adapter.path} is not the LoRA that was merged; to compare with it all the same, give"
+                f" --lora_model_ids {merged.model}"
+            )
     for name, component in manifest.components.items():
         if name not in COMPONENTS:  # somebody registered it where it was exported; it is not compared here
             continue

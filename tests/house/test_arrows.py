@@ -9,7 +9,7 @@ from .source import PACKAGE, product
 
 FLOORS = (
     *("commands", "serving", "benchmark", "runtime", "export", "planner", "validation"),
-    *("deployment", "program", "artifact", "checkpoint", "components", "parallel", "neuron", "emulator"),
+    *("deployment", "program", "artifact", "checkpoint", "lora", "components", "parallel", "neuron", "emulator"),
     *("process", "terminal"),
     *("hub", "aten_graph", "options", "files", "hardware", "errors"),
 )

@@ -1,0 +1,253 @@
+"""Adapters read from files of anybody's: every name, shape and type is known before a number of it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import safe_open
+
+from ..errors import CheckpointError, printable
+from ..files import TensorEntry, open_regular, safetensors_contents
+from .formats import Format, Key, Role, format_of
+from .scaling import LoraSettings
+
+if TYPE_CHECKING:
+    from .merge import LowRankChange
+
+_TYPES = ("F64", "F32", "F16", "BF16")
+_WEIGHT = ".weight"
+
+Geometry = Mapping[str, Mapping[str, tuple[int, ...]]]
+"""Part of a checkpoint -> its weights by name -> shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank:
+    """What an adapter has for one weight, still in its file.
+
+    Attributes:
+        down, up, magnitude: names of the tensors; no magnitude without DoRA.
+        scale: of the product.
+    """
+
+    down: str
+    up: str
+    magnitude: str | None
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One adapter.
+
+    Attributes:
+        path: of the file that holds its tensors.
+        form: how it calls them, a name of `FORMATS`.
+        changes: part of a checkpoint -> weight that is changed -> by what.
+    """
+
+    path: Path
+    form: str
+    changes: Mapping[str, Mapping[str, LowRank]]
+
+    def change(self, part: str, weight: str, strength: float = 1.0) -> LowRankChange:
+        """What it has for one weight, read from the file.
+
+        Args:
+            strength: its user's factor.
+        """
+        from .merge import LowRankChange
+
+        found = self.changes[part][weight]
+        with safe_open(self.path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in (found.down, found.up, found.magnitude) if name}
+        return LowRankChange(
+            down=tensors[found.down],
+            up=tensors[found.up],
+            scale=found.scale * strength,
+            magnitude=tensors[found.magnitude] if found.magnitude else None,
+        )
+
+
+@dataclass(frozen=True)
+class ActiveAdapter:
+    """An adapter in use.
+
+    Attributes:
+        adapter: which.
+        strength: its user's factor.
+    """
+
+    adapter: Adapter
+    strength: float = 1.0
+
+
+def changes_of(adapters: Sequence[ActiveAdapter], part: str, weight: str) -> list[LowRankChange]:
+    """What adapters have for one weight, read, in their order."""
+    having = (each for each in adapters if weight in each.adapter.changes.get(part, {}))
+    return [each.adapter.change(part, weight, each.strength) for each in having]
+
+
+def changed_weights(adapters: Sequence[ActiveAdapter], part: str) -> frozenset[str]:
+    """Names of the weights of a part that any of the adapters changes."""
+    return frozenset(name for each in adapters for name in each.adapter.changes.get(part, {}))
+
+
+def read_adapter(path: Path, configuration: Path | None, geometry: Geometry) -> Adapter:
+    """Look an adapter through; its matrices stay in the file.
+
+    Args:
+        path: of its safetensors file.
+        configuration: peft's, beside it; None where there is none.
+        geometry: of what it is for.
+
+    Raises:
+        CheckpointError: it is no safetensors file, has a tensor that is not known or does not fit, a number that is
+            none, or wants what cannot be merged; names the tensor or key.
+    """
+    entries, said = _contents(path)
+    form, unknown = format_of(entries)
+    if unknown is not None or not entries:
+        what = f"has the tensor {printable(unknown)}, which no LoRA of the form of {form.name} has" if unknown else ""
+        raise CheckpointError(f"{path} {what or 'holds no tensor'}; it is not merged")
+    if form.name == "peft" and configuration is None and not any(name.startswith("unet.") for name in entries):
+        raise CheckpointError(f"{path} is peft's, and the adapter_config.json that says its scale is not beside it")
+    settings = LoraSettings.read(configuration) if configuration else None
+    changes: dict[str, dict[str, LowRank]] = {}
+    for (part, weight), tensors in _by_weight(path, entries, form, geometry).items():
+        own = settings or LoraSettings.of_part(said, part, path)
+        shape = geometry[part][weight]
+        changes.setdefault(part, {})[weight] = _low_rank(path, weight, shape, tensors, entries, own)
+    _check_finite(path, entries)
+    return Adapter(path=path, form=form.name, changes=changes)
+
+
+def _contents(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    try:
+        with open_regular(path) as file:
+            entries, said = safetensors_contents(file)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    for name, entry in entries.items():
+        if entry.dtype not in _TYPES and entry.shape:
+            raise CheckpointError(f"{path}: tensor {printable(name)} is stored as {entry.dtype}; take a float type")
+    return entries, said
+
+
+def _check_finite(path: Path, names: Iterable[str]) -> None:
+    with safe_open(path, framework="pt") as file:
+        for name in names:
+            if not file.get_tensor(name).isfinite().all():
+                raise CheckpointError(f"{path}: tensor {printable(name)} holds numbers that are not finite")
+
+
+def _by_weight(
+    path: Path, entries: Mapping[str, TensorEntry], form: Format, geometry: Geometry
+) -> dict[tuple[str, str], dict[Role, str]]:
+    """Part and name of each weight that is changed -> names of its tensors."""
+    modules = {
+        part: {
+            form.written(name.removesuffix(_WEIGHT)): name
+            for name, shape in weights.items()
+            if name.endswith(_WEIGHT) and len(shape) in (2, 4)  # of linear layers and convolutions
+        }
+        for part, weights in geometry.items()
+    }
+    found: dict[tuple[str, str], dict[Role, str]] = {}
+    for name in entries:
+        key = form.key(name)
+        assert key is not None  # `format_of` has asked
+        part, weight = _weight(path, name, key, modules)
+        roles = found.setdefault((part, weight), {})
+        if key.role in roles:
+            raise CheckpointError(f"{path}: {printable(roles[key.role])} and {printable(name)} are for one weight")
+        roles[key.role] = name
+    return found
+
+
+def _weight(path: Path, name: str, key: Key, modules: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
+    for part in [key.part] if key.part else modules:
+        if key.module in modules.get(part, {}):
+            return part, modules[part][key.module]
+    where = key.part if key.part in modules else " or ".join(modules)
+    raise CheckpointError(f"{path}: tensor {printable(name)} is for a module that the {where} has not")
+
+
+def _low_rank(
+    path: Path,
+    weight: str,
+    shape: tuple[int, ...],
+    tensors: Mapping[Role, str],
+    entries: Mapping[str, TensorEntry],
+    settings: LoraSettings | None,
+) -> LowRank:
+    for role in (Role.DOWN, Role.UP):
+        if role not in tensors:
+            only = ", ".join(map(printable, tensors.values()))
+            raise CheckpointError(f"{path} has only one of the two matrices for {weight}: {only}")
+    down, up = (tuple(entries[tensors[role]].shape) for role in (Role.DOWN, Role.UP))
+    rank = down[0] if down else 0
+    expected = ((rank, *shape[1:]), (shape[0], rank, *[1] * (len(shape) - 2)))
+    if not rank or (down, up) != expected:
+        raise CheckpointError(
+            f"{path}: the matrices for {weight} have shapes {down} and {up}, a weight of {shape} needs"
+            f" {_shape('rank', *shape[1:])} and {_shape(shape[0], 'rank', *[1] * (len(shape) - 2))}"
+        )
+    magnitude = tensors.get(Role.MAGNITUDE)
+    _check_magnitude(path, weight, shape, magnitude, entries, settings)
+    return LowRank(
+        down=tensors[Role.DOWN],
+        up=tensors[Role.UP],
+        magnitude=magnitude,
+        scale=_scale(path, weight, rank, tensors.get(Role.ALPHA), entries, settings),
+    )
+
+
+def _shape(*sizes: object) -> str:
+    return f"({', '.join(map(str, sizes))})"
+
+
+def _check_magnitude(
+    path: Path,
+    weight: str,
+    shape: tuple[int, ...],
+    magnitude: str | None,
+    entries: Mapping[str, TensorEntry],
+    settings: LoraSettings | None,
+) -> None:
+    if settings is not None and settings.use_dora != (magnitude is not None):
+        has = "has none" if magnitude is None else f"has {printable(magnitude)}"
+        raise CheckpointError(f"{path}: use_dora is {settings.use_dora} in its configuration, and {weight} {has}")
+    if magnitude is None:
+        return
+    found = tuple(entries[magnitude].shape)
+    rows, columns = (shape[0], *[1] * (len(shape) - 1)), (1, shape[1])
+    of_peft = (1, shape[0], 1, 1)  # of a convolution's rows
+    if found not in [(shape[0],), rows, columns if len(shape) == 2 else of_peft]:
+        raise CheckpointError(
+            f"{path}: {printable(magnitude)} has shape {found}, which are the norms of neither rows nor columns of"
+            f" {shape}"
+        )
+
+
+def _scale(
+    path: Path,
+    weight: str,
+    rank: int,
+    alpha: str | None,
+    entries: Mapping[str, TensorEntry],
+    settings: LoraSettings | None,
+) -> float:
+    """Without a word on alpha it is the rank, as diffusers and kohya's scripts take it."""
+    if alpha is None:
+        return settings.scale(weight.removesuffix(_WEIGHT), rank) if settings else 1.0
+    if prod(entries[alpha].shape) != 1:
+        raise CheckpointError(f"{path}: {printable(alpha)} is no single number")
+    with safe_open(path, framework="pt") as file:
+        return float(file.get_tensor(alpha).item()) / rank
