@@ -96,3 +96,15 @@ def write_kohya(
 def _pairs(made: Matrices, name: Callable[[str], str], down: str, up: str) -> dict[str, Tensor]:
     tensors = {f"{name(module)}.{down}.weight": pair[0] for module, pair in made.items()}
     return tensors | {f"{name(module)}.{up}.weight": pair[1] for module, pair in made.items()}
+
+
+def merged_pipeline(checkpoint: Path, **changed: Mapping[str, Tensor]):
+    """diffusers' pipeline in float32 with other weights in some components: `transformer={name: tensor}`."""
+    from diffusers import PixArtSigmaPipeline
+
+    pipe = PixArtSigmaPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    for component, weights in changed.items():
+        module = getattr(pipe, component)
+        module.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
+    return pipe
