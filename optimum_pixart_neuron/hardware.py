@@ -10,6 +10,9 @@ Sources (AWS Neuron SDK documentation):
             the device memory that a logical core sees (trn2: one 24 GiB bank per pair of physical cores).
     [cores] neuron-runtime/guides/nrt-developer-guide.rst and configuration-guide.rst: the variables by which a process
             chooses its cores, and which of them goes first.
+    [group] neuron-runtime guides on collectives and its release notes: at LNC 2 a program on several cores of trn2
+            takes 4 of one chip, 8 of two adjacent chips or 16 of four in a row (4 adjacent ones from runtime 2.23
+            on). The runtime's older list of world sizes, which is trn1's, has 1, 2, 8, 16 and multiples of 32.
     [chip]  not in the SDK documentation: derived from one chip of the larger instance.
 """
 
@@ -24,7 +27,8 @@ TERA = 10**12
 @dataclass(frozen=True, kw_only=True)
 class Chip:
     """One accelerator chip. Peaks are dense operations per second, exponentials those of all its Scalar Engines per
-    second; bandwidths are bytes per second.
+    second; bandwidths are bytes per second. `groups` are the numbers of logical cores that a program may run on, empty
+    where nothing is known to be refused; on `disputed_groups` the sources do not agree.
     """
 
     physical_cores: int
@@ -36,6 +40,8 @@ class Chip:
     exponentials: float
     hbm_bandwidth: float
     compile_target: str
+    groups: tuple[int, ...] = ()
+    disputed_groups: tuple[int, ...] = ()
 
 
 # [arch], [core]: two cores of 95 TFLOPS, 32 GiB at 820 GiB/s; [lnc]: no logical cores before trn2.
@@ -72,6 +78,8 @@ _TRAINIUM2 = Chip(
     exponentials=8 * 128 * 1.2e9,
     hbm_bandwidth=2.9 * TERA,
     compile_target="trn2",
+    groups=(1, 4, 8, 16),  # [group]
+    disputed_groups=(2, 32, 64),  # [group]: in the older list alone
 )
 
 

@@ -261,6 +261,18 @@ def _cores(artifact: Artifact) -> str | None:
     )
 
 
+def _group(artifact: Artifact) -> str | None:
+    """Cores that follow each other, but lie on more chips than they must, form no group where chips have groups."""
+    ranks, machine = artifact.needs.ranks, artifact.machine
+    per_chip = machine.instance.chip.physical_cores // machine.lnc
+    if not machine.instance.chip.groups or machine.first_core % min(ranks, per_chip) == 0:
+        return None
+    return (
+        f"its {ranks} cores cannot begin at core {machine.first_core} of {machine.name} ({machine.cores_from}), in the"
+        f" middle of a chip of {per_chip}; begin at a multiple of {min(ranks, per_chip)} before the first load"
+    )
+
+
 def _emulator(artifact: Artifact) -> str | None:
     needs, emulated_here = artifact.needs, artifact.sdk.emulated
     if needs.emulated and not emulated_here:
@@ -406,7 +418,7 @@ def _name_first(names: list[str]) -> str:
 
 
 _FOLDER_CHECKS: tuple[Check, ...] = (_is_an_export, _known, _index, _components)
-_MACHINE_CHECKS: tuple[Check, ...] = (_target, _lnc, _cores, _emulator, _compiler)
+_MACHINE_CHECKS: tuple[Check, ...] = (_target, _lnc, _cores, _group, _emulator, _compiler)
 _FILE_CHECKS: tuple[Check, ...] = (
     *(_files, _strangers, _sizes, _headers, _samples, _digests),
     *(_configurations, _copied),

@@ -53,35 +53,61 @@ def choose_mode(
     if options.tensor_parallel_size is None:
         wanted = mode_of(options.parallel_mode, cores).wanted_ranks(instance)
         mode = next(
-            (mode for ranks in range(wanted, 1, -1) if (mode := _possible(options, checkpoint, tokens, ranks))), None
+            (
+                mode
+                for ranks in range(wanted, 1, -1)
+                if (mode := _possible(options, checkpoint, tokens, ranks, instance))
+            ),
+            None,
         )
     else:
         ranks = options.tensor_parallel_size
         if not 1 <= ranks <= cores:
             raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
-        mode = _checked(options, checkpoint, tokens, ranks)
+        mode = _checked(options, checkpoint, tokens, ranks, instance)
     mode = mode or OneCore(ranks=1, guidance_groups=guidance_groups_of(options))
     return mode.settled(denoiser_workload(checkpoint, tokens), options.exchange)
 
 
-def _possible(options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int) -> ParallelMode | None:
+def _possible(
+    options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int, instance: Instance
+) -> ParallelMode | None:
     try:
-        return _checked(options, checkpoint, tokens, ranks)
+        return _checked(options, checkpoint, tokens, ranks, instance)
     except InvalidExportOption:
         return None
 
 
-def _checked(options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int) -> ParallelMode:
-    """The mode for a number of ranks; every number but 1 is checked against every component.
+def _checked(
+    options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int, instance: Instance
+) -> ParallelMode:
+    """The mode for a number of ranks; every number but 1 is checked against the instance and every component.
 
     Raises:
-        InvalidExportOption: names the number, what it does not divide, and the flag.
+        InvalidExportOption: names the number, what it does not divide or what the chips cannot form, and the flag.
     """
+    allowed = sorted((*instance.chip.groups, *instance.chip.disputed_groups))
+    if allowed and ranks not in allowed:
+        raise InvalidExportOption(
+            f"--tensor_parallel_size {ranks}: cores of {instance.name} form groups of"
+            f" {', '.join(str(each) for each in allowed if each <= instance.logical_cores())}; choose one of these"
+        )
     mode = mode_of(options.parallel_mode, ranks)(ranks=ranks, guidance_groups=guidance_groups_of(options))
     for component in COMPONENTS.values():
         if component.required:
             component.mode(mode, options).check(component.workload(checkpoint.config(component.part.name), tokens))
     return mode
+
+
+def group_notes(instance: Instance, ranks: int) -> tuple[str, ...]:
+    """What the user should know of so many cores of an instance, a line each."""
+    if ranks not in instance.chip.disputed_groups:
+        return ()
+    agreed = ", ".join(str(each) for each in instance.chip.groups if each > 1)
+    return (
+        f"Neuron's documents do not agree that {ranks} cores of {instance.name} form a group (agreed: {agreed});"
+        " try a small program first",
+    )
 
 
 def denoiser_workload(checkpoint: Configurations, tokens: int) -> Workload:

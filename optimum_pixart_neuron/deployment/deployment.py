@@ -14,7 +14,7 @@ from ..hardware import Instance, get_instance
 from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import NeuronSdk
 from ..parallel.modes import ParallelMode, Workload
-from .decisions import Configurations, check_side, choose_mode, denoiser_workload, vae_tile_of
+from .decisions import Configurations, check_side, choose_mode, denoiser_workload, group_notes, vae_tile_of
 from .options import DeploymentOptions
 
 # `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
@@ -167,7 +167,7 @@ def decide_for(
             auto_cast_type=options.auto_cast_type,
             optlevel=options.optlevel,
         ),
-        notes=notes,
+        notes=(*notes, *group_notes(instance, mode.ranks)),
     )
     return _with_kernels(deployment, options.attention, denoiser_workload(checkpoint, tokens), kernels)
 

@@ -71,7 +71,7 @@ class DeploymentOptions(Options):
         "auto",
         description=(
             "How the cores share the VAE: rows is a band of every picture for each core, images a picture for each,"
-            " one a single core; auto is rows where the cores share a batch, unless each core gets as many pictures."
+            " one a single core; auto is rows for one picture, for several what the plan expects to be sooner done."
         ),
     )
     no_guidance: Annotated[bool, Flag(group=_CORES)] = Field(

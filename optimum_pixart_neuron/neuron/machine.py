@@ -20,6 +20,7 @@ class Machine:
         instance: what is known of it, or of the largest instance of its family.
         lnc: physical cores behind a logical one.
         cores: visible logical cores.
+        first_core: number of the first of them on the machine.
         cores_from: what sets their number, for messages: a variable with its value, or the instance.
     """
 
@@ -27,6 +28,7 @@ class Machine:
     instance: Instance
     lnc: int
     cores: int
+    first_core: int
     cores_from: str
 
     @classmethod
@@ -49,6 +51,7 @@ class Machine:
             instance=instance,
             lnc=found.lnc,
             cores=len(found.visible),
+            first_core=found.visible.start,
             cores_from=found.chosen_by or sdk.instance,
         )
 

@@ -338,6 +338,17 @@ class TestMachine:
         monkeypatch.setenv(variable, value)
         assert check_artifact(exported, EMULATOR)
 
+    def test_cores_that_lie_on_two_chips_of_trn2_are_no_group(self, folder, monkeypatch):
+        trn2 = NeuronSdk(emulated=True, instance="trn2.48xlarge")
+        write_manifest(folder, target="trn2", lnc=2)
+        monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "2-5")
+        assert (
+            "its 4 cores cannot begin at core 2 of trn2.48xlarge (NEURON_RT_VISIBLE_CORES=2-5), in the middle of a"
+            " chip of 4; begin at a multiple of 4 before the first load"
+        ) in refusal(folder, trn2)
+        monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "60-63")
+        assert check_artifact(folder, trn2)
+
     def test_more_ranks_than_the_instance_has(self, exported):
         assert "it needs 4 cores, and 2 are visible (inf2.xlarge); make more visible" in (
             refusal(exported, NeuronSdk(emulated=True, instance="inf2.xlarge"))

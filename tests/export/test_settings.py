@@ -85,11 +85,11 @@ def test_each_component_of_each_mode_is_split_as_said():
     assert split("data") == [text, ("data", "NoneType"), ("data", "NoneType")]
 
 
-def test_the_cores_share_a_picture_unless_each_has_as_many():
+def test_the_cores_share_a_picture_unless_they_are_asked_not_to():
     def mode(**options):
         return settle(tensor_parallel_size=4, **options).mode_of(IMAGE_DECODER).name
 
-    assert (mode(), mode(batch_size=2), mode(batch_size=2, num_images_per_prompt=2)) == ("rows", "rows", "data")
+    assert (mode(), mode(batch_size=2), mode(batch_size=2, num_images_per_prompt=2)) == ("rows", "rows", "rows")
     assert (mode(vae_parallel="images"), mode(vae_parallel="one"), mode(parallel_mode="data")) == (
         "data",
         None,
@@ -99,6 +99,27 @@ def test_the_cores_share_a_picture_unless_each_has_as_many():
     for options in ({"parallel_mode": "data"}, {"vae_tile_size": 512}, {"tensor_parallel_size": 1}):
         with pytest.raises(InvalidExportOption, match="--vae_parallel rows: .*; leave one of them out"):
             settle(**{"tensor_parallel_size": 4, "vae_parallel": "rows", **options})
+
+
+def test_cores_of_trn2_that_form_no_group_are_refused_and_the_default_is_a_chip():
+    """Every number of cores is agreed on by the sources, disputed, or refused; see `hardware`'s [group]."""
+    noted, agreed = {}, {1}
+    for ranks in range(2, 65):
+        options = {"tensor_parallel_size": ranks, "parallel_mode": "data"}
+        if ranks in (2, 4, 8, 16, 32, 64):
+            notes = settle("trn2.48xlarge", **options).notes
+            (noted.update({ranks: notes[-1]}) if notes else agreed.add(ranks))
+            continue
+        with pytest.raises(InvalidExportOption, match=f"{ranks}: cores of trn2.48xlarge form groups of 1, 2, 4, 8,"):
+            settle("trn2.48xlarge", **options)
+    assert agreed == {1, 4, 8, 16} and noted.keys() == {2, 32, 64}
+    assert noted[32] == (
+        "Neuron's documents do not agree that 32 cores of trn2.48xlarge form a group (agreed: 4, 8, 16); try a small"
+        " program first"
+    )
+    for instance in ("trn2.3xlarge", "trn2.48xlarge", "trn2u.48xlarge"):
+        chosen = settle(instance)
+        assert (chosen.ranks, chosen.notes) == (4, ())
 
 
 @pytest.mark.parametrize(
