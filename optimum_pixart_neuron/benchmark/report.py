@@ -183,7 +183,7 @@ class PlanRecord(_Record):
             images=row.images,
             lower_bound=row.lower_bound_s,
             expected=row.expected_s,
-            efficiency=row.efficiency,
+            efficiency=row.efficiency.expected,
             components={
                 part.component.name: PlannedComponent(lower_bound=part.lower_bound_s, expected=row.expected_s_of(part))
                 for part in row.components

@@ -14,6 +14,7 @@ from ..deployment.deployment import Deployment, decide_for
 from ..errors import ArtifactError, PixArtNeuronError
 from ..files import read_json
 from ..hardware import get_instance
+from ..parallel.modes import PICTURE_MODES
 from ..planner import PlanRow, Request, predict
 from ..planner.prices import Price
 
@@ -147,6 +148,7 @@ class Subject:
             sequence_length=denoiser.sizes["sequence_length"],
             torch_dtype=denoiser.weights_dtype,
             exchange=denoiser.parallel.exchange if denoiser.parallel else None,
+            vae_parallel=self._vae_parallel,
             vae_tile_size=None if tile == (height, width) else max(tile),
             parallel_mode=self.mode,
             tensor_parallel_size=self.ranks,
@@ -167,6 +169,13 @@ class Subject:
             InvalidExportOption: the plan does not cover this export.
         """
         return predict(self.request(steps), self.instance, checkpoint=self, price=price)
+
+    @property
+    def _vae_parallel(self) -> str:
+        """What an export is asked for to decode pictures as this one does."""
+        parallel = self.compiled(IMAGE_DECODER).parallel
+        mode = parallel.mode if parallel and self.ranks > 1 else None
+        return next((name for name, each in PICTURE_MODES.items() if each.name == mode), "auto")
 
     def _pixels(self, component: Component) -> tuple[int, int]:
         sizes = self.compiled(component).sizes

@@ -13,11 +13,13 @@ from ..artifact.manifest import Manifest, SourceRecord, ValidationRecord, listed
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.layout import INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint
+from ..components.common.attention_kernel import available_kernels
 from ..components.registry import added_components
 from ..deployment.deployment import Deployment, decide
 from ..errors import InvalidExportOption, ValidationFailed
 from ..files import FileRecord, records_of
 from ..neuron.sdk import NeuronSdk, ensure_sdk
+from ..planner.decoding import DecodingChoice, decide_decoding
 from .options import ExportOptions
 from .output import check_apart, check_output, check_workdir
 from .publish import check_publication, publish
@@ -67,8 +69,9 @@ def export(options: ExportOptions) -> Path:
     checkpoint = open_checkpoint(options)
     checkpoint.check_copied()
     check_apart(options.output, options.compiler_workdir, checkpoint)
-    deployment = decide(options, checkpoint, sdk)
-    _say_choices(options, checkpoint, deployment, sdk.emulated)
+    instance = decide(options, checkpoint, sdk).instance
+    deployment, decoding = decide_decoding(options, checkpoint, instance, kernels=available_kernels())
+    _say_choices(options, checkpoint, deployment, decoding, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():
         _make(_Request(options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk))
@@ -91,12 +94,20 @@ def _check_importable(options: ExportOptions) -> None:
             )
 
 
-def _say_choices(options: ExportOptions, checkpoint: PixArtCheckpoint, deployment: Deployment, emulated: bool) -> None:
+def _say_choices(
+    options: ExportOptions,
+    checkpoint: PixArtCheckpoint,
+    deployment: Deployment,
+    decoding: DecodingChoice | None,
+    emulated: bool,
+) -> None:
     logger.info(f"PixArt-Sigma export: {options.model} -> {options.output}")
     if emulated:
         logger.info("  SDK         emulator: these artifacts run on no Neuron device")
     for name, value in deployment.table():
         logger.info(f"  {name:<11} {value}")
+    if decoding:
+        logger.info(f"  {'decoder':<11} {decoding.describe()}")
     for note in (*checkpoint.notes, *deployment.notes):
         logger.info(f"  note        {note}")
 

@@ -109,6 +109,9 @@ def _draw_lines(panel: Any, rows: list[PlanRow], quantity: str, sizes: list[int]
     for own in by_mode.values():
         xs, ys = [row.deployment.cores for row in own], [getattr(row, quantity) for row in own]
         panel.plot(xs, ys, color=own[0].deployment.mode.colour, linewidth=1.5)
+        if quantity == "expected_s" and own[0].efficiency.is_band:
+            lows, highs = zip(*(row.expected_range_s for row in own))
+            panel.fill_between(xs, lows, highs, color=own[0].deployment.mode.colour, alpha=0.12, linewidth=0)
         for row in own:
             _draw_point(panel, row.deployment.cores, row, quantity)
         if quantity == "expected_s":
@@ -192,7 +195,7 @@ def _title(rows: Sequence[PlanRow], checkpoint: Configurations) -> str:
     lines = [
         f"{checkpoint.source}, {deployment.width} x {deployment.height} px, {rows[0].steps} steps, batch of"
         f" {deployment.images}",
-        f"predictions at {rows[0].efficiency:.1%} of the hardware's peaks, not measurements",
+        f"predictions at {_peaks(rows)} of the hardware's peaks, not measurements",
     ]
     fitting = [row for row in rows if row.fits]
     if fitting:
@@ -200,6 +203,16 @@ def _title(rows: Sequence[PlanRow], checkpoint: Configurations) -> str:
         best = [f"lowest latency {_place(fastest)}"] + ([f"lowest cost {_place(cheapest)}"] if cheapest else [])
         lines.append("; ".join(best))
     return "\n".join(lines)
+
+
+def _peaks(rows: Sequence[PlanRow]) -> str:
+    used = dict.fromkeys(row.efficiency for row in rows)
+    return ", ".join(
+        f"{each.low:.0%} to {each.high:.0%} (trn2, line at {each.expected:.1%})"
+        if each.is_band
+        else f"{each.expected:.1%}"
+        for each in used
+    )
 
 
 def _place(row: PlanRow) -> str:

@@ -10,15 +10,16 @@ from typing import Any, Protocol
 from ..components.common.attention_kernel import available_kernels
 from ..components.component import Per
 from ..components.registry import COMPONENTS
-from ..deployment.deployment import Deployment, decide_for
+from ..deployment.deployment import Deployment
 from ..errors import InvalidExportOption
 from ..hardware import INSTANCES, Instance, get_instance
 from ..neuron.sdk import ensure_importable
 from ..parallel.modes import MODES
 from ..program.memory import MemoryNeed, core_bytes
 from .component_plan import ComponentPlan
+from .decoding import decide_decoding
 from .prices import PRICES, Price
-from .published import EFFICIENCY
+from .published import Efficiency, efficiency_of
 from .released import Released
 from .request import Request
 
@@ -49,7 +50,7 @@ class PlanRow:
         deployment: as the export decides it.
         components: in the order they run.
         steps: denoising steps.
-        efficiency: lower bound over expected latency, of every component but those that run at their bound.
+        efficiency: by which times are expected.
         price: of the instance; None if it is not known.
         is_default: whether the export chooses it when no flag does.
     """
@@ -57,7 +58,7 @@ class PlanRow:
     deployment: Deployment
     components: tuple[ComponentPlan, ...]
     steps: int
-    efficiency: float
+    efficiency: Efficiency
     price: Price | None
     is_default: bool = False
 
@@ -114,12 +115,19 @@ class PlanRow:
 
     def expected_s_of(self, part: ComponentPlan) -> float:
         """Predicted seconds of all runs of one of the components."""
-        return part.expected_s(self.efficiency)
+        return part.expected_s(self.efficiency.expected)
 
     @property
     def expected_s(self) -> float:
         """Predicted seconds from the prompt to the images."""
         return sum(map(self.expected_s_of, self.components))
+
+    @property
+    def expected_range_s(self) -> tuple[float, float]:
+        """The same at both ends of the efficiency's band; equal where it has none."""
+        ends = (self.efficiency.high, self.efficiency.low)
+        low, high = (sum(part.expected_s(end) for part in self.components) for end in ends)
+        return low, high
 
     @property
     def images_per_second(self) -> float:
@@ -150,7 +158,7 @@ def predict(
     Args:
         instance: or its product name, or its family.
         checkpoint: None: the released one that is nearest to the size.
-        efficiency: None: the fitted one.
+        efficiency: None: what is published, see `published.efficiency_of`.
         price: None: the known one, if there is one.
 
     Raises:
@@ -160,7 +168,7 @@ def predict(
     instance = get_instance(instance) if isinstance(instance, str) else instance
     checkpoint = checkpoint or Released.nearest(request.height, request.width)
     ensure_importable()
-    deployment = decide_for(request, checkpoint, instance, kernels=available_kernels())
+    deployment, _ = decide_decoding(request, checkpoint, instance, kernels=available_kernels())
     return _row(deployment, request, checkpoint, efficiency, price or PRICES.get(instance.name))
 
 
@@ -178,7 +186,7 @@ def plan(
         request: where it names a mode or a number of ranks, the rows are those.
         checkpoint: None: the released one that is nearest to the size.
         instances: or their product names, or families.
-        efficiency: None: the one fitted on AWS's measurements.
+        efficiency: None: what is published, see `published.efficiency_of`.
         prices: by product name, instead of the known ones.
 
     Raises:
@@ -194,7 +202,7 @@ def plan(
     rows = []
     for instance in places:
         own = request.changed(parallel_mode=None, tensor_parallel_size=None)
-        default = decide_for(own, checkpoint, instance, kernels=kernels)
+        default, _ = decide_decoding(own, checkpoint, instance, kernels=kernels)
         for deployment in _deployments(request, checkpoint, instance, kernels):
             price = known.get(instance.name)
             rows.append(_row(deployment, request, checkpoint, efficiency, price, is_default=deployment == default))
@@ -216,7 +224,7 @@ def _deployments(
     for mode, ranks in choices:
         wanted = request.changed(parallel_mode=mode, tensor_parallel_size=ranks)
         try:
-            yield decide_for(wanted, checkpoint, instance, kernels=kernels)
+            yield decide_decoding(wanted, checkpoint, instance, kernels=kernels)[0]
         except InvalidExportOption:
             continue
 
@@ -239,7 +247,7 @@ def _row(
             if component.part.name in checkpoint.sources and component.is_exported(request)
         ),
         steps=steps,
-        efficiency=EFFICIENCY if efficiency is None else efficiency,
+        efficiency=efficiency_of(deployment.instance) if efficiency is None else Efficiency.of_one(efficiency),
         price=price,
         is_default=is_default,
     )
@@ -251,7 +259,7 @@ def _refuse(request: Request, checkpoint: Configurations, largest: Instance, ker
     Raises:
         InvalidExportOption: always.
     """
-    ranks = decide_for(request, checkpoint, largest, kernels=kernels).ranks
+    ranks = decide_decoding(request, checkpoint, largest, kernels=kernels)[0].ranks
     raise InvalidExportOption(
         f"--parallel_mode {request.parallel_mode} has no meaning on {ranks} rank of {largest.name};"
         " change --tensor_parallel_size or --instance_type"

@@ -1,4 +1,7 @@
-"""What AWS published, and the one efficiency figure that is fitted on part of it and tested on the rest.
+"""What is published, and the efficiency that is taken from it: one figure for inf2 and trn1, a band for trn2.
+
+The figure is fitted on part of AWS's measurements of PixArt, and tested on the rest. Nobody has published one of
+PixArt on trn2, so there a band stands for it, see `TRN2`.
 
 Source: aws-neuron-sdk 81ce03ae, about-neuron/benchmarks/inf2/latency_data_vision_dit.csv (SDK 2.20, inf2.xlarge,
 batch 1, P50 of a whole call of the pipeline). Its scripts, archive/src/benchmark/pytorch/pixart_*_benchmark.py, say
@@ -15,11 +18,55 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..hardware import Instance
+
 SOURCE = "AWS's benchmarks of PixArt on inf2.xlarge, SDK 2.20"
 INSTANCE = "inf2.xlarge"
-EFFICIENCY = 0.1627
+
+
+@dataclass(frozen=True, kw_only=True)
+class Efficiency:
+    """The hardware's lower bound over the expected time, of every component but those that run at their bound.
+
+    Attributes:
+        expected: what rates, costs and the order of rows are computed with.
+        low, high: what is published lies between them; equal to `expected` where that is one figure.
+        source: where it comes from, for a legend.
+    """
+
+    expected: float
+    low: float
+    high: float
+    source: str
+
+    @classmethod
+    def of_one(cls, value: float, source: str = "as given") -> Efficiency:
+        """One figure."""
+        return cls(expected=value, low=value, high=value, source=source)
+
+    @property
+    def is_band(self) -> bool:
+        return self.low < self.high
+
+
+FITTED = Efficiency.of_one(0.1627, f"fitted on {SOURCE}")
 """Geometric mean over the measurements that it is fitted on, whose errors are then of one size; computed again by
 `tests/planner/test_published.py`."""
+_LOW, _HIGH = 0.13, 0.43
+TRN2 = Efficiency(
+    expected=round((_LOW * _HIGH) ** 0.5, 4),
+    low=_LOW,
+    high=_HIGH,
+    source="published of other diffusion transformers",
+)
+"""Of one trn2 chip's bfloat16 peak, 1024 px: FLUX.1-lite 8B 40 % (5.91 s for 25 steps), FLUX.2-dev 43 % (8 tensor
+ranks) and 28 % (8 tensor x 4 context ranks), Z-Image 19 to 24 % (4 tensor ranks x 2 of guidance); the lowest figure is
+13 %. Rates and costs go by the geometric mean of both ends, which is off by the same factor of 1.8 at either."""
+
+
+def efficiency_of(instance: Instance) -> Efficiency:
+    """What a plan for an instance goes by where the user names nothing."""
+    return TRN2 if instance.family == "trn2" else FITTED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,6 @@ def report(
     return {
         "model": checkpoint.source,
         "request": {**asked, "height": deployment.height, "width": deployment.width},
-        "efficiency": rows[0].efficiency,
         "advice": " ".join(advice(rows)),
         "published": {"source": SOURCE, "measurements": [asdict(each) for each in PUBLISHED]},
         "rows": [_row(row) for row in rows],
@@ -53,7 +52,9 @@ def _row(row: PlanRow) -> dict[str, Any]:
         "bytes_sent_per_step": row.bytes_sent_per_step,
         "lower_bound_s": row.lower_bound_s,
         "bound_by": row.bound_by,
+        "efficiency": asdict(row.efficiency),
         "expected_s": row.expected_s,
+        "expected_range_s": list(row.expected_range_s),
         "images_per_second": row.images_per_second,
         "price": None if row.price is None else asdict(row.price),
         "cost_per_1000": row.cost_per_1000,

@@ -13,7 +13,7 @@ from ..components.registry import IMAGE_DECODER
 from ..hardware import GIB
 from ..terminal.table import paragraph, table
 from .prediction import Configurations, PlanRow
-from .published import EFFICIENCY, SOURCE
+from .published import Efficiency
 from .request import Request
 
 # Of the expected latency, from where on decoding is worth a word.
@@ -71,7 +71,7 @@ def advice(rows: Sequence[PlanRow]) -> list[str]:
             " --vae_tile_size."
         ]
     fastest = lowest_latency(fitting)
-    lines = [f"Lowest latency: {_named(fastest)}, {_seconds(fastest.expected_s)} s."]
+    lines = [f"Lowest latency: {_named(fastest)}, {_expected(fastest)} s."]
     decoding = fastest.expected_s_of(fastest.component(IMAGE_DECODER.name)) / fastest.expected_s
     if decoding > _MUCH_DECODING and not fastest.deployment.mode_of(IMAGE_DECODER).shares_batch:
         lines[0] += (
@@ -112,10 +112,14 @@ _FITS: _Column = ("fits", lambda row: "yes" if row.fits else "no")
 _BOUND: _Column = ("bound\ns", lambda row: _seconds(row.lower_bound_s))
 _BOUND_BY: _Column = ("by", lambda row: _BOUNDS.get(row.bound_by, row.bound_by))
 _RESULTS: tuple[_Column, ...] = (
-    ("expected\ns", lambda row: _seconds(row.expected_s)),
+    ("expected\ns", lambda row: _expected(row)),
     ("images\nat once", lambda row: str(row.images)),
     ("images/s\ninstance", lambda row: f"{row.images_per_second:.3f}"),
     ("$/1000\nimages", lambda row: _dollars(row)),
+)
+_DECODER: tuple[_Column, ...] = (
+    (f"{IMAGE_DECODER.label}\ns", lambda row: _seconds(row.expected_s_of(row.component(IMAGE_DECODER.name)))),
+    (f"{IMAGE_DECODER.label} act.\nGiB", lambda row: _gib(row.component(IMAGE_DECODER.name).cost.activations)),
 )
 _ACTIVATIONS: _Column = ("act.\nGiB", lambda row: _gib(max(part.cost.activations for part in row.components)))
 _WORK: tuple[_Column, ...] = (
@@ -131,7 +135,20 @@ def _table(rows: list[PlanRow], *, wide: bool) -> Table:
     weights = [_weights(part.component) for part in rows[0].components]
     columns: list[_Column] = [_MODE, _RANKS, _NEEDED, _FITS, _BOUND, *_RESULTS]
     if wide:
-        columns = [_MODE, _RANKS, *weights, _ACTIVATIONS, _NEEDED, _FITS, *_WORK, _BOUND, _BOUND_BY, *_RESULTS, _IDLE]
+        columns = [
+            _MODE,
+            _RANKS,
+            *weights,
+            _ACTIVATIONS,
+            _NEEDED,
+            _FITS,
+            *_WORK,
+            _BOUND,
+            _BOUND_BY,
+            *_RESULTS,
+            _IDLE,
+            *_DECODER,
+        ]
     instance, price = rows[0].deployment.instance, rows[0].price
     cost = f"${price.per_hour:,.2f}/h" if price else "no known price"
     made = table(
@@ -162,8 +179,8 @@ def _summary(rows: Sequence[PlanRow]) -> Table:
                 *(_short(cheapest), _dollars(cheapest) if cheapest else "-"),
             ]
         )
-    titles = ("instance", "default", "s", "lowest latency", " s", "lowest cost", "$/1000")
-    return table(cells, titles, words=("instance", "default", "lowest latency", "lowest cost"))
+    titles = ("instance", "default", "s", "lowest\nlatency", " s", "lowest\ncost", "$/1000")
+    return table(cells, titles, words=("instance", "default", "lowest\nlatency", "lowest\ncost"))
 
 
 def _short(row: PlanRow | None) -> str:
@@ -171,7 +188,7 @@ def _short(row: PlanRow | None) -> str:
 
 
 def _latency(row: PlanRow | None) -> str:
-    return "-" if row is None else _seconds(row.expected_s) if row.fits else "too big"
+    return "-" if row is None else _expected(row) if row.fits else "too big"
 
 
 def _dollars(row: PlanRow) -> str:
@@ -186,13 +203,30 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3f}" if seconds < 1 else f"{seconds:,.2f}" if seconds < 100 else f"{seconds:,.0f}"
 
 
+def _expected(row: PlanRow) -> str:
+    """Seconds to the images; both ends of a band."""
+    if not row.efficiency.is_band:
+        return _seconds(row.expected_s)
+    low, high = row.expected_range_s
+    places = 2 if high < 10 else 1 if high < 100 else 0
+    return f"{low:.{places}f}-{high:.{places}f}"
+
+
+def _origin(efficiency: Efficiency) -> str:
+    if not efficiency.is_band:
+        return f"{efficiency.expected:.1%} of the peaks, {efficiency.source}"
+    return (
+        f"{efficiency.low:.0%} to {efficiency.high:.0%} of trn2's peaks, {efficiency.source} (rates and costs at"
+        f" {efficiency.expected:.1%})"
+    )
+
+
 def _legend(rows: Sequence[PlanRow], *, summary: bool, wide: bool) -> list[str]:
-    efficiency = rows[0].efficiency
-    origin = f"fitted on {SOURCE}" if efficiency == EFFICIENCY else "as given"
+    efficiencies = list(dict.fromkeys(row.efficiency for row in rows))
     at_bound = [part.component.label for part in rows[0].components if part.component.runs_at_its_bound]
     exception = f"; {' and '.join(at_bound)} at the bound" if at_bound else ""
     lines = [
-        f"Seconds from prompt to images, expected at {efficiency:.1%} of the peaks, {origin}{exception}, collectives"
+        f"Seconds from prompt to images, expected at {'; '.join(map(_origin, efficiencies))}{exception}, collectives"
         " not hidden behind computing.",
         "Cost: as many pipelines side by side as the instance has cores for, all busy, none slowing another.",
     ]

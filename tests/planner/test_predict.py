@@ -75,7 +75,7 @@ def test_the_released_checkpoint_is_the_one_for_the_size(uncounted):
     ("options", "message"),
     [
         ({"tensor_parallel_size": 128}, r"--tensor_parallel_size 128: trn2.48xlarge has 64 cores"),
-        ({"tensor_parallel_size": 6}, r"--tensor_parallel_size 6 does not divide the 64 attention heads"),
+        ({"tensor_parallel_size": 6}, r"--tensor_parallel_size 6: cores of trn2.48xlarge form groups of 1, 2, 4, 8"),
         ({"tensor_parallel_size": 32, "parallel_mode": "tensor"}, r"32 does not divide the 16 attention heads"),
         ({"tensor_parallel_size": 1, "parallel_mode": "data"}, r"--parallel_mode data has no meaning on 1 rank"),
         ({"tensor_parallel_size": 64, "parallel_mode": "context", "exchange": "all-to-all"}, r"32 sequence ranks"),

@@ -27,8 +27,8 @@ NAME = "vae"
 def _picture_mode(chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
     """How the ranks of a pipeline share the work on pictures.
 
-    Bands of rows let all of them work on one picture. Where every rank gets as many whole pictures as any other, they
-    compute the same and send nothing.
+    Bands of rows let all of them work on one picture, which is what `auto` stands for here; where a run has several,
+    `planner.decoding` compares bands with whole pictures.
 
     Raises:
         InvalidExportOption: bands are asked for where a rank works alone, or together with tiles.
@@ -39,8 +39,7 @@ def _picture_mode(chosen: ParallelMode, options: DeploymentOptions) -> ParallelM
         reason = "--vae_tile_size decodes tile by tile" if tiles else "every core works on pictures of its own here"
         raise InvalidExportOption(f"--vae_parallel {asked}: {reason}; leave one of them out")
     if asked == "auto":
-        whole = options.batch_size * options.num_images_per_prompt % chosen.ranks == 0
-        picked: type[ParallelMode] = DataParallel if alone or whole or tiles else RowParallel
+        picked: type[ParallelMode] = DataParallel if alone or tiles else RowParallel
     else:
         picked = PICTURE_MODES[asked]
     if chosen.ranks == 1:
