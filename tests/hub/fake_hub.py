@@ -1,7 +1,8 @@
 """A Hugging Face Hub on 127.0.0.1, in memory, with faults on demand.
 
-It speaks what huggingface_hub 0.36 asks of the Hub for models: repositories, revisions, trees, git-LFS transfers and
-commits. Clients find it through `HF_ENDPOINT`. Xet is never offered, so clients with and without hf_xet act alike.
+It speaks what huggingface_hub 0.36 asks of the Hub for models, and for reading data sets: repositories, revisions,
+trees, git-LFS transfers and commits. Clients find it through `HF_ENDPOINT`. Xet is never offered, so clients with and
+without hf_xet act alike.
 """
 
 import base64
@@ -294,9 +295,12 @@ class FakeHub:
             "cardData": yaml.safe_load(found[1]) if found else None,
         }
 
-    def tree(self, asked: "_Handler", id: str, revision: str) -> list[dict]:
+    def tree(self, asked: "_Handler", id: str, revision: str, folder: str = "") -> list[dict]:
         _, commit = self._find(asked, id, revision)
-        return [self._describe(name, file) for name, file in sorted(commit.files.items())]
+        below = [name for name in sorted(commit.files) if name.startswith(f"{folder}/" if folder else "")]
+        if folder and not below:
+            raise Refusal(404, "Entry not found", "EntryNotFound")
+        return [self._describe(name, commit.files[name]) for name in below]
 
     def paths_info(self, asked: "_Handler", id: str, revision: str) -> list[dict]:
         _, commit = self._find(asked, id, revision)
@@ -446,6 +450,7 @@ class FakeHub:
 
 
 def _route(method: str, pattern: str, answer: Callable) -> tuple[str, re.Pattern, Callable]:
+    pattern = pattern.replace("/api/models/", "/api/(?:models|datasets)/")
     model = pattern.replace("{id}", "(?P<id>[^/]+/[^/]+)").replace("{revision}", "(?P<revision>[^/]+)")
     return method, re.compile(model), answer
 
@@ -457,6 +462,7 @@ _ROUTES = [
     _route("GET", "/api/models/{id}", FakeHub.model_info),
     _route("GET", "/api/models/{id}/revision/{revision}", FakeHub.model_info),
     _route("GET", "/api/models/{id}/tree/{revision}", FakeHub.tree),
+    _route("GET", "/api/models/{id}/tree/{revision}/(?P<folder>.+)", FakeHub.tree),
     _route("POST", "/api/models/{id}/paths-info/{revision}", FakeHub.paths_info),
     _route("GET", "/api/models/{id}/refs", FakeHub.references),
     _route("POST", "/api/models/{id}/branch/(?P<branch>[^/]+)", FakeHub.create_branch),
@@ -467,7 +473,7 @@ _ROUTES = [
     _route("POST", "/lfs/(?P<oid>[0-9a-f]{64})", FakeHub.lfs_complete),
     _route("POST", "/lfs/(?P<oid>[0-9a-f]{64})/verify", FakeHub.lfs_verify),
     _route("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})/(?P<number>\d+)", FakeHub.lfs_put_part),
-    _route("GET", "/{id}/resolve/{revision}/(?P<path>.+)", FakeHub.resolve),
+    _route("GET", "(?:/datasets)?/{id}/resolve/{revision}/(?P<path>.+)", FakeHub.resolve),
 ]
 
 

@@ -32,6 +32,21 @@ def export(tmp_path_factory) -> Path:
     return export(ExportOptions(model=str(checkpoint), output=folder / "pixart-tiny", **options))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Draw in this process as the commands do.
+
+    Sums over two threads end in other bits than sums over one. Ray gives each of its processes one (2.60: it sets
+    OMP_NUM_THREADS), and the emulator runs programs of one core in the process that loaded them.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @contextmanager
 def running(
     command: str,
@@ -39,6 +54,7 @@ def running(
     cwd: Path,
     environment: Mapping[str, str] = os.environ,
     prepare: Callable[[], None] = lambda: None,
+    instance: str = INSTANCE,
 ) -> Iterator[subprocess.Popen]:
     """A command in a process of its own, as `optimum-cli` runs it; killed with all that it started at the end."""
     script = (
@@ -46,7 +62,7 @@ def running(
         " sys.exit(run_module(*sys.argv[1:3], sys.argv[3:]))"
     )
     module = f"optimum_pixart_neuron.commands.{command}"
-    environment = {**environment, "NEURON_EMULATOR_INSTANCE": INSTANCE, "OMP_NUM_THREADS": "1"}
+    environment = {**environment, "NEURON_EMULATOR_INSTANCE": instance, "OMP_NUM_THREADS": "1"}
 
     def begin() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

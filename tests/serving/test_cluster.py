@@ -1,8 +1,15 @@
-"""pixart-serve joins a cluster of two nodes: an export of the Hub and one of a folder behind one server."""
+"""More than one pipeline and more than one machine: clusters, growing replicas, `serve deploy`, the Hub."""
 
 import base64
+import json
+import os
+import secrets
 import signal
 import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,24 +20,33 @@ pytest.importorskip("ray", reason="needs the extra serve")
 from optimum_pixart_neuron.serving.encoding import encode
 from tests.hub.fake_hub import FakeHub
 from tests.serving.clusters import two_nodes
-from tests.serving.conftest import running, wait_until
+from tests.serving.conftest import INSTANCE, alive, family_of, named, running, wait_until
 from tests.serving.test_serve import free_port, healthy
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e]
 BOUND_S = 500
-REPO = "user/pixart-tiny"
+REPO, PROMPTS = "user/pixart-tiny", "user/prompts"
+GENERATE = "/v1/images/generations"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "serve" / "serve.yaml"
+
+
+def files_of(export: Path) -> dict[str, bytes]:
+    return {path.relative_to(export).as_posix(): path.read_bytes() for path in export.rglob("*") if path.is_file()}
+
+
+def drawn_alone(export: Path, prompt: str, seed: int) -> bytes:
+    from tests.e2e.conftest import load_ours
+
+    generator = torch.Generator().manual_seed(seed)
+    return encode(load_ours(export)(prompt, num_inference_steps=1, generator=generator).images[0], "png")
 
 
 def test_two_exports_on_two_nodes_of_a_cluster(export, tmp_path):
-    from tests.e2e.conftest import load_ours
-
-    generator = torch.Generator().manual_seed(3)
-    alone = encode(load_ours(export)("a red cat", num_inference_steps=1, generator=generator).images[0], "png")
-    files = {path.relative_to(export).as_posix(): path.read_bytes() for path in export.rglob("*") if path.is_file()}
+    alone = drawn_alone(export, "a red cat", 3)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with FakeHub() as hub:
-        commit = hub.create(REPO, files).refs["main"]
+        commit = hub.create(REPO, files_of(export)).refs["main"]
         with two_nodes(tmp_path / "empty", hub.environment(tmp_path / "hf")) as (nodes, address, environment):
             arguments = (f"local={export}", REPO, "--port", port, "--no_page", "--address", address)
             with running("pixart_serve", *arguments, cwd=tmp_path, environment=environment) as process:
@@ -41,7 +57,7 @@ def test_two_exports_on_two_nodes_of_a_cluster(export, tmp_path):
                 assert models[REPO] == commit
                 for name in models:
                     body = {"model": name, "prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
-                    answer = httpx.post(f"{url}/v1/images/generations", json=body, timeout=BOUND_S)
+                    answer = httpx.post(f"{url}{GENERATE}", json=body, timeout=BOUND_S)
                     assert answer.status_code == 200, answer.text
                     assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == alone, name
                 process.send_signal(signal.SIGTERM)
@@ -55,3 +71,118 @@ def test_two_exports_on_two_nodes_of_a_cluster(export, tmp_path):
         ]
     assert downloads, "nothing came from the Hub"
     assert len(downloads) == len(set(downloads)), "a file came twice"
+
+
+def test_the_number_of_replicas_follows_the_requests(export, tmp_path):
+    alone = drawn_alone(export, "a red cat", 3)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    grown, wrong = threading.Event(), []
+
+    def keep_asking() -> None:
+        body = {"prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
+        while not grown.is_set():
+            answer = httpx.post(f"{url}{GENERATE}", json=body, timeout=BOUND_S)
+            if answer.status_code != 200 or base64.b64decode(answer.json()["data"][0]["b64_json"]) != alone:
+                wrong.append(answer.text[:200])
+
+    arguments = (export, "--port", port, "--no_page", "--replicas", 1, "--max_replicas", 2)
+    cores = {**os.environ, "NEURON_RT_VISIBLE_CORES": "0-3"}
+    with running("pixart_serve", *arguments, cwd=tmp_path, environment=cores, instance="trn1.32xlarge") as process:
+        wait_until(lambda: healthy(url) or process.poll() is not None, BOUND_S, "health")
+        assert process.poll() is None, process.communicate()
+        replicas = lambda: len(named(process, "ServeReplica:pixart:export"))  # noqa: E731
+        assert replicas() == 1
+        askers = [threading.Thread(target=keep_asking) for _ in range(16)]
+        for asker in askers:
+            asker.start()
+        try:
+            wait_until(lambda: replicas() == 2, BOUND_S, "a second replica")
+        finally:
+            grown.set()
+            for asker in askers:
+                asker.join(BOUND_S)
+        assert not wrong, wrong
+
+
+def test_serve_deploys_the_example(export, tmp_path):
+    """With an export and cores of this machine in place of the cluster's."""
+    import yaml
+
+    alone = drawn_alone(export, "a red cat", 3)
+    port, dashboard, gcs = (free_port() for _ in range(3))
+    url = f"http://127.0.0.1:{port}"
+    (tmp_path / "keys").write_text("secret\n")
+    config = yaml.safe_load(EXAMPLE.read_text())
+    config["http_options"].update(host="127.0.0.1", port=port)
+    (application,) = config["applications"]
+    own = {"exports": [f"tiny={export}"], "replicas": 1, "api_key_file": str(tmp_path / "keys"), "no_page": True}
+    application["args"].update(own, host="127.0.0.1", port=port)
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "NEURON_EMULATOR_INSTANCE": INSTANCE,
+        "NEURON_RT_VISIBLE_CORES": "0,1",
+        "OMP_NUM_THREADS": "1",
+    }
+    (tmp_path / "empty").mkdir()
+    folder = Path(sys.executable).parent
+    head = ("start", "--head", "--block", "--node-ip-address=127.0.0.1")
+    ports = (f"--port={gcs}", f"--dashboard-port={dashboard}")
+    more = ("--resources", json.dumps({"neuron_cores": 2}), "--num-cpus=4", "--object-store-memory=104857600")
+    with subprocess.Popen(
+        [folder / "ray", *head, *ports, *more], env=environment, cwd=tmp_path / "empty", stdout=subprocess.DEVNULL
+    ) as ray:
+        try:
+            wait_until(lambda: _listens(dashboard) or ray.poll() is not None, BOUND_S, "the dashboard")
+            deploy = [
+                folder / "serve",
+                "deploy",
+                tmp_path / "serve.yaml",
+                "--address",
+                f"http://127.0.0.1:{dashboard}",
+            ]
+            said = subprocess.run(deploy, env=environment, cwd=tmp_path / "empty", capture_output=True, text=True)
+            assert said.returncode == 0, said
+            wait_until(lambda: healthy(url) or ray.poll() is not None, BOUND_S, "health")
+            body = {"prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
+            assert httpx.post(f"{url}{GENERATE}", json=body, timeout=BOUND_S).status_code == 401
+            key = {"authorization": "Bearer secret"}
+            answer = httpx.post(f"{url}{GENERATE}", json=body, headers=key, timeout=BOUND_S)
+            assert answer.status_code == 200, answer.text
+            assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == alone
+        finally:
+            family = family_of(ray)
+            for each in family:
+                if each.is_running():
+                    each.kill()
+            wait_until(lambda: not alive(family), 30, "the end of Ray")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_an_export_and_prompts_of_the_hub(export, tmp_path):
+    rows = [{"prompt": "a red cat", "seed": 3}, {"prompt": "a blue dog", "seed": 4}]
+    table = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    with FakeHub() as hub:
+        commit = hub.create(REPO, files_of(export)).refs["main"]
+        hub.create(PROMPTS, {"train.jsonl": table})
+        environment = {**os.environ, **hub.environment(tmp_path / "hf")}
+        command = ("pixart_generate", REPO, "--prompts", PROMPTS, "out", "--num_inference_steps", 1)
+        with running(*command, cwd=tmp_path, environment=environment) as process:
+            output, errors = process.communicate(timeout=BOUND_S)
+        assert process.returncode == 0, (output, errors)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
+    assert [(line["prompt"], line["seed"], line["export"], line["revision"]) for line in lines] == [
+        (row["prompt"], row["seed"], REPO, commit) for row in rows
+    ]
+    for line in lines:
+        alone = drawn_alone(export, line["prompt"], line["seed"])
+        assert (tmp_path / "out" / line["file_name"]).read_bytes() == alone

@@ -1,12 +1,17 @@
-"""14 seeded kills of drivers, actors, ranks, replicas and a node, full disks: no image is lost, doubled or half."""
+"""50 seeded faults of jobs and servers: no image is lost, doubled or half, and nobody waits beyond a bound.
+
+Each kind stands in `PLAN` with its number; the last test prints how many were injected, and that these are all.
+"""
 
 import base64
+import io
 import json
 import random
 import signal
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,19 +19,41 @@ import torch
 
 pytest.importorskip("ray", reason="needs the extra serve")
 import httpx
+from PIL import Image
 
 from optimum_pixart_neuron.serving.encoding import encode
 from optimum_pixart_neuron.serving.picture import seed_of
 from tests.faults.full_disk import small_disk
+from tests.serving import client_faults
 from tests.serving.clusters import two_nodes
 from tests.serving.conftest import alive, family_of, named, running, wait_until
+from tests.serving.painter import SIZE, Painter
+from tests.serving.served import Served, served
 from tests.serving.test_serve import free_port, healthy
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e]
 BOUND_S = 900
 ROWS = 24
 KILLS = ("driver", "actor", "rank", "driver", "actor", "rank")
+PLAN = {
+    "job-driver-killed": 2,
+    "job-actor-killed": 2,
+    "job-rank-killed": 2,
+    "job-node-killed": 1,
+    "job-disk-full": 2,
+    "server-rank-killed": 3,
+    "server-replica-killed": 2,
+    **dict.fromkeys(client_faults.KINDS, 4),
+}
+TOTAL = 50
+assert sum(PLAN.values()) == TOTAL
 RANK, ACTOR, REPLICA, DRIVER = "emulator.launcher", "ray::MapWorker", "ServeReplica:pixart:export", "commands.pixart_"
+
+
+@pytest.fixture(scope="module")
+def injected() -> Counter:
+    """Faults of each kind that tests have injected."""
+    return Counter()
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +95,7 @@ def command(export: Path, prompts: Path, out: Path, *more: object) -> tuple:
     return ("pixart_generate", export, "--prompts", prompts, out, "--num_inference_steps", 1, *more)
 
 
-def test_a_job_survives_six_kills(export, prompts, pictures, tmp_path):
+def test_a_job_survives_six_kills(export, prompts, pictures, tmp_path, injected):
     out = tmp_path / "out"
     for number, kind in enumerate((*KILLS, None)):
         dice = random.Random(number)
@@ -82,6 +109,7 @@ def test_a_job_survives_six_kills(export, prompts, pictures, tmp_path):
                     family = family_of(process)
                     if victims:
                         victims[-1].send_signal(signal.SIGKILL)
+                        injected[f"job-{kind}-killed"] += 1
             if kind == "driver":
                 process.wait(60)
                 wait_until(lambda: not alive(family), 60, "the end of all processes")  # noqa: B023
@@ -100,12 +128,13 @@ def _forget(out: Path, rows: int) -> None:
     (out / "metadata.jsonl").write_bytes(b"".join(lines[:rows]))
 
 
-def test_a_full_disk_ends_the_job_and_more_room_goes_on_with_it(export, prompts, pictures, tmp_path):
+def test_a_full_disk_ends_the_job_and_more_room_goes_on_with_it(export, prompts, pictures, tmp_path, injected):
     folder = tmp_path / "small"
     folder.mkdir()
     room = sum(len(picture) for picture in pictures) // 2
     with small_disk(folder, room) as disk:
         if disk is None:
+            del PLAN["job-disk-full"]
             pytest.skip("this machine lets nobody mount a tmpfs")
         out = disk.seen(folder) / "out"
         for more_room in (False, True):
@@ -113,6 +142,7 @@ def test_a_full_disk_ends_the_job_and_more_room_goes_on_with_it(export, prompts,
                 _, errors = process.communicate(timeout=BOUND_S)
             assert process.returncode == 1, errors
             assert "No space left on device; what is there is whole" in errors.splitlines()[-1]
+            injected["job-disk-full"] += 1
             for line in lines_of(out):
                 assert (out / line["file_name"]).read_bytes() == pictures[line["row"]]
             if more_room:
@@ -123,7 +153,7 @@ def test_a_full_disk_ends_the_job_and_more_room_goes_on_with_it(export, prompts,
         check(out, pictures)
 
 
-def test_a_node_of_two_is_lost_and_no_picture_with_it(export, prompts, pictures, tmp_path):
+def test_a_node_of_two_is_lost_and_no_picture_with_it(export, prompts, pictures, tmp_path, injected):
     out = tmp_path / "out"
     with two_nodes(tmp_path / "empty") as (nodes, address, environment):
         with running(
@@ -134,13 +164,14 @@ def test_a_node_of_two_is_lost_and_no_picture_with_it(export, prompts, pictures,
             actors = len(named(nodes, ACTOR))
             nodes.stdin.write("kill\n")
             nodes.stdin.flush()
+            injected["job-node-killed"] += 1
             output, errors = process.communicate(timeout=BOUND_S)
         assert process.returncode == 0, (output, errors)
         check(out, pictures)
         print(f"{actors} actors on two nodes, one node killed")
 
 
-def test_a_server_survives_four_kills_while_it_is_asked(export, pictures, tmp_path):
+def test_a_server_survives_five_kills_while_it_is_asked(export, pictures, tmp_path, injected):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     counts: Counter[int] = Counter()
@@ -161,10 +192,11 @@ def test_a_server_survives_four_kills_while_it_is_asked(export, pictures, tmp_pa
         askers = [threading.Thread(target=keep_asking, args=(row,)) for row in range(3)]
         for asker in askers:
             asker.start()
-        for seed, part in enumerate((RANK, REPLICA, RANK, REPLICA)):
+        for seed, part in enumerate((RANK, REPLICA, RANK, REPLICA, RANK)):
             before = counts[200]
             wait_until(lambda: counts[200] > before, BOUND_S, "an image")  # noqa: B023
             random.Random(seed).choice(named(process, part)).kill()
+            injected["server-rank-killed" if part == RANK else "server-replica-killed"] += 1
             wait_until(lambda: healthy(url), BOUND_S, "health")
         stop.set()
         for asker in askers:
@@ -173,3 +205,32 @@ def test_a_server_survives_four_kills_while_it_is_asked(export, pictures, tmp_pa
     print(f"answers: {dict(counts)}")
     assert counts[-1] == 0, "a wrong image"
     assert counts.keys() <= {200, 503, -1}
+
+
+def bystander(server: Served, number: int) -> bool:
+    """Whether a client of good manners gets its own picture."""
+    body = {"prompt": f"bystander {number}", "seed": number}
+    answer = httpx.post(server.url + client_faults.GENERATE, json=body, timeout=client_faults.BOUND_S)
+    image = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))).convert("RGB")
+    return image == Painter.paint(body["prompt"], "", torch.Generator().manual_seed(number), *SIZE)
+
+
+def test_nobody_suffers_from_other_clients(injected):
+    kinds = [kind for kind in client_faults.KINDS for _ in range(PLAN[kind])]
+    random.Random(0).shuffle(kinds)
+    with served(painters={"painter": Painter(0.01)}) as server, ThreadPoolExecutor(4) as threads:
+        for seed, kind in enumerate(kinds):
+            bystanders = [threads.submit(bystander, server, 10 * seed + n) for n in range(3)]
+            client_faults.KINDS[kind](server, random.Random(seed))
+            assert all(each.result(client_faults.BOUND_S) for each in bystanders), kind
+            injected[kind] += 1
+        wait_until(lambda: not server.models["painter"].open, client_faults.BOUND_S, "the end of every request")
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        drawn = Counter(prompt for batch in server.painters["painter"].batches for prompt in batch)
+    wanted = {f"bystander {10 * seed + n}": 1 for seed in range(len(kinds)) for n in range(3)}
+    assert {prompt: times for prompt, times in drawn.items() if prompt.startswith("bystander")} == wanted
+
+
+def test_every_fault_of_the_plan_was_injected(injected):
+    print(f"{injected.total()} faults: {dict(injected)}")
+    assert injected == PLAN
