@@ -4,10 +4,14 @@
 
 SDXL's geometry with random weights, float32. Both programs run in this one process's emulator, in turns; a rank and
 the single core have one thread each. It shows what the split costs and gains on a CPU, and nothing of a NeuronCore.
+Writes benchmark_decoder.json beside itself; its exit status is 1 when two ranks take more than 0.65 of one core's time
+(goal), or either is off diffusers by more than 1e-4.
 """
 
 import argparse
+import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,9 +25,10 @@ from optimum_pixart_neuron.neuron.compiler import environment_variables
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
 CONFIG = VAE.released
+GOALS = {"ratio": 0.65, "error": 1e-4}
 
 
-def main() -> None:
+def main() -> int:
     """Print both medians, their ratio, and the largest difference to diffusers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=512, help="Pixels (default: %(default)s).")
@@ -46,10 +51,15 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - started)
         expected = vae.decode(latents).sample
     whole, split = (statistics.median(times) for times in seconds.values())
+    errors = {name: (result - expected).abs().max().item() for name, result in results.items()}
     for name, times in seconds.items():
-        error = (results[name] - expected).abs().max()
-        print(f"{name:>8}  {statistics.median(times):.2f} s  (of {len(times)}), off diffusers by {error:.1e}")
+        print(f"{name:>8}  {statistics.median(times):.2f} s  (of {len(times)}), off diffusers by {errors[name]:.1e}")
     print(f"ratio     {split / whole:.2f}")
+    met = max(errors.values()) <= GOALS["error"] and (args.ranks != 2 or split / whole <= GOALS["ratio"])
+    record = {"side": args.side, "ranks": args.ranks, "seconds": seconds, "errors": errors, "ratio": split / whole}
+    record |= {"goals": GOALS, "met": met}
+    Path(__file__).with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    return 0 if met else 1
 
 
 def weights_of(vae: AutoencoderKL, ranks: int) -> dict[str, torch.Tensor]:
@@ -105,4 +115,4 @@ def bands(vae: AutoencoderKL, latents: torch.Tensor, args: argparse.Namespace, w
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
