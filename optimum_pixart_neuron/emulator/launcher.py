@@ -1,97 +1,49 @@
-"""The process between a model's owner and its ranks: imports torch once, forks the ranks, watches both sides.
+"""The process that imports torch once for all ranks of its owner: forks a keeper for each model that is loaded.
 
-It computes nothing itself, so that it has one thread when it forks. The ranks hold one end of a pipe, and end when its
-other end closes, which this process alone has.
+It has one thread, since it forks.
 """
 
-import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import NoReturn
 
-from . import worker
+from . import keeper
 
 _PARENT_CHECK_SECONDS = 1.0
-_LARGEST_MESSAGE = 1 << 16  # bytes
-_MOST_DESCRIPTORS = 253  # of one message: SCM_MAX_FD, unix(7)
 
 
-def main(parent: int, control_descriptor: int) -> None:
-    """Wait for what to start, fork one rank per socket, report each exit; kill all when the owner's socket closes.
+def main(parent: int, control_descriptor: int) -> NoReturn:
+    """Fork a keeper for each byte on the control socket; end with the owner.
 
     Args:
         parent: the owner's process id.
-        control_descriptor: of a socket to the owner. On it comes what `RankPool._launch` builds: the number of
-            `ranks`, the rendezvous file `store`, seconds of `patience` with it, and `threads` per rank; with it the
-            descriptors of the ranks' sockets and then of the weight files. `launching.Launcher.hear` reads what is
-            reported there.
+        control_descriptor: of a socket to the owner. With each byte comes the descriptor of the keeper's own socket to
+            the owner and, if the owner has one, that of its standard error.
     """
-    os.set_inheritable(control_descriptor, False)
-    with socket.socket(fileno=os.dup(control_descriptor)) as control_socket:
-        while not select.select([control_socket], [], [], _PARENT_CHECK_SECONDS)[0]:
-            if os.getppid() != parent:
+    own = os.getpid()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no keeper is waited for
+    control = socket.socket(fileno=control_descriptor)
+    control.set_inheritable(False)
+    while True:
+        while not select.select([control], [], [], _PARENT_CHECK_SECONDS)[0]:
+            if os.getppid() != parent:  # a fork of the owner may keep the socket open
                 os._exit(0)
-        message, descriptors, _, _ = socket.recv_fds(control_socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS)
-    if not message:
-        os._exit(0)  # the owner needs no ranks
-    start = json.loads(message)
-    sockets, start["weights"] = descriptors[: start["ranks"]], descriptors[start["ranks"] :]
-    wake_reader, wake_writer = os.pipe()
-    os.set_blocking(wake_writer, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-
-    lifeline, held_end = os.pipe()
-    ranks: dict[int, int] = {}
-    for rank, descriptor in enumerate(sockets):
-        child = os.fork()
-        if child == 0:
-            signal.set_wakeup_fd(-1)
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        if not message:
+            os._exit(0)
+        if os.fork() == 0:
+            control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for other in [wake_reader, wake_writer, control_descriptor, held_end, *sockets[rank + 1 :]]:
-                os.close(other)
-            worker.main(rank, len(sockets), descriptor, lifeline, start)
-        ranks[child] = rank
-        os.close(descriptor)  # or the owner would not see this rank die
-    for descriptor in [lifeline, *start["weights"]]:
-        os.close(descriptor)
-
-    control = Connection(control_descriptor)
-    _report(control, "started", list(ranks))
-    while ranks:
-        readable, _, _ = select.select([control, wake_reader], [], [], _PARENT_CHECK_SECONDS)
-        if wake_reader in readable:
-            os.read(wake_reader, 4096)
-            _report_exits(ranks, control)
-        # a fork of the owner may keep the socket open, so its process id is checked as well
-        if control in readable or os.getppid() != parent:
-            break
-    for child in ranks:
-        os.kill(child, signal.SIGKILL)
-    for child in list(ranks):
-        os.waitpid(child, 0)
-    shutil.rmtree(os.path.dirname(start["store"]), ignore_errors=True)  # an owner killed while starting left it
-    os._exit(0)
-
-
-def _report_exits(ranks: dict[int, int], control: Connection) -> None:
-    while ranks:
-        child, status = os.waitpid(-1, os.WNOHANG)
-        if child == 0:
-            return
-        _report(control, "ended", (ranks.pop(child), status))
-
-
-def _report(control: Connection, kind: str, content: Any) -> None:
-    try:
-        control.send((kind, content))
-    except OSError:
-        return  # the owner is gone, which the main loop notices
+            socket_of_keeper, *standard_error = descriptors
+            for descriptor in standard_error:
+                os.dup2(descriptor, 2)
+                os.close(descriptor)
+            keeper.main(own, socket_of_keeper)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 if __name__ == "__main__":

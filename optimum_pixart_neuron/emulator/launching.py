@@ -1,4 +1,4 @@
-"""The launcher of a pool's ranks, as their owner sees it: started, told what to start, asked how ranks ended."""
+"""The processes that start ranks, as the owner sees them: started, told what to start, asked how ranks ended."""
 
 import json
 import os
@@ -6,36 +6,27 @@ import signal
 import socket
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ..process.start import ModuleProcess
+from ..process.start import ModuleProcess, above_streams, is_open
 
 _MODULE = "optimum_pixart_neuron.emulator.launcher"
 _EXIT_SECONDS = 5.0
 
-_spare: "Launcher | None" = None
-_spare_lock = threading.Lock()
+_launcher: "_Launcher | None" = None
+_launcher_lock = threading.Lock()
 
 
-class Launcher:
-    """The launcher process. It ends when `control` is closed, and with it the ranks.
-
-    Attributes:
-        control: what it reports on, see `hear`.
-        rank_ids: process ids of the ranks by rank, once they are started.
-        exits: wait status of each rank that has ended, in the order in which they did.
-        gone: whether it has ended itself.
-    """
+class _Launcher(ModuleProcess):
+    """The process that imports torch for the ranks of this one. It ends when its socket is closed."""
 
     def __init__(self) -> None:
-        self.rank_ids: list[int] = []
-        self.exits: dict[int, int] = {}
-        self.gone = False
-        own, end = socket.socketpair()
-        self.control = Connection(own.detach())
+        self._control, end = _socket_pair()
         with end:
-            self._process = ModuleProcess(
+            super().__init__(
                 _MODULE,
                 [str(os.getpid())],
                 descriptors=[end.fileno()],
@@ -47,13 +38,34 @@ class Launcher:
                 start_new_session=True,  # Ctrl-C is this process's to handle
             )
 
-    @property
-    def process_id(self) -> int:
-        return self._process.pid
+    def fork_keeper(self, descriptor: int) -> None:
+        """Have it fork a keeper, which gets a copy of this socket; OSError when it has died."""
+        standard_error = [2] if is_open(2) else []
+        socket.send_fds(self._control, [b"+"], [descriptor, *standard_error])
 
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
+    def forget(self) -> None:
+        self._control.close()
+
+
+class Keeper:
+    """The process that keeps the ranks of one model. It ends when `control` is closed, and with it the ranks.
+
+    Attributes:
+        control: what it reports on, see `hear`.
+        process_id: its own once its ranks are started, until then that of the launcher that forks it.
+        rank_ids: process ids of the ranks by rank, once they are started.
+        exits: wait status of each rank that has ended, in the order in which they did.
+        gone: whether it has ended itself.
+    """
+
+    def __init__(self) -> None:
+        self.rank_ids: list[int] = []
+        self.exits: dict[int, int] = {}
+        self.gone = False
+        own, end = _socket_pair()
+        self.control = Connection(own.detach())
+        with end:
+            self.process_id = _fork_keeper(end.fileno())
 
     def fork_ranks(self, start: dict[str, Any], descriptors: list[int]) -> None:
         """Have it start the ranks; that it has died is heard later."""
@@ -71,45 +83,73 @@ class Launcher:
             self.gone = True
             return
         if kind == "started":
-            self.rank_ids = content
+            self.process_id, self.rank_ids = content
         else:
             rank, status = content
             self.exits[rank] = status
 
-    def wait(self) -> None:
-        """Wait for its end after `control` was closed, which ends it, and enforce it on one that was stopped."""
-        try:
-            self._process.wait(_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            for process_id in self.rank_ids:  # it had not waited for them, so that the ids are still theirs
+    def end(self) -> None:
+        """End it and its ranks, also where one of them was stopped. Safe to call again."""
+        if self.control.closed:
+            return
+        with socket.socket(fileno=os.dup(self.control.fileno())) as control, suppress(OSError):
+            control.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + _EXIT_SECONDS
+        while not self.gone and self.control.poll(max(deadline - time.monotonic(), 0)):
+            self.hear()  # its end closes the other end
+        if not self.gone and self.rank_ids:
+            # It has not ended and not waited for its ranks, so that the ids are still theirs.
+            for process_id in [*self.rank_ids, self.process_id]:
                 os.kill(process_id, signal.SIGKILL)
-            self._process.wait()
+        self.control.close()
 
 
 def prepare_ranks() -> None:
-    """Start now what the next pool would start: its ranks are there sooner when weights are read meanwhile."""
-    global _spare
-    with _spare_lock:
-        if _spare is None or not _spare.alive:
-            _spare = Launcher()
+    """Start the launcher now: the next model's ranks are there sooner when weights are read meanwhile."""
+    with _launcher_lock:
+        _running_launcher()
 
 
-def take_launcher() -> Launcher:
-    """The one that was prepared, or a new one."""
-    global _spare
-    with _spare_lock:
-        taken, _spare = _spare, None
-    return taken if taken and taken.alive else Launcher()
+def _running_launcher() -> _Launcher:
+    global _launcher
+    if _launcher is None or _launcher.poll() is not None:
+        if _launcher:
+            _launcher.forget()
+        _launcher = _Launcher()
+    return _launcher
 
 
-def forget_prepared_launcher() -> None:
+def _fork_keeper(descriptor: int) -> int:
+    """Have a keeper forked; returns the launcher's process id."""
+    with _launcher_lock:
+        launcher = _running_launcher()
+        try:
+            launcher.fork_keeper(descriptor)
+        except (BrokenPipeError, ConnectionError):  # it dies just now
+            launcher.wait()
+            launcher = _running_launcher()
+            launcher.fork_keeper(descriptor)
+        return launcher.pid
+
+
+def forget_launcher() -> None:
     """In a forked child: it is the parent's."""
-    global _spare, _spare_lock
-    _spare_lock = threading.Lock()  # another thread of the parent may have held it
-    if _spare:
-        _spare.control.close()
-        _spare = None
+    global _launcher, _launcher_lock
+    _launcher_lock = threading.Lock()  # another thread of the parent may have held it
+    if _launcher:
+        _launcher.forget()
+        _launcher = None
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets whose numbers are none of the standard streams', which this process may lack."""
+    ends = socket.socketpair()
+    try:
+        own, other = (socket.socket(fileno=above_streams(end.fileno())) for end in ends)
+        return own, other
+    finally:
+        for end in ends:
+            end.close()
 
 
 def exit_reason(status: int) -> str:

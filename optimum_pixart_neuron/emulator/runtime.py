@@ -1,7 +1,8 @@
 """A pool of rank processes: started without the user's `__main__`, watched while they work, gone with their owner.
 
-    this process -- control socket --> launcher (imports torch once, then forks; may be started ahead)
-          \\------- one socket each --> rank 0 .. rank W-1, joined by gloo
+    this process -- socket --> launcher (imports torch once; may be started ahead), forks for each model
+          |\\-- control socket --> keeper, forks
+           \\-- one socket each --> rank 0 .. rank W-1, joined by gloo
 
 Each end notices the death of the other by its socket closing, so no signal, exit handler or timeout is needed to keep
 processes from leaking: a rank that dies fails the run that waits for it, a process that dies takes its ranks along.
@@ -21,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .launching import Launcher, forget_prepared_launcher, take_launcher
+from .launching import Keeper, forget_launcher
 from .program import Program
 from .transport import SharedWeights, from_message, to_message
 from .waiting import Answers, idle_limit
@@ -43,7 +44,7 @@ class RankPool:
         self._stopped: str | None = None
         self._connections: list[Connection] = []
         self._limit = idle_limit()
-        self._launcher: Launcher = take_launcher()
+        self._keeper = Keeper()
         names = list(dict.fromkeys(name for program in programs for name in program.weight_names))
         try:
             directory = Path(tempfile.mkdtemp(prefix="neuron-emulator-"))
@@ -71,7 +72,7 @@ class RankPool:
             "threads": max(1, (os.cpu_count() or 1) // count),
         }
         try:
-            self._launcher.fork_ranks(start, [*(end.fileno() for _, end in pairs), *weights])
+            self._keeper.fork_ranks(start, [*(end.fileno() for _, end in pairs), *weights])
         finally:
             for _, end in pairs:
                 end.close()
@@ -102,7 +103,7 @@ class RankPool:
         sender = threading.Thread(target=_send, args=(self._connections, messages), daemon=True)
         sender.start()
         try:
-            return Answers(self._connections, self._launcher, self._limit, moment).collect()
+            return Answers(self._connections, self._keeper, self._limit, moment).collect()
         except BaseException:
             self._shut_sockets()  # ends the sender
             raise
@@ -114,13 +115,13 @@ class RankPool:
         if self._stopped is None:
             self._stopped = "the model was unloaded"
         self._shut_sockets()
-        for connection in [*self._connections, self._launcher.control]:
+        for connection in self._connections:
             connection.close()
-        self._launcher.wait()
+        self._keeper.end()
 
     def _shut_sockets(self) -> None:
         """End what a thread writes to them, before their numbers can be those of other files."""
-        for connection in [*self._connections, self._launcher.control]:
+        for connection in self._connections:
             if not connection.closed:
                 with socket.socket(fileno=os.dup(connection.fileno())) as end, suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
@@ -129,13 +130,13 @@ class RankPool:
         """In a forked child: do not keep the sockets open, or the ranks would outlive the process that owns them."""
         self._lock = threading.Lock()  # another thread of the parent may have held it
         self._stopped = "they belong to the process that forked this one"
-        for connection in [*self._connections, self._launcher.control]:
+        for connection in [*self._connections, self._keeper.control]:
             connection.close()
 
     @property
     def process_ids(self) -> list[int]:
         """One id per rank."""
-        return self._launcher.rank_ids
+        return self._keeper.rank_ids
 
     @property
     def alive(self) -> bool:
@@ -158,7 +159,7 @@ def _send(connections: list[Connection], messages: list[Any]) -> None:
 def _forget_pools_after_fork() -> None:
     for pool in list(_pools):
         pool.forget()
-    forget_prepared_launcher()
+    forget_launcher()
 
 
 os.register_at_fork(after_in_child=_forget_pools_after_fork)

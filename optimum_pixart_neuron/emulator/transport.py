@@ -18,7 +18,7 @@ from .operations import DTYPES
 
 _ALIGNMENT = 64
 _PIECE = 32 << 20  # bytes copied at a time
-_MOST_FILES = 128  # of one model; their descriptors and those of the ranks' sockets go in one message, see `launcher`
+_MOST_FILES = 128  # of one model; their descriptors and those of the ranks' sockets go in one message, see `keeper`
 
 # dtype name, shape and raw bytes of one tensor
 Message = tuple[str, tuple[int, ...], bytes]

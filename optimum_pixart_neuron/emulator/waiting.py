@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from .launching import Launcher, exit_reason
+from .launching import Keeper, exit_reason
 
 LIMIT_VARIABLE = "NEURON_EMULATOR_TIMEOUT"
 _DEFAULT_LIMIT_S = 300.0
@@ -43,7 +43,7 @@ class Answers:
 
     Args:
         connections: of the ranks, in rank order.
-        launcher: theirs.
+        keeper: theirs.
         limit: seconds, see `idle_limit`.
         moment: in which they are asked, for messages.
 
@@ -51,11 +51,11 @@ class Answers:
         received: answers by rank.
     """
 
-    def __init__(self, connections: list[Connection], launcher: Launcher, limit: float, moment: str):
+    def __init__(self, connections: list[Connection], keeper: Keeper, limit: float, moment: str):
         self.received: dict[int, Any] = {}
         self._pending = {connection: rank for rank, connection in enumerate(connections)}
         self._count = len(connections)
-        self._launcher = launcher
+        self._keeper = keeper
         self._limit = limit
         self._moment = moment
         self._failures: list[tuple[float, int, str]] = []
@@ -70,17 +70,17 @@ class Answers:
         pause = min(_LONGEST_PAUSE_S, self._limit / 4)
         idleness: _Idleness | None = None
         deadline: float | None = None
-        while self._pending:
-            sources = [*self._pending, *([] if self._launcher.gone else [self._launcher.control])]
+        while self._pending or self._unexplained:
+            sources = [*self._pending, *([] if self._keeper.gone else [self._keeper.control])]
             ready = wait(sources, pause if deadline is None else max(deadline - time.monotonic(), 0))
             for source in ready:
                 self._take(source)
             if self._troubled:
                 deadline = deadline or time.monotonic() + _GRACE_S
-                if self._killed or self._launcher.gone or time.monotonic() >= deadline:
+                if self._killed or self._keeper.gone or time.monotonic() >= deadline:
                     break
             elif not ready:
-                idleness = idleness or _Idleness([self._launcher.process_id, *self._launcher.rank_ids], pause)
+                idleness = idleness or _Idleness([self._keeper.process_id, *self._keeper.rank_ids], pause)
                 if idleness.seconds() >= self._limit:
                     raise RuntimeError(self._idle())
         if self._troubled:
@@ -88,8 +88,8 @@ class Answers:
         return [self.received[rank] for rank in range(self._count)]
 
     def _take(self, source: Connection) -> None:
-        if source is self._launcher.control:
-            self._launcher.hear()
+        if source is self._keeper.control:
+            self._keeper.hear()
             return
         rank = self._pending.pop(source)
         try:
@@ -104,12 +104,17 @@ class Answers:
 
     @property
     def _troubled(self) -> bool:
-        return bool(self._failures or self._silent or self._launcher.exits or self._launcher.gone)
+        return bool(self._failures or self._silent or self._keeper.exits or self._keeper.gone)
+
+    @property
+    def _unexplained(self) -> bool:
+        """Whether a rank has closed its connection whose end is not reported yet."""
+        return not self._keeper.gone and not self._silent <= self._keeper.exits.keys()
 
     @property
     def _killed(self) -> list[tuple[int, int]]:
         """Rank and status of those that did not end by themselves; one that fails tells why, and ends with 0."""
-        return [(rank, status) for rank, status in self._launcher.exits.items() if status != 0]
+        return [(rank, status) for rank, status in self._keeper.exits.items() if status != 0]
 
     def _cause(self) -> str:
         if self._killed:
@@ -118,13 +123,13 @@ class Answers:
         if self._failures:
             _, rank, text = min(self._failures)
             return f"rank {rank} failed: {text}"
-        if self._launcher.gone:
+        if self._keeper.gone:
             return "the launcher of the ranks exited"
-        return f"rank {min([*self._silent, *self._launcher.exits])} of {self._count} died (unknown reason)"
+        return f"rank {min([*self._silent, *self._keeper.exits])} of {self._count} died (unknown reason)"
 
     def _idle(self) -> str:
-        processes = {"the launcher of the ranks": self._launcher.process_id}
-        for rank, process_id in enumerate(self._launcher.rank_ids):
+        processes = {"the launcher of the ranks": self._keeper.process_id}
+        for rank, process_id in enumerate(self._keeper.rank_ids):
             processes[f"rank {rank} of {self._count}"] = process_id
         stopped = [name for name, process_id in processes.items() if _is_stopped(process_id)]
         who = f"{stopped[0]} is stopped" if stopped else f"rank {min(self._pending.values())} of {self._count} waits"

@@ -21,13 +21,13 @@ _GLOO_TIMEOUT = timedelta(days=1)
 
 
 def main(rank: int, world_size: int, descriptor: int, lifeline: int, start: dict[str, Any]) -> NoReturn:
-    """Serve as `rank` on the socket `descriptor`, until it or `lifeline`, the pipe from the launcher, is closed.
+    """Serve as `rank` on the socket `descriptor`, until it or `lifeline`, the pipe from the keeper, is closed.
 
     Never returns: a fork must not run its parent's exit handlers.
     """
     status = 1
     try:
-        threading.Thread(target=_end_with_launcher, args=(lifeline,), daemon=True).start()
+        threading.Thread(target=_end_with_keeper, args=(lifeline,), daemon=True).start()
         _serve(rank, world_size, Connection(descriptor), start)
         status = 0
     except (EOFError, ConnectionError):
@@ -40,7 +40,7 @@ def main(rank: int, world_size: int, descriptor: int, lifeline: int, start: dict
         os._exit(status)
 
 
-def _end_with_launcher(lifeline: int) -> NoReturn:
+def _end_with_keeper(lifeline: int) -> NoReturn:
     os.read(lifeline, 1)
     os._exit(1)
 

@@ -48,11 +48,11 @@ class ModuleProcess(subprocess.Popen):
             options: of `subprocess.Popen`. A standard stream that this process lacks is /dev/null in the child.
         """
         for name, number in _STREAMS.items():
-            if not _is_open(number):
+            if not is_open(number):
                 options.setdefault(name, subprocess.DEVNULL)
         options["env"] = child_environment(options.get("env", os.environ))
         reader, self._lifeline = _pipe_above_streams()
-        passed = [reader, *map(_above_streams, descriptors)]
+        passed = [reader, *map(above_streams, descriptors)]
         start = {
             "module": module,
             "arguments": [*arguments, *map(str, passed[1:])],
@@ -131,7 +131,8 @@ def _is_current_folder(entry: str) -> bool:
         return False  # one of them is not there
 
 
-def _is_open(descriptor: int) -> bool:
+def is_open(descriptor: int) -> bool:
+    """Whether this process has an open file of this number."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -139,7 +140,7 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-def _above_streams(descriptor: int) -> int:
+def above_streams(descriptor: int) -> int:
     """A copy whose number is none of the standard streams', which a process that lacks them would give out."""
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, len(_STREAMS))
 
@@ -147,7 +148,7 @@ def _above_streams(descriptor: int) -> int:
 def _pipe_above_streams() -> tuple[int, int]:
     ends = os.pipe()
     try:
-        return _above_streams(ends[0]), _above_streams(ends[1])
+        return above_streams(ends[0]), above_streams(ends[1])
     finally:
         for end in ends:
             os.close(end)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from optimum_pixart_neuron.emulator.launching import prepare_ranks
+
 from ..parity import psnr
 from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
 
@@ -99,6 +101,7 @@ def read_until(process: subprocess.Popen, start_of_line: str) -> None:
 
 @pytest.mark.parametrize("load", [load_stock, load_ours])
 def test_a_rank_killed_during_a_picture(folder, load):
+    prepare_ranks()  # what starts them stays
     before = set(descendants(os.getpid()))
     pipe = load(folder)
     processes = set(descendants(os.getpid())) - before
@@ -106,8 +109,8 @@ def test_a_rank_killed_during_a_picture(folder, load):
     ranks = processes - parents
     assert len(ranks) == 6, "two of each component"
     victim = min(ranks)  # one of the transformer's: the host loads it first
-    launcher = status_fields(victim)[1]
-    its_program = [each for each in ranks if status_fields(each)[1] == launcher]
+    keeper = status_fields(victim)[1]
+    its_program = [each for each in ranks if status_fields(each)[1] == keeper]
     killed_at = []
 
     def kill(step, timestep, latents):

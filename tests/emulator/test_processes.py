@@ -1,6 +1,7 @@
 """Rank processes: none survives its owner, whatever ends it, and one that dies or hangs is an error of one line."""
 
 import copy
+import gc
 import os
 import signal
 import subprocess
@@ -92,7 +93,7 @@ def running(process_ids):
     return [each for each in process_ids if state(each)[:1] not in ([], ["Z"])]
 
 
-def launcher_of(rank_id):
+def keeper_of(rank_id):
     return int(state(rank_id)[1])
 
 
@@ -118,7 +119,7 @@ def soon(act, *arguments):
 def test_a_rank_that_is_killed(load, during):
     model = load("endless" if during else "quick")
     ranks = rank_process_ids()
-    everyone = [*ranks, launcher_of(ranks[0])]
+    everyone = [*ranks, keeper_of(ranks[0])]
     with soon(os.kill, ranks[1], signal.SIGKILL) as _:
         if not during:
             assert works(model)
@@ -136,7 +137,7 @@ def test_a_rank_that_is_stopped(load, monkeypatch):
     monkeypatch.setenv("NEURON_EMULATOR_TIMEOUT", "1")
     model = load("quick")
     ranks = rank_process_ids()
-    everyone = [*ranks, launcher_of(ranks[0])]
+    everyone = [*ranks, keeper_of(ranks[0])]
     os.kill(ranks[1], signal.SIGSTOP)
     with pytest.raises(
         RuntimeError, match="^rank 1 of 2 is stopped and nothing was done for 1 s during a run; NEURON"
@@ -163,10 +164,14 @@ def test_a_rank_that_cannot_start_says_why(load, monkeypatch):
         model.nxd_model.initialize([{}, {}], START)
 
 
-def test_a_launcher_that_is_killed(load):
+@pytest.mark.parametrize("generations", [1, 2], ids=["keeper", "launcher"])
+def test_a_launcher_that_is_killed(load, generations):
     model = load("endless")
     ranks = rank_process_ids()
-    with soon(os.kill, launcher_of(ranks[0]), signal.SIGKILL):
+    victim = keeper_of(ranks[0])
+    if generations == 2:
+        victim = keeper_of(victim)
+    with soon(os.kill, victim, signal.SIGKILL):
         with pytest.raises(RuntimeError, match="^the launcher of the ranks exited$"):
             run(model)
     assert_all_end(ranks)
@@ -239,7 +244,7 @@ def test_idle_ranks_use_no_processor_time(load):
     ranks = rank_process_ids()
 
     def ticks():
-        return sum(int(field) for each in [*ranks, launcher_of(ranks[0])] for field in state(each)[11:13])
+        return sum(int(field) for each in [*ranks, keeper_of(ranks[0])] for field in state(each)[11:13])
 
     time.sleep(0.5)  # what the run left to do
     before = ticks()
@@ -248,18 +253,31 @@ def test_idle_ranks_use_no_processor_time(load):
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
-def test_the_next_model_takes_the_launcher_that_was_prepared(load, killed):
+def test_models_share_the_launcher_that_was_prepared(load, killed):
     launching.prepare_ranks()
-    spare = launching._spare
+    launcher = launching._launcher
     launching.prepare_ranks()
-    assert launching._spare is spare
+    assert launching._launcher is launcher
     if killed:
-        os.kill(spare.process_id, signal.SIGKILL)
-        assert_all_end([spare.process_id])
+        os.kill(launcher.pid, signal.SIGKILL)
+        assert_all_end([launcher.pid])
+    first, second = load("quick"), load("quick")
+    keepers = {keeper_of(rank) for rank in rank_process_ids()}
+    assert len(keepers) == 2
+    parents = {keeper_of(each) for each in keepers}
+    assert len(parents) == 1 and (parents == {launcher.pid}) is not killed
+    assert works(first) and works(second)
+
+
+def test_a_keeper_that_is_stopped_is_ended(load, monkeypatch):
+    monkeypatch.setattr(launching, "_EXIT_SECONDS", 0.5)
     model = load("quick")
-    assert (launcher_of(rank_process_ids()[0]) == spare.process_id) is not killed
-    assert works(model)
-    assert launching._spare is None
+    ranks = rank_process_ids()
+    everyone = [*ranks, keeper_of(ranks[0])]
+    os.kill(everyone[-1], signal.SIGSTOP)
+    del model
+    gc.collect()
+    assert_all_end(everyone)
 
 
 # Imports once, and forks an owner of ranks for each line that it reads. There is no guard around its main program:
@@ -293,7 +311,7 @@ def busy():
 def prepared():
     prepare_ranks()
     from optimum_pixart_neuron.emulator import launching
-    print(os.getpid(), launching._spare.process_id, flush=True)
+    print(os.getpid(), launching._launcher.pid, flush=True)
     time.sleep(60)
 
 def forks():
@@ -349,7 +367,7 @@ def test_nothing_survives_the_end_of_its_owner(owners, kind, number):
     A fork that lives on has copies of the sockets and must have closed them.
     """
     owner, ranks = begin(owners, kind)
-    everyone = ranks if kind == "prepared" else [*ranks, launcher_of(ranks[0])]
+    everyone = ranks if kind == "prepared" else [*ranks, keeper_of(ranks[0])]
     if number == signal.SIGINT:
         os.killpg(owner, number)
     else:

@@ -13,8 +13,8 @@ from optimum_pixart_neuron.emulator.waiting import Answers, idle_limit
 KILLED, ENDED = signal.SIGKILL, 0  # wait statuses
 
 
-class Launcher:
-    """As `launching.Launcher`, told what it hears."""
+class Keeper:
+    """As `launching.Keeper`, told what it hears."""
 
     def __init__(self, process_ids=()):
         self.control, self.end = Pipe()
@@ -36,14 +36,14 @@ def ranks():
     return [Pipe() for _ in range(3)]
 
 
-def answers(ranks, launcher, limit=60.0):
-    return Answers([own for own, _ in ranks], launcher, limit, "during a run").collect()
+def answers(ranks, keeper, limit=60.0):
+    return Answers([own for own, _ in ranks], keeper, limit, "during a run").collect()
 
 
 def test_answers_come_in_the_order_of_ranks(ranks):
     for number, (_, end) in reversed(list(enumerate(ranks))):
         end.send(("done", number))
-    assert answers(ranks, Launcher()) == [0, 1, 2]
+    assert answers(ranks, Keeper()) == [0, 1, 2]
 
 
 def complain(end, after, text):
@@ -53,38 +53,38 @@ def complain(end, after, text):
 
 @pytest.mark.parametrize("reports", [(), (1,), (0, 1, 2)], ids=str)
 def test_the_first_to_fail_is_named_though_it_ended_with_status_0(ranks, reports):
-    launcher = Launcher()
+    keeper = Keeper()
     complain(ranks[0][1], 7.0, "gloo: connection closed by peer")
     complain(ranks[2][1], 6.5, "gloo: connection reset")
     complain(ranks[1][1], 5.0, "OSError: No space left")
     for rank in reports:
-        launcher.end.send((rank, ENDED))
+        keeper.end.send((rank, ENDED))
     with pytest.raises(RuntimeError, match="^rank 1 failed: OSError: No space left$"):
-        answers(ranks, launcher)
+        answers(ranks, keeper)
 
 
 def test_one_that_was_killed_is_named_before_those_that_complain(ranks):
-    launcher = Launcher()
+    keeper = Keeper()
     complain(ranks[0][1], 1.0, "gloo: connection closed by peer")
     ranks[2][1].close()
-    launcher.end.send((0, ENDED))
-    launcher.end.send((2, KILLED))
+    keeper.end.send((0, ENDED))
+    keeper.end.send((2, KILLED))
     with pytest.raises(RuntimeError, match=r"^rank 2 of 3 died \(killed by SIGKILL\)$"):
-        answers(ranks, launcher)
+        answers(ranks, keeper)
 
 
 def test_one_that_was_killed_before_it_was_asked(ranks):
-    launcher = Launcher()
-    launcher.exits[1] = KILLED
+    keeper = Keeper()
+    keeper.exits[1] = KILLED
     with pytest.raises(RuntimeError, match=r"^rank 1 of 3 died \(killed by SIGKILL\)$"):
-        answers(ranks, launcher)
+        answers(ranks, keeper)
 
 
-def test_a_launcher_that_is_gone(ranks):
-    launcher = Launcher()
-    launcher.end.close()
+def test_a_keeper_that_is_gone(ranks):
+    keeper = Keeper()
+    keeper.end.close()
     with pytest.raises(RuntimeError, match="^the launcher of the ranks exited$"):
-        answers(ranks, launcher)
+        answers(ranks, keeper)
 
 
 @pytest.fixture
@@ -97,21 +97,21 @@ def sleeper():
 
 def test_a_stopped_rank_is_named(ranks, sleeper):
     sleeper.send_signal(signal.SIGSTOP)
-    launcher = Launcher([os.getpid(), os.getpid(), sleeper.pid])
+    keeper = Keeper([os.getpid(), os.getpid(), sleeper.pid])
     with pytest.raises(
         RuntimeError, match="^rank 2 of 3 is stopped and nothing was done for 0.4 s during a run; NEURON"
     ):
-        answers(ranks, launcher, limit=0.4)
+        answers(ranks, keeper, limit=0.4)
 
 
 def test_ranks_that_wait_for_each_other(ranks, sleeper):
-    launcher = Launcher([sleeper.pid] * 3)
-    launcher.process_id = sleeper.pid
+    keeper = Keeper([sleeper.pid] * 3)
+    keeper.process_id = sleeper.pid
     ranks[0][1].send(("done", None))
     with pytest.raises(
         RuntimeError, match=r"^rank 1 of 3 waits and nothing was done for 0.4 s .* \(gloo, loopback\); NEURON"
     ):
-        answers(ranks, launcher, limit=0.4)
+        answers(ranks, keeper, limit=0.4)
 
 
 def test_ranks_that_work_are_waited_for(ranks):
@@ -127,7 +127,7 @@ def test_ranks_that_work_are_waited_for(ranks):
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert answers(ranks, Launcher(), limit=0.5) == [None] * 3
+    assert answers(ranks, Keeper(), limit=0.5) == [None] * 3
     thread.join()
 
 

@@ -69,13 +69,18 @@ def _run_and_kill(stage: Stage, after: Path | None, *begin: object) -> tuple[Out
 
 
 def find_rank(run: psutil.Process, rank: int) -> psutil.Process | None:
-    """The first launcher below a process, or one of its two ranks; None while there is none."""
+    """The first launcher below a process, or one of its first two ranks; None while there is none."""
     with suppress(psutil.Error):
-        # Ranks are forked from their launcher, so their command is its.
+        # Ranks are forked from their keeper and this from the launcher, so their command is its.
         found = [each for each in run.children(recursive=True) if _LAUNCHER in " ".join(each.cmdline())]
         launchers = [each for each in found if each.ppid() not in {other.pid for other in found}]
         if rank < 0 or not launchers:
             return launchers[0] if launchers else None
-        ranks = sorted((each for each in found if each.ppid() == launchers[0].pid), key=lambda each: each.pid)
+        keepers = _children(found, launchers[0])
+        ranks = _children(found, keepers[0]) if keepers else []
         return ranks[rank] if len(ranks) == 2 else None
     return None
+
+
+def _children(processes: list[psutil.Process], parent: psutil.Process) -> list[psutil.Process]:
+    return sorted((each for each in processes if each.ppid() == parent.pid), key=lambda each: each.pid)
