@@ -28,6 +28,8 @@ from .errors import PixArtNeuronError, printable
 
 CONFIGURATION_BYTES = 1 << 20
 """Read of a JSON configuration at most; the largest that PixArt-Sigma has, the tokenizer's, takes 21 kB."""
+RECORDS_BYTES = 4 << 20
+"""Read of a manifest, or of what an export notes for its next run, at most: about 8000 files; none has as many."""
 HEADER_BYTES = 4 << 20
 """Read of a safetensors header at most, about 40 000 tensors; T5-XXL's takes 25 kB."""
 

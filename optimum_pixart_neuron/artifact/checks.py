@@ -224,6 +224,16 @@ def _components(artifact: Artifact) -> str | None:
     return f"{missing[0]}/ is missing, or nothing in it is compiled; {AGAIN}" if missing else None
 
 
+def _ranks(artifact: Artifact) -> str | None:
+    """The loaders go by the ranks in the configurations, everybody else by those in the manifest."""
+    wanted = artifact.needs.ranks
+    for name, compiled in artifact.compiled.items() if artifact.manifest else ():
+        for number in (compiled.tensor_parallel_size, compiled.ranks):
+            if number not in (1, wanted):
+                return f"{name}/{CONFIG_FILE} is for {number} ranks, and the export has {wanted}; {AGAIN}"
+    return None
+
+
 def _target(artifact: Artifact) -> str | None:
     wanted, machine = artifact.needs.target, artifact.machine
     if wanted is None:
@@ -300,11 +310,10 @@ def _compiler(artifact: Artifact) -> str | None:
 
 
 def _files(artifact: Artifact) -> str | None:
-    if artifact.manifest:
-        wanted = list(artifact.manifest.files)
-    else:
-        wanted = [f"{name}/{PROGRAM_FILE}" for name in artifact.compiled] + _own_shards(artifact)
-    missing = [name for name in wanted if not (artifact.folder / name).is_file()]
+    """What the manifest lists, and what loaders open, whatever it lists."""
+    listed = artifact.manifest.files if artifact.manifest else ()
+    wanted = [*listed, *(f"{name}/{PROGRAM_FILE}" for name in artifact.compiled), *_own_shards(artifact)]
+    missing = [name for name in dict.fromkeys(wanted) if not (artifact.folder / name).is_file()]
     return f"{_name_first(missing)} missing; {AGAIN}" if missing else None
 
 
@@ -338,7 +347,7 @@ def _copied(artifact: Artifact) -> str | None:
 
 
 def _own_shards(artifact: Artifact) -> list[str]:
-    """Shards of a folder without a manifest: the loaders read one a rank in every component that has any."""
+    """Shards that the loaders read: one a rank in every component that has any."""
     components = [name for name in artifact.compiled if (artifact.folder / name / WEIGHTS_FOLDER).is_dir()]
     ranks = artifact.needs.ranks
     return [path.as_posix() for name in components for path in shard_files(Path(name), ranks)]
@@ -356,8 +365,8 @@ def _sizes(artifact: Artifact) -> str | None:
 
 
 def _headers(artifact: Artifact) -> str | None:
-    """Without a manifest the files themselves tell how long they should be."""
-    if artifact.manifest or artifact.verify == "none":
+    """The files themselves tell how long they should be; a right digest does not say that a loader can read them."""
+    if artifact.verify == "none":
         return None
     cut = [name for name in artifact.binaries if not _is_whole(artifact.folder / name)]
     return f"{_name_first(cut)} truncated or damaged; {AGAIN}" if cut else None
@@ -417,9 +426,9 @@ def _name_first(names: list[str]) -> str:
     return f"{names[0]} and {len(names) - 1} more are"
 
 
-_FOLDER_CHECKS: tuple[Check, ...] = (_is_an_export, _known, _index, _components)
+_FOLDER_CHECKS: tuple[Check, ...] = (_is_an_export, _known, _index, _components, _ranks)
 _MACHINE_CHECKS: tuple[Check, ...] = (_target, _lnc, _cores, _group, _emulator, _compiler)
 _FILE_CHECKS: tuple[Check, ...] = (
-    *(_files, _strangers, _sizes, _headers, _samples, _digests),
+    *(_files, _strangers, _sizes, _samples, _digests, _headers),
     *(_configurations, _copied),
 )

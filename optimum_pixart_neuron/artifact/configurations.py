@@ -41,6 +41,10 @@ def check_configuration(folder: Path, component: Component) -> None:
     for key in ("dtype", "torch_dtype"):
         if config.get(key) not in _DTYPES:
             raise ArtifactError(f"{path}: {key} is none of {', '.join(_DTYPES[1:])}; {AGAIN}")
+    axes = dict.fromkeys(axis for given in component.inputs for axis in given.axes if isinstance(axis, str))
+    for axis in axes:
+        if axis not in compiled.sizes:
+            raise ArtifactError(f"{path}: neuron has no static_{axis}; {AGAIN}")
     for key, expected in (("model_type", component.model_type), ("task", component.task)):
         if getattr(compiled, key) not in (None, expected):
             raise ArtifactError(f"{path} is damaged: neuron.{key} is not a {component.name}'s, {expected}; {AGAIN}")

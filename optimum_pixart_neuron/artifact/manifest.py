@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from ..errors import ArtifactError, printable
-from ..files import FileRecord, first_problem, read_json, write_whole
+from ..files import RECORDS_BYTES, FileRecord, first_problem, read_json, write_whole
 from .compiled import AGAIN, Count
 
 MANIFEST_FILE = "neuron_manifest.json"
@@ -38,7 +38,6 @@ _PACKAGES = (
 )
 
 
-_MOST_BYTES = 4 << 20  # about 8 000 files; PixArt-Sigma has 4 MB of them on no instance
 _Text = Annotated[str, Field(max_length=4096)]
 _Size = Annotated[int, Field(ge=0, lt=1 << 31)]
 
@@ -196,7 +195,7 @@ class Manifest(_Record):
         path = folder / MANIFEST_FILE
         if not os.path.lexists(path):
             return None
-        content = read_json(path, ArtifactError, advice=AGAIN, most=_MOST_BYTES)
+        content = read_json(path, ArtifactError, advice=AGAIN, most=RECORDS_BYTES)
         if content.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
             raise ArtifactError(
                 f"{path} has schema version {printable(content['schema_version'])}, this package reads"

@@ -36,7 +36,8 @@ def check_owner(repo_id: str, trusted_owners: Collection[str] | None) -> None:
             ARCHIVE_RISK,
         )
         return
-    if isinstance(trusted_owners, str) or not all(isinstance(name, str) for name in trusted_owners):
+    listed = isinstance(trusted_owners, Collection) and not isinstance(trusted_owners, str)
+    if not listed or not all(isinstance(name, str) for name in trusted_owners):
         raise InvalidArgument(f"trusted_owners: expected a list of names on the Hub, given {trusted_owners!r}")
     if owner not in trusted_owners:
         trusted = ", ".join(trusted_owners) or "nobody"

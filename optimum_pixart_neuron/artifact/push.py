@@ -20,6 +20,7 @@ from huggingface_hub.utils import tqdm, validate_repo_id
 from ..errors import ArtifactError, HubError, one_line, printable
 from ..hub import HUB_ERRORS, patiently
 from .card import Licence, is_generated, model_card
+from .expected_files import is_known
 from .manifest import MANIFEST_FILE, NOT_LISTED, Manifest, strangers
 
 CARD_FILE = "README.md"
@@ -237,6 +238,11 @@ def _check_folder(folder: Path, changed: Collection[str]) -> Manifest:
     manifest = Manifest.read(folder) if folder.is_dir() else None
     if manifest is None:
         raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
+    unknown = [name for name in manifest.files if not is_known(name)]
+    if unknown:
+        raise ArtifactError(
+            f"{folder}: {MANIFEST_FILE} lists {printable(unknown[0])}, which no export has; export it again"
+        )
     for name in _uploaded(folder, manifest):
         if folder.resolve() not in (folder / name).resolve().parents:
             raise ArtifactError(f"{folder / name} leads out of the folder; put the file itself there")

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ..artifact.manifest import AdapterRecord, SourceRecord
 from ..checkpoint.adapters import NamedAdapter
 from ..checkpoint.sources import Source
 from ..errors import CheckpointError
-from ..files import FileRecord, records_of, sample_digest, write_whole
+from ..files import RECORDS_BYTES, FileRecord, read_bytes, records_of, sample_digest, write_whole
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -50,8 +50,8 @@ class Fingerprints:
     def __init__(self, memory: Path) -> None:
         self._memory = memory
         try:
-            self._seen = _MEMORY.validate_json(memory.read_bytes())
-        except (OSError, ValidationError):
+            self._seen = _MEMORY.validate_json(read_bytes(memory, RECORDS_BYTES))
+        except (OSError, ValueError):
             self._seen = {}
 
     def record(self, source: Source, paths: Iterable[Path], adapters: Iterable[NamedAdapter] = ()) -> SourceRecord:

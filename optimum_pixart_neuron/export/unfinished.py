@@ -23,13 +23,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ..artifact.compiled import CONFIG_FILE
 from ..artifact.manifest import ComponentRecord, Manifest, listed_files
 from ..checkpoint.layout import INDEX
 from ..errors import CompilationFailed, InvalidExportOption, OutputFull, PixArtNeuronError
-from ..files import FileRecord, flush, records_of, write_whole
+from ..files import RECORDS_BYTES, FileRecord, flush, read_bytes, records_of, write_whole
 from . import partial_folder
 from .fingerprints import Fingerprints
 from .output import LONGEST_NAME, check_output, copy_users_files, resolved
@@ -260,8 +260,9 @@ class UnfinishedExport:
 
     def _read(self, name: str) -> FinishedComponent | None:
         try:
-            return FinishedComponent.model_validate_json((self._records / f"{name}.json").read_bytes())
-        except (FileNotFoundError, ValidationError):  # another version of this package may have written it
+            content = read_bytes(self._records / f"{name}.json", RECORDS_BYTES)
+            return FinishedComponent.model_validate_json(content)
+        except (OSError, ValueError):  # another version of this package may have written it
             return None
 
     def _files_of(self, name: str) -> list[str]:

@@ -10,11 +10,11 @@ from ..artifact.compiled import Compiled
 from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.pull import is_repository, pull
 from ..components.registry import DENOISER
-from ..errors import ArtifactError
+from ..errors import ArtifactError, printable
 from ..files import full_digest
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
-from ..parallel.modes import mode_of
+from ..parallel.modes import MODES, mode_of
 
 GUIDANCE_SCALE = 4.5
 """diffusers' default of PixArt-Sigma (0.35, `PixArtSigmaPipeline.__call__`)."""
@@ -78,7 +78,14 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
     compiled = Compiled.read(folder / DENOISER.name)
     if compiled is None:
         raise ArtifactError(f"{address}: {DENOISER.name} is not compiled; export it again")
+    if manifest.parallel_mode not in (None, *MODES):
+        raise ArtifactError(
+            f"{address} is exported in the parallel mode {printable(manifest.parallel_mode)}, which is not registered"
+            " here; export it again"
+        )
     sizes = compiled.sizes
+    if "vae_scale_factor" not in sizes:
+        raise ArtifactError(f"{address}: {DENOISER.name} does not say how large its pictures are; export it again")
     height, width = (sizes[side] * sizes["vae_scale_factor"] for side in ("height", "width"))
     guided = not manifest.options.get("no_guidance", False)
     cores = max(manifest.ranks, min(2, Machine.of(sdk).cores) if sdk.has_device else 2)  # as the pipeline takes them

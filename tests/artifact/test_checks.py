@@ -45,6 +45,13 @@ CONFIGS = {
     "vae_decoder": {"block_out_channels": [32], "latent_channels": 4, "in_channels": 3},
 }
 """What is required of each `config.json`."""
+IMAGE = {"static_batch_size": 1, "static_num_channels": 4, "static_height": 32, "static_width": 32}
+SIZES = {
+    "text_encoder": {"static_batch_size": 1, "static_sequence_length": 300},
+    "transformer": {**IMAGE, "static_sequence_length": 300, "static_encoder_hidden_size": 64},
+    "vae_decoder": IMAGE,
+}
+"""And of its section."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +83,9 @@ def folder(tmp_path) -> Path:
     sections = {"compiler_version": f"{COMPILER}+emulated", "instance_type": "trn1", "tensor_parallel_size": RANKS}
     for component in ("text_encoder", "transformer", "vae_decoder"):
         (root / component).mkdir(parents=True)
-        (root / component / "config.json").write_text(json.dumps({**CONFIGS[component], "neuron": sections}))
+        (root / component / "config.json").write_text(
+            json.dumps({**CONFIGS[component], "neuron": {**sections, **SIZES[component]}})
+        )
         write_program(root / component, component)
     for number, component in enumerate(("text_encoder", "transformer")):
         write_shards(root / component / "weights", RANKS, seed=number)
@@ -252,6 +261,30 @@ class TestFiles:
         assert time.perf_counter() - started < 0.1
 
 
+class TestWhatTheManifestDoesNotSee:
+    """A stranger's manifest has the right digest of everything; the loaders go by the files."""
+
+    def test_other_ranks(self, folder):
+        path = folder / "transformer" / "config.json"
+        config = json.loads(path.read_text())
+        for changes in ({"tensor_parallel_size": 3}, {"parallel": {"mode": "context", "ranks": 1000, "guided": True}}):
+            path.write_text(json.dumps({**config, "neuron": {**config["neuron"], **changes}}))
+            write_manifest(folder)
+            number = changes.get("tensor_parallel_size", 1000)
+            assert f"transformer/config.json is for {number} ranks, and the export has 4; {AGAIN}" in refusal(folder)
+
+    def test_a_header_that_no_loader_can_read(self, folder):
+        path = folder / SHARD.format(2)
+        path.write_bytes(b"\x07" + path.read_bytes()[1:])
+        write_manifest(folder)
+        assert f"{SHARD.format(2)} is truncated or damaged; {AGAIN}" in refusal(folder)
+
+    def test_shards_that_are_neither_there_nor_listed(self, folder):
+        (folder / SHARD.format(3)).unlink()
+        write_manifest(folder)
+        assert f"{SHARD.format(3)} is missing; {AGAIN}" in refusal(folder)
+
+
 class TestMachine:
     """With a manifest, and what the same words in `config.json` say where there is none."""
 
@@ -416,11 +449,23 @@ class TestWithoutManifest:
 
     def test_a_configuration_that_says_little(self, folder):
         for component, config in CONFIGS.items():
-            content = {**config, "neuron": {"static_batch_size": 1}}
+            content = {**config, "neuron": SIZES[component]}
             (folder / component / "config.json").write_text(json.dumps(content))
         for path in folder.glob("*/weights/tp[123]*"):
             path.unlink()
         assert check_artifact(folder, EMULATOR) is None
+
+    def test_a_configuration_without_a_size(self, folder):
+        """Loaders and pipelines count on each of them."""
+        for component, sizes in SIZES.items():
+            path = folder / component / "config.json"
+            before = path.read_text()
+            for size in sizes:
+                content = json.loads(before)
+                del content["neuron"][size]
+                path.write_text(json.dumps(content))
+                assert f"{path}: neuron has no {size}; {AGAIN}" in refusal(folder)
+            path.write_text(before)
 
     @pytest.mark.parametrize("what", ["config.json", "model.neuron"])
     def test_a_missing_part_of_a_component(self, folder, what):

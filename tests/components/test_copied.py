@@ -203,9 +203,9 @@ class TestScheduler:
         }
 
     @pytest.mark.parametrize(
-        "name", ["UniPCMultistepScheduler", "LCMScheduler", "SCMScheduler", "FlowMatchLCMScheduler"]
+        "name", ["UniPCMultistepScheduler", "LCMScheduler", "PNDMScheduler", "DDPMScheduler", "EDMEulerScheduler"]
     )
-    def test_every_scheduler_of_diffusers_is_taken(self, scheduler, name):
+    def test_other_schedulers_of_diffusers_are_taken(self, scheduler, name):
         assert type(Scheduler.read(scheduler, ("diffusers", name), CheckpointError).load()).__name__ == name
 
     @pytest.mark.parametrize(
@@ -238,6 +238,7 @@ class TestScheduler:
             ({"beta_start": {"a": 1}}, "beta_start"),
             ({"trained_betas": [0.1] * 20_000}, "trained_betas"),
             ({"trained_betas": [[0.1]]}, "trained_betas"),
+            ({"prediction_type": "${HOME}"}, "DPMSolverMultistepScheduler cannot be loaded"),  # seen by a step alone
             ({"beta_schedule": "steep"}, "DPMSolverMultistepScheduler cannot be loaded"),
             ({"solver_order": "two"}, "DPMSolverMultistepScheduler cannot be loaded"),
             ({"a b": 1}, "should match pattern"),
@@ -246,6 +247,18 @@ class TestScheduler:
     def test_values(self, scheduler, changes, reason):
         rewrite(scheduler / "scheduler_config.json", **changes)
         assert reason in refusal(Scheduler, scheduler, DPM)
+
+    @pytest.mark.parametrize("name", ["SCMScheduler", "FlowMatchLCMScheduler", "RePaintScheduler", "UnCLIPScheduler"])
+    def test_those_that_cannot_draw_with_pixart_sigma(self, scheduler, name):
+        """Their steps are not those that diffusers' pipeline makes."""
+        assert f"{name} cannot be loaded: " in refusal(Scheduler, scheduler, ("diffusers", name))
+
+    def test_steps_on_trial_leave_the_random_state(self, scheduler):
+        import torch
+
+        before = torch.random.get_rng_state()
+        Scheduler.read(scheduler, ("diffusers", "DDPMScheduler"), CheckpointError).load()
+        assert torch.equal(torch.random.get_rng_state(), before)
 
     def test_the_class_of_a_folder_without_an_index(self, scheduler):
         rewrite(scheduler / "scheduler_config.json", _class_name="EulerDiscreteScheduler")

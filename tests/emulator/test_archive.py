@@ -157,6 +157,7 @@ CHANGES = {
     "no pickle": lambda name, content: None if name == "data.pkl" else content,
     "a short tensor": lambda name, content: content[:-1] if name == "data/0" else content,
     "another tensor": lambda name, content: bytes(len(content)) if name == "data/0" else content,
+    "a version that is none": lambda name, content: b"9" * 5000 if name == "version" else content,
     "huge code": lambda name, content: content + b"#" * (17 << 20) if name.endswith(".py") else content,
 }
 

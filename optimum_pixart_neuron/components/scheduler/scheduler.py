@@ -20,6 +20,8 @@ _LIBRARY = "diffusers"
 _TRIALS = (4, 2)
 """Steps; schedulers of few-step checkpoints may take only a number of their own."""
 
+_TRIAL_SHAPE = (1, 4, 8, 8)
+"""Of latents."""
 _LARGEST = 100_000
 """Of a number's amount: tensors as long as the training timesteps are made, of which PixArt-Sigma has 1000."""
 _LONGEST = 10_000
@@ -81,13 +83,16 @@ class Scheduler(CopiedPart):
         return cls(folder=folder, source=files, contents=files, library=library, class_name=class_name, raises=raises)
 
     def load(self) -> Any:
-        """Make the scheduler, and see it plan a few steps as a call of the pipeline asks it to."""
+        """Make the scheduler, and see it plan and make a few steps as a call of the pipeline asks it to.
+
+        Some values that its configuration may have are first looked at in a step.
+        """
         scheduler_class = self._class()
         values = {name: value for name, value in parse_json(self.contents[CONFIGURATION]).items() if name[0] != "_"}
         with self._loading():
             for steps in _TRIALS:
                 with suppress(ValueError) if steps != _TRIALS[-1] else nullcontext():
-                    scheduler_class.from_config(values).set_timesteps(steps)
+                    _try(scheduler_class.from_config(values), steps)
                     break
             return scheduler_class.from_config(values)
 
@@ -101,3 +106,18 @@ class Scheduler(CopiedPart):
             reason = f"needs {', '.join(missing)}" if missing else "is no scheduler of the installed diffusers"
             raise self._refuse(f"{self.class_name} {reason}")
         return found
+
+
+def _try(scheduler: Any, steps: int) -> None:
+    """Denoise a little, as diffusers' `PixArtSigmaPipeline.__call__` (0.35) does.
+
+    Noise that the scheduler draws does not change the caller's random state.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        scheduler.set_timesteps(steps)
+        latents = torch.ones(_TRIAL_SHAPE) * scheduler.init_noise_sigma
+        for timestep in scheduler.timesteps:
+            noise = scheduler.scale_model_input(latents, timestep) / 2
+            latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
