@@ -1,0 +1,94 @@
+"""A copy of a base that one case changes."""
+
+import json
+import os
+import random
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .bases import CHECKPOINT, EXPORT, link_tree, write_manifest
+
+INDEX, MANIFEST = "model_index.json", "neuron_manifest.json"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a case is made.
+
+    Attributes:
+        target: what the folder is said to be, one of `bases.TARGETS`.
+        folder: the copy.
+        victim: a file of the user's that code of the case would overwrite.
+        numbers: all that is random about it.
+    """
+
+    target: str
+    folder: Path
+    victim: Path
+    numbers: random.Random
+
+    @classmethod
+    def of(cls, target: str, base: Path, folder: Path, victim: Path, numbers: random.Random) -> "Ground":
+        link_tree(base, folder)
+        return cls(target=target, folder=folder, victim=victim, numbers=numbers)
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Make a file anew: the former one may be the base's."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def document(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+    def rewrite(self, name: str, **changes: Any) -> None:
+        self.write(name, json.dumps({**self.document(name), **changes}))
+
+    def remove(self, name: str) -> None:
+        path = self.folder / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def seal(self, *listed: str) -> None:
+        """Have the manifest tell the right digest of everything that can be read, and of files that no export has."""
+        if self.target == EXPORT:
+            self.remove(MANIFEST)
+            write_manifest(self.folder, listed)
+
+    @cached_property
+    def code(self) -> str:
+        """Python that a case hopes is run."""
+        return f"open({str(self.victim)!r}, 'w').write('ran')\nclass Evil:\n    def __init__(self, *a, **k): pass\n"
+
+    @property
+    def documents(self) -> list[str]:
+        """JSON files of the folder by path, but the manifest."""
+        names = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.json"))
+        return sorted(name for name in names if name != MANIFEST)
+
+    @property
+    def components(self) -> list[str]:
+        """Folders with weights or programs."""
+        names = ("text_encoder", "transformer", "vae" if self.target == CHECKPOINT else "vae_decoder")
+        return [name for name in names if (self.folder / name).is_dir()]
+
+    @property
+    def weights(self) -> list[str]:
+        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.safetensors"))
+
+    def choose(self, *options: Any) -> Any:
+        return self.numbers.choice(options)
+
+
+def state(folder: Path) -> dict[str, tuple]:
+    """What is in a folder, so that a change shows; nothing is opened."""
+    found = {}
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            seen = os.lstat(os.path.join(above, name))
+            is_file = not os.path.isdir(os.path.join(above, name))
+            found[os.path.join(above, name)] = (seen.st_mode, seen.st_size, seen.st_mtime_ns if is_file else 0)
+    return found
