@@ -253,6 +253,19 @@ def test_what_is_no_checkpoint_is_refused_under_its_flag(parts, tmp_path):
     assert refusal(tmp_path, components_model=parts.whole).endswith("no transformer of PixArtSigmaPipeline")
 
 
+def test_components_that_pixart_sigma_lacks_are_left_out_and_named(whole):
+    """diffusers loads them nowhere; nothing of their folders is read."""
+    more = {"feature_extractor": ["evil", "Evil"], "tokenizer_2": ["transformers", "T5Tokenizer"]}
+    rewrite(whole / "model_index.json", **more)
+    for name in more:
+        (whole / name).mkdir()
+        (whole / name / "evil.py").write_text("raise SystemExit('it ran')")
+    checkpoint = opened(whole)
+    (note,) = checkpoint.notes
+    assert all(name in note for name in more)
+    assert set(checkpoint.model_index) == {"_class_name", "_diffusers_version", *COMPONENTS}
+
+
 def test_a_damaged_tokenizer_is_refused(whole):
     (whole / "tokenizer" / "spiece.model").write_bytes(b"no sentences")
     assert f"{whole / 'tokenizer'}: T5Tokenizer cannot be loaded: " in refusal(whole)
@@ -338,6 +351,23 @@ def test_a_variant_that_only_some_components_have(parts, whole):
     assert "model.bf16.safetensors is missing (found model.safetensors; change --variant)" in refusal(
         whole, variant="bf16"
     )
+
+
+def test_former_names_of_the_vaes_attention(whole):
+    """As diffusers reads them, which renames them while it loads."""
+    (path,) = (whole / "vae").glob("*.safetensors")
+    today = load_file(path)
+    former = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    renamed = {}
+    for name, tensor in today.items():
+        for new, old in former.items():
+            name = name.replace(new, old)
+        renamed[name] = tensor
+    assert len(set(renamed) - set(today)) == 16  # weights and biases of the encoder's and the decoder's
+    save_file(renamed, path)
+    weights = opened(whole).weights("vae")
+    assert set(weights.files) == set(today)
+    assert all(torch.equal(weights.read(name), today[name]) for name in today)
 
 
 @pytest.mark.parametrize("names", [["pytorch_model.bin"], ["pytorch_model.bin.index.json"]])

@@ -74,3 +74,16 @@ def test_a_pointer_of_git_lfs_is_called_by_name(checkpoint):
     with pytest.raises(CheckpointError, match="is a git-LFS pointer, not the weights; run `git lfs pull` there"):
         check(checkpoint)
     assert json.loads((checkpoint / "vae" / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "wrapper"), [("_orig_mod.", "torch.compile"), ("module.", "torch's DistributedDataParallel")]
+)
+def test_prefixes_of_what_wrapped_the_model_are_called_by_name(checkpoint, prefix, wrapper):
+    (path,) = (checkpoint / "transformer").glob("*.safetensors")
+    save_file({prefix + name: tensor for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(CheckpointError) as refusal:
+        check(checkpoint)
+    assert str(refusal.value) == (
+        f"{path}: weights are named {prefix}…, as {wrapper} saves a model that it wraps; save the model inside"
+    )
