@@ -131,6 +131,7 @@ def compile_program(folder: Path, ranks: int) -> None:
     """The program and the weight files that `load` loads; not measured."""
     config = component(folder, ranks)
     from optimum_pixart_neuron.export.compile import CompileJob, compile_component
+    from optimum_pixart_neuron.neuron.compile_cache import CompileCache
     from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
 
     compiler = CompilerSettings(target="trn1", lnc=1)
@@ -140,10 +141,9 @@ def compile_program(folder: Path, ranks: int) -> None:
             CompileJob(
                 component=config,
                 compiler=compiler,
+                cache=CompileCache(enabled=False),
                 folder=folder / EXPORT,
                 workdir=folder / "work",
-                inline_weights=False,
-                on_device=False,
             )
         )
     neuron = {"parallel": {"ranks": ranks}}

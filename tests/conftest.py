@@ -1,14 +1,24 @@
 """Fixtures of all tests, and the reason for which hardware tests are skipped."""
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
 
-def pytest_configure():
+def pytest_configure(config):
     unignore_signals()
+    # No test finds what another one compiled, unless it asks for a cache; and none writes to this machine's own.
+    config.compile_cache = tempfile.mkdtemp(prefix="pixart-neuron-tests-cache-")
+    os.environ["NEURON_COMPILE_CACHE_URL"] = config.compile_cache
+    os.environ["NEURON_CC_FLAGS"] = "--no_cache"
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.compile_cache, ignore_errors=True)
 
 
 def unignore_signals() -> None:
@@ -49,3 +59,11 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     from tests.tiny import build_tiny_checkpoint
 
     return build_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-pixart-sigma")
+
+
+@pytest.fixture
+def neuronx_cc(tmp_path, monkeypatch):
+    """The compiler of a test, which counts its calls and ends as it is told."""
+    from tests.compilers import StandInCompiler
+
+    return StandInCompiler(tmp_path / "neuronx cc", monkeypatch)

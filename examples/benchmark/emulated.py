@@ -55,6 +55,7 @@ def main(folder: Path, mode: str, dtype: torch.dtype, ranks: int) -> None:
     from optimum_pixart_neuron.artifact.compiled import PROGRAM_FILE
     from optimum_pixart_neuron.emulator.runtime import rank_process_ids
     from optimum_pixart_neuron.export.compile import CompileJob, compile_component
+    from optimum_pixart_neuron.neuron.compile_cache import CompileCache
     from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
     from optimum_pixart_neuron.program.program import trace_program
 
@@ -69,10 +70,9 @@ def main(folder: Path, mode: str, dtype: torch.dtype, ranks: int) -> None:
                 CompileJob(
                     component=component,
                     compiler=compiler,
+                    cache=CompileCache(enabled=False),
                     folder=exported,
                     workdir=folder / f"{mode} work",
-                    inline_weights=False,
-                    on_device=False,
                 )
             )
         program = NeuronTracedModel.load_model(exported / PROGRAM_FILE, tensor_parallel_size=ranks)

@@ -50,7 +50,9 @@ def _load_copy(program: Path, core: int, compiled: Compiled) -> Any:
     import torch_neuronx
 
     copy = torch.jit.load(program)
-    torch_neuronx.experimental.set_neuron_cores(copy, start_nc=core, nc_count=1)
+    # Under its last name first: that of the beta lost support with SDK 2.24.
+    places = torch_neuronx if hasattr(torch_neuronx, "set_neuron_cores") else torch_neuronx.experimental
+    places.set_neuron_cores(copy, start_nc=core, nc_count=1)
     if not compiled.inline_weights_to_neff:
         torch_neuronx.move_trace_to_device(copy, core)
     return copy

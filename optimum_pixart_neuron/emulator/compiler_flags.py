@@ -7,6 +7,7 @@ list are accepted unread: the compiler has many undocumented ones.
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _CHOICES = {
@@ -41,10 +42,10 @@ def parse_flags(compiler_args: str | list[str] | None, default_target: str | Non
     """Read target and logical core config; the right-most of two equal flags wins.
 
     Raises:
-        RuntimeError: a documented flag has a value outside its choices, `--lnc 2` meets a target without logical
-            cores (NCC_EARG001), or there is neither `--target` nor a default.
+        RuntimeError: see `split_flags`; a documented flag has a value outside its choices, `--lnc 2` meets a target
+            without logical cores (NCC_EARG001), or there is neither `--target` nor a default.
     """
-    tokens = shlex.split(compiler_args) if isinstance(compiler_args, str) else list(compiler_args or [])
+    tokens = split_flags(compiler_args)
     values: dict[str, str] = {}
     for position, token in enumerate(tokens):
         flag, separator, value = token.partition("=")
@@ -67,6 +68,22 @@ def parse_flags(compiler_args: str | list[str] | None, default_target: str | Non
     if lnc == 2 and target != "trn2":
         raise RuntimeError(f"neuronx-cc (emulated) [NCC_EARG001] --lnc 2 is for --target trn2, not {target}: drop it")
     return CompilerFlags(target=target, lnc=lnc)
+
+
+def split_flags(compiler_args: str | Sequence[str] | None) -> list[str]:
+    """The words of a command line, split as a shell splits it, which is how libneuronxla and torch_neuronx do it.
+
+    Raises:
+        RuntimeError: a word belongs to no flag, as the rest of a path with a space does, or a quote does not end.
+    """
+    try:
+        words = shlex.split(compiler_args) if isinstance(compiler_args, str) else list(compiler_args or [])
+    except ValueError as error:
+        raise RuntimeError(f"neuronx-cc (emulated) [NCC_EARG001] {compiler_args}: {error}") from None
+    for before, word in zip(["", *words], words):
+        if not word.startswith("-") and (not before.startswith("-") or "=" in before):
+            raise RuntimeError(f"neuronx-cc (emulated) [NCC_EARG001] unrecognized arguments: {word}")
+    return words
 
 
 def platform_target() -> str | None:

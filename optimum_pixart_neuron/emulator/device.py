@@ -2,7 +2,7 @@
 
 The Neuron runtime reads `NEURON_RT_VISIBLE_CORES`, `NEURON_RT_NUM_CORES` and the logical core config once, when the
 first program is loaded; changing them later has no effect, here as there (Neuron runtime configuration guide).
-Unlike on hardware, another process may use the same cores.
+Unlike on hardware, another process may use the same cores, unless `hold_cores` was called in one that started it.
 """
 
 import os
@@ -101,6 +101,8 @@ def _gib(nbytes: int) -> str:
     return f"{nbytes / 2**30:.2f} GiB"
 
 
+# Environment variable with the id of the process that holds the cores; those that it starts inherit it.
+_HOLDER = "NEURON_EMULATOR_HELD_BY"
 _device: Device | None = None
 _creation = threading.Lock()
 
@@ -110,6 +112,7 @@ def current_device() -> Device:
     global _device
     with _creation:
         if _device is None:
+            _check_not_held()
             instance = emulated_instance()
             try:
                 cores = runtime_cores(instance, os.environ)
@@ -117,6 +120,23 @@ def current_device() -> Device:
                 raise RuntimeError(str(error)) from None
             _device = Device(instance, cores.lnc, cores.visible)
         return _device
+
+
+def hold_cores() -> None:
+    """Start the runtime now: its cores are this process's until it ends, and no process that it starts gets them.
+
+    RuntimeError when another process has them already.
+    """
+    current_device()
+    os.environ[_HOLDER] = str(os.getpid())
+
+
+def _check_not_held() -> None:
+    holder = os.environ.get(_HOLDER)
+    if holder and holder != str(os.getpid()) and os.path.exists(f"/proc/{holder}"):
+        raise RuntimeError(
+            f"NRT:nrt_allocate_neuron_cores NeuronCore(s) not available: process {holder} holds them until it ends"
+        )
 
 
 def is_in_use() -> bool:
@@ -129,3 +149,5 @@ def reset_device() -> None:
     global _device
     with _creation:
         _device = None
+    if os.environ.get(_HOLDER) == str(os.getpid()):
+        del os.environ[_HOLDER]

@@ -1,17 +1,25 @@
 """Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
 
 import itertools
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..artifact.compiled import PROGRAM_FILE, shard_files
+import torch
+
+from ..artifact.compiled import PROGRAM_FILE, WEIGHTS_FOLDER, shard_files
 from ..components.export_config import ExportConfig
+from ..neuron.compile_cache import CompileCache
 from ..neuron.compiler import CompilerSettings
 from ..parallel.shard_writer import write_shards
 from .archive import save_program
 from .compiler_failure import compiler_failures
+from .workplace import current_folder, one_word
+
+LOG_FILE = "log-neuron-cc.txt"
+"""Of the compiler, in its current folder. NxD counts the path among what a compiled program is looked up by in the
+cache (0.15 `get_hash_module`), so it is the same in every export and on every machine."""
 
 
 def _left_there(log: Path) -> Path:
@@ -25,21 +33,26 @@ class CompileJob:
     Attributes:
         component: what to compile.
         compiler: flags that do not depend on it.
+        cache: of compiled programs.
         folder: its folder in the export; made here.
         workdir: where the compiler's intermediate files go, in a new folder for each component.
         inline_weights: whether a one-core program is asked to hold its weights.
-        on_device: whether this machine has a NeuronCore.
         keep_log: puts the compiler's log where it outlives a failed export, and returns that place; by default it
             stays where it is.
     """
 
     component: ExportConfig
     compiler: CompilerSettings
+    cache: CompileCache
     folder: Path
     workdir: Path
-    inline_weights: bool
-    on_device: bool
+    inline_weights: bool = False
     keep_log: Callable[[Path], Path] = _left_there
+
+    @property
+    def name(self) -> str:
+        """Of the component."""
+        return self.component.COMPONENT.name
 
     @property
     def spmd(self) -> bool:
@@ -54,6 +67,13 @@ class CompileJob:
         """
         return not self.spmd and (self.inline_weights or self.component.dynamic_batch)
 
+    @property
+    def arguments(self) -> str:
+        """The compiler's command line."""
+        return self.compiler.arguments(
+            self.component.COMPONENT.flags, self.component.ranks, names_target=not self.spmd
+        )
+
 
 def compile_component(job: CompileJob) -> None:
     """Write the component's program, and its weights where they are separate.
@@ -64,11 +84,26 @@ def compile_component(job: CompileJob) -> None:
         CompilationFailed: the compiler ended without a program.
     """
     job.folder.mkdir()
-    workdir = _new_folder(job.workdir, f"neuronx-cc-{job.component.COMPONENT.name}")
-    if job.spmd:
-        _build_spmd(job, workdir)
-    else:
-        _trace_single_core(job, workdir)
+    with one_word(_new_folder(job.workdir, f"neuronx-cc-{job.name}")) as workdir:
+        if job.spmd:
+            _compile_spmd(job, workdir)
+        else:
+            _compile_single_core(job, workdir)
+
+
+@contextmanager
+def _compiler_at_work(job: CompileJob, workdir: Path) -> Iterator[None]:
+    """Let the compiler work in a folder of its own, with the cache that was chosen.
+
+    Raises:
+        CompilationFailed: it ended without a program.
+    """
+    with (
+        compiler_failures(job.name, workdir, job.keep_log),
+        current_folder(workdir),
+        job.cache.in_force(),
+    ):
+        yield
 
 
 def _new_folder(folder: Path, name: str) -> Path:
@@ -82,7 +117,7 @@ def _new_folder(folder: Path, name: str) -> Path:
     raise AssertionError("numbers do not end")
 
 
-def _build_spmd(job: CompileJob, workdir: Path) -> None:
+def _compile_spmd(job: CompileJob, workdir: Path) -> None:
     """NxD 0.15 ModelBuilder V1, called as optimum-neuron 0.4.5 `convert.get_builder` does, with the right LNC."""
     from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder
 
@@ -95,37 +130,56 @@ def _build_spmd(job: CompileJob, workdir: Path) -> None:
         start_rank_id=0,
         local_ranks_size=ranks,
         world_size=ranks,
-        compiler_workdir=str(workdir),
+        compiler_workdir=str(workdir / "nxd"),
         logical_nc_config=job.compiler.lnc,
     )
     builder.add(
-        key=component.COMPONENT.name,
+        key=job.name,
         model_instance=BaseModelInstance(component.build, input_output_aliases={}),
         example_inputs=[component.example_inputs()],
-        compiler_args=job.compiler.arguments(component.COMPONENT.flags, ranks),
+        compiler_args=f"{job.arguments} --logfile={LOG_FILE}",
         priority_model_idx=0,
     )
-    with compiler_failures(component.COMPONENT.name, workdir, job.keep_log):
+    with _compiler_at_work(job, workdir), _nxd_state_restored():
         program = builder.trace(initialize_model_weights=False)
     save_program(program, job.folder / PROGRAM_FILE)
-    title = f"    {component.COMPONENT.name} weights"
+    title = f"    {job.name} weights"
     write_shards(component.weights(), component.read_weight, shard_files(job.folder, ranks), title=title)
+    # Does nothing unless NXD_LAYOUT_TRANSFORMATION_OPTIONS is set.
+    builder.transform_weight_layout_with_overriden_option(sharded_checkpoint_dir=str(job.folder / WEIGHTS_FOLDER))
 
 
-def _trace_single_core(job: CompileJob, workdir: Path) -> None:
+@contextmanager
+def _nxd_state_restored() -> Iterator[None]:
+    """Undo what `ModelBuilder.trace` leaves after an error: it has no `finally` (NxD 0.15 to 0.18)."""
+    from neuronx_distributed.parallel_layers import parallel_state
+
+    strategy = torch.multiprocessing.get_sharing_strategy()
+    try:
+        yield
+    except BaseException:
+        parallel_state.set_aot_mode(False)
+        parallel_state.destroy_model_parallel()
+        raise
+    finally:
+        torch.multiprocessing.set_sharing_strategy(strategy)
+
+
+def _compile_single_core(job: CompileJob, workdir: Path) -> None:
     import torch_neuronx
 
     component = job.component
     module = component.build_loaded()
-    with compiler_failures(component.COMPONENT.name, workdir, job.keep_log):
+    with _compiler_at_work(job, workdir):
         program = torch_neuronx.trace(
             module,
             component.example_inputs(),
             input_output_aliases={},
-            compiler_workdir=str(workdir),
-            compiler_args=job.compiler.arguments(component.COMPONENT.flags, 1),
+            compiler_workdir=str(workdir / "trace"),
+            compiler_args=job.arguments,
             inline_weights_to_neff=job.inline,
-            cpu_backend=not job.on_device,
+            # Otherwise this process would hold the cores until it ends, and the flags name the target anyway.
+            cpu_backend=True,
         )
     if component.dynamic_batch:
         program = torch_neuronx.dynamic_batch(program)

@@ -47,7 +47,7 @@ def write_component_config(job: CompileJob, program: TracedProgram, deployment: 
         "torch_dtype": str(component.weights_dtype).removeprefix("torch."),
         "target": compiler.target,
         "lnc": compiler.lnc,
-        "compiler_args": compiler.arguments(component.COMPONENT.flags, component.ranks),
+        "compiler_args": job.arguments,
         "parallel": Parallel(
             mode=deployment.mode_of(component.COMPONENT).name,
             ranks=component.ranks,

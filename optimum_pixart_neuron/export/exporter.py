@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..components.registry import added_components
 from ..deployment.deployment import Deployment, decide
 from ..errors import InvalidExportOption, ValidationFailed
 from ..files import FileRecord, records_of
+from ..neuron.compile_cache import CompileCache
 from ..neuron.sdk import NeuronSdk, ensure_sdk
 from ..planner.decoding import DecodingChoice, decide_decoding
 from .options import ExportOptions
@@ -36,12 +38,13 @@ FAILED_LABEL = "failed-validation"
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """What one export goes by: what was asked for, of which checkpoint, what was decided, and with which SDK."""
+    """What one export goes by: what was asked for, of which checkpoint, what was decided, with which SDK and cache."""
 
     options: ExportOptions
     checkpoint: PixArtCheckpoint
     deployment: Deployment
     sdk: NeuronSdk
+    cache: CompileCache
 
 
 def export(options: ExportOptions) -> Path:
@@ -64,6 +67,7 @@ def export(options: ExportOptions) -> Path:
     check_output(options.output, force=options.force)
     check_workdir(options.compiler_workdir, options.output)
     sdk = ensure_sdk()
+    cache = CompileCache.chosen(os.environ, disabled=options.disable_neuron_cache)
     check_publication(options, sdk)
     _check_importable(options)
     checkpoint = open_checkpoint(options)
@@ -74,7 +78,7 @@ def export(options: ExportOptions) -> Path:
     _say_choices(options, checkpoint, deployment, decoding, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():
-        _make(_Request(options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk))
+        _make(_Request(options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk, cache=cache))
     logger.info(f"saved to {options.output}")
     publish(options)
     return options.output
@@ -182,10 +186,10 @@ def _finish(
     job = CompileJob(
         component=component,
         compiler=deployment.compiler,
+        cache=request.cache,
         folder=unfinished.artifacts / name,
         workdir=request.options.compiler_workdir or unfinished.new_workdir(),
         inline_weights=request.options.inline_weights_to_neff,
-        on_device=sdk.has_device and not sdk.emulated,
         **({} if request.options.compiler_workdir else {"keep_log": unfinished.keep_log}),
     )
     part = component.COMPONENT.part.name

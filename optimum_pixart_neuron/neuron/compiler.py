@@ -35,10 +35,6 @@ class ComponentFlags:
     by_target: tuple[tuple[str, str], ...] = ()
 
 
-# optimum-neuron 0.4.5 sets both before tracing a diffusion pipeline: custom lowering of softmax and SiLU.
-_TRACING_ENVIRONMENT = {"NEURON_FUSE_SOFTMAX": "1", "NEURON_CUSTOM_SILU": "1"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class CompilerSettings:
     """What does not depend on the component.
@@ -60,14 +56,18 @@ class CompilerSettings:
     def optlevel_of(self, flags: ComponentFlags) -> int:
         return self.optlevel or flags.optlevel
 
-    def arguments(self, flags: ComponentFlags, ranks: int) -> str:
+    def arguments(self, flags: ComponentFlags, ranks: int, *, names_target: bool = True) -> str:
         """The neuronx-cc command line of a component with these flags on `ranks` ranks.
+
+        `torch_neuronx.trace` without a device asks for the target among the flags. ModelBuilder takes it from the
+        environment, and its layout step has it from nowhere else (NxD 0.15; optimum-neuron and NxDI leave it out).
 
         The optimisation level is spelled `-O1`: NxD's ModelBuilder does not know `--optlevel` and appends its own
         `-O1`, and the right-most wins (NxD 0.15 `append_default_compiler_flags`). `--auto-cast` is always there,
         because its default differs between releases.
         """
-        arguments = [f"--target={self.target}", flags.model_type, f"-O{self.optlevel_of(flags)}"]
+        arguments = [f"--target={self.target}"] if names_target else []
+        arguments += [flags.model_type, f"-O{self.optlevel_of(flags)}"]
         if self.auto_cast is None:
             arguments.append("--auto-cast=none")
         else:
@@ -88,7 +88,6 @@ class CompilerSettings:
         knows only trn1 and trn2 (optimum-neuron 0.4.5 `INSTANCE_VALUE_MAP`).
         """
         environment = {
-            **_TRACING_ENVIRONMENT,
             "NEURON_PLATFORM_TARGET_OVERRIDE": "trn2" if self.target == "trn2" else "trn1",
             "LOCAL_WORLD_SIZE": str(ranks),
         }

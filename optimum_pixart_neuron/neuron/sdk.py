@@ -3,11 +3,20 @@
 The only module that knows of the emulator.
 """
 
+import logging
+import os
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import InvalidExportOption
+
+logger = logging.getLogger(__name__)
+
+LOWERING = {"NEURON_FUSE_SOFTMAX": "1", "NEURON_CUSTOM_SILU": "1"}
+"""Variables that optimum-neuron 0.4.5 sets for diffusion pipelines: torch_neuronx's own lowering of softmax and SiLU.
+It reads them when it is imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,8 @@ class NeuronSdk:
 def ensure_sdk(instance: str | None = None) -> NeuronSdk:
     """Make the SDK's modules importable, by activating the emulator where no SDK is installed. Idempotent.
 
+    Sets `LOWERING` in the environment, for torch_neuronx, which is imported after this.
+
     Args:
         instance: what the emulator should be, if it is not active yet; by default its own choice.
 
@@ -52,6 +63,7 @@ def ensure_sdk(instance: str | None = None) -> NeuronSdk:
     """
     from .. import emulator
 
+    _choose_lowering()
     if not emulator.is_importable() and find_spec("torch_neuronx") is not None:
         return NeuronSdk(emulated=False, instance=_device_instance())
     if not emulator.is_active():
@@ -80,6 +92,17 @@ def sdk_for(instance: str) -> NeuronSdk:
         except RuntimeError:
             pass  # it stays what it is
     return ensure_sdk()
+
+
+def _choose_lowering() -> None:
+    missing = {name: value for name, value in LOWERING.items() if os.environ.get(name) != value}
+    if missing and "torch_neuronx" in sys.modules:
+        logger.warning(
+            "torch_neuronx was imported without %s: what this process compiles lacks its own lowering of softmax and"
+            " SiLU; set them before the import",
+            " and ".join(f"{name}={value}" for name, value in missing.items()),
+        )
+    os.environ.update(missing)
 
 
 def ensure_importable() -> None:

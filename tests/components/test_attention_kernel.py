@@ -186,12 +186,14 @@ class FakeIsa:
         out.copy_(attend(query[None], key[None], value[None])[0])
 
 
+@pytest.mark.parametrize("home", ["neuronxcc.nki._private_kernels.attention", "neuronxcc.nki.kernels.attention"])
 @torch.no_grad()
-def test_call_of_the_isa_kernel_at_lnc_2(monkeypatch):
-    modules = {name: ModuleType(name) for name, _ in KERNELS[ISA].imports}
+def test_call_of_the_isa_kernel_at_lnc_2(monkeypatch, home):
+    names = [name for names, _ in KERNELS[ISA].imports for name in names]
+    modules = {name: ModuleType(name) for name in names}
     jit = FakeIsa()
     modules["torch_neuronx.xla_impl.ops"].nki_jit = jit
-    modules["neuronxcc.nki._private_kernels.attention"].attention_isa_kernel = "the kernel"
+    modules[home].attention_isa_kernel = "the kernel"
     modules["neuronxcc.nki.language"].nc = lambda count: f"nc({count})"
     for name, module in modules.items():
         for parent in [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]:

@@ -7,6 +7,12 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def own_runtime():
+    _reset()
+    yield
+    _reset()  # what a trace without `cpu_backend` holds
+
+
+def _reset():
     from optimum_pixart_neuron import emulator
 
     if emulator.is_active():

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def attend(query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -25,7 +26,8 @@ def attend(query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, bias: Tenso
     scores = torch.matmul(query_BHQD, key_BHKD.transpose(-1, -2)).float() * query_BHQD.shape[-1] ** -0.5
     if bias is not None:
         scores = scores + bias.float()
-    return torch.matmul(scores.softmax(dim=-1).to(value_BHKD.dtype), value_BHKD)
+    # The function and not the tensor's method: torch_neuronx puts its own lowering in the function's place.
+    return torch.matmul(F.softmax(scores, dim=-1).to(value_BHKD.dtype), value_BHKD)
 
 
 class TokenExchange(Protocol):

@@ -64,7 +64,8 @@ class AttentionKernel:
 
     Attributes:
         name: how options, artifacts and errors call it.
-        imports: (module, attribute) of everything the call needs; an SDK that lacks one does not offer the kernel.
+        imports: (modules, attribute) of everything the call needs, from the first module that has it; an SDK that
+            lacks one does not offer the kernel.
         call: takes the imported things, query (B * H, Q, D), key and value (B * H, K, D), the scale and the number of
             physical cores of a logical one; returns (B * H, Q, D).
         max_head_width: largest D.
@@ -75,7 +76,7 @@ class AttentionKernel:
     """
 
     name: str
-    imports: tuple[tuple[str, str], ...]
+    imports: tuple[tuple[tuple[str, ...], str], ...]
     call: Callable[..., Tensor]
     max_head_width: int
     tokens: dict[int, TokenLimits]
@@ -127,7 +128,17 @@ class AttentionKernel:
 
     def load(self) -> list[Any]:
         """Import what `call` needs; ImportError or AttributeError when the installed SDK lacks it."""
-        return [getattr(import_module(module), attribute) for module, attribute in self.imports]
+        return [_first_of(modules, attribute) for modules, attribute in self.imports]
+
+
+def _first_of(modules: tuple[str, ...], attribute: str) -> Any:
+    *others, last = modules
+    for module in others:
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError):
+            continue
+    return getattr(import_module(last), attribute)
 
 
 def _name(dtype: torch.dtype | str) -> str:
@@ -157,7 +168,7 @@ def _call_cte(imported: list[Any], query: Tensor, key: Tensor, value: Tensor, sc
 _KERNELS = (
     AttentionKernel(
         name="nkilib.attention_cte",
-        imports=(("nkilib.core.attention.attention_cte", "attention_cte"),),
+        imports=((("nkilib.core.attention.attention_cte",), "attention_cte"),),
         call=_call_cte,
         max_head_width=128,
         tokens={1: TokenLimits(maximum=131072), 2: TokenLimits(maximum=131072)},
@@ -167,9 +178,10 @@ _KERNELS = (
     AttentionKernel(
         name="attention_isa_kernel",
         imports=(
-            ("torch_neuronx.xla_impl.ops", "nki_jit"),
-            ("neuronxcc.nki._private_kernels.attention", "attention_isa_kernel"),
-            ("neuronxcc.nki.language", "nc"),
+            (("torch_neuronx.xla_impl.ops",), "nki_jit"),
+            # optimum-neuron 0.4.5 looks in both (`modeling_flux_transformer_2d.py`).
+            (("neuronxcc.nki._private_kernels.attention", "neuronxcc.nki.kernels.attention"), "attention_isa_kernel"),
+            (("neuronxcc.nki.language",), "nc"),
         ),
         call=_call_isa,
         max_head_width=128,

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+from torch_neuronx.lowering import CUSTOM
+
 from optimum_pixart_neuron.emulator.program import Program
 
 
 def write_graph(program: Program, directory: Path, compiler_args: str) -> None:
     """`model/graph.hlo` holds the traced graph as text, one operation per line; `command.txt` the compiler flags."""
     (directory / "model").mkdir(parents=True, exist_ok=True)
-    (directory / "model" / "graph.hlo").write_text(graph_text(program))
+    custom = "".join(f"custom lowering of {operation}\n" for operation in CUSTOM)
+    (directory / "model" / "graph.hlo").write_text(custom + graph_text(program))
     (directory / "command.txt").write_text(f"neuronx-cc (emulated) {compiler_args}\n")
 
 

@@ -1,5 +1,6 @@
 """Building one program for all ranks, and their weights (NxD 0.15 `trace/model_builder.py`, the V1 builder)."""
 
+import hashlib
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 import torch_neuronx
+from libneuronxla import neuron_xla_compile, neuron_xla_wlo_compile
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch_neuronx.utils import get_platform_target
@@ -30,6 +32,7 @@ from .trace import Checkpoint, get_sharded_checkpoint, preprocess_checkpoint
 logger = logging.getLogger("Neuron")
 
 DEFAULT_WORKDIR = "/tmp/nxd_model/"  # shared by all exports of the machine, which is why callers should give their own
+LOG_FILE_DEFAULT_NAME = "log-neuron-cc.txt"
 DEFAULT_COMPILER_ARGS = "--enable-saturate-infinity --auto-cast=none --model-type=transformer -O1"
 
 
@@ -47,6 +50,11 @@ def append_default_compiler_flags(compiler_args: str | None = "") -> str:
     if not re.search(r"-O\d+", compiler_args):
         compiler_args += " -O1 "
     return compiler_args
+
+
+def get_hash_module(graph: bytes, flags: str) -> str:
+    """The key of a graph in the compile cache. Every flag counts, the log file's path too."""
+    return hashlib.sha256(graph + flags.replace(" ", "").encode()).hexdigest()[:20]
 
 
 class BaseModelInstance:
@@ -166,34 +174,40 @@ class ModelBuilder:
         """Compile every bucket of every key and return the executor, or None after a `dry_run`.
 
         The work dir, a user's own included, is deleted first. With `initialize_model_weights` the checkpoint is also
-        sharded into it and loaded on the ranks.
+        sharded into it and loaded on the ranks. Compiled programs come from and go into the persistent cache, whatever
+        the caller wants. After an error the parallel state, its ahead-of-time mode and torch.multiprocessing's
+        strategy stay as they were at that moment, as NxD leaves them.
 
         Raises:
             RuntimeError: `logical_nc_config` differs from the `--lnc` that the compiler would use, a module that
                 cannot be compiled, or weights to initialize when not all ranks run here.
         """
+        sharing_strategy = torch.multiprocessing.get_sharing_strategy()
+        torch.multiprocessing.set_sharing_strategy("file_system")
         os.environ.update(self.master_proc_env_vars or {})
         for key, container in self.model_collection.items():
             self._check_logical_cores(key, container.compiler_args)
         if os.path.exists(self.compiler_workdir):
             shutil.rmtree(self.compiler_workdir)
 
-        programs: dict[str, list[Program]] = {}
+        graphs: dict[str, list[Program]] = {}
         with self._parallel_state():
             parallel_state.set_aot_mode(True)
-            try:
-                if self.num_cores_per_group > 1:
-                    parallel_state.initialize_kv_group(self.num_cores_per_group, sequential_ranks_in_group=True)
-                if self.init_custom_process_group_fn is not None:
-                    self.init_custom_process_group_fn()
-                for key, container in self.model_collection.items():
-                    programs[key] = self._compile(key, container, dry_run)
-            finally:
-                parallel_state.set_aot_mode(False)
+            if self.num_cores_per_group > 1:
+                parallel_state.initialize_kv_group(self.num_cores_per_group, sequential_ranks_in_group=True)
+            if self.init_custom_process_group_fn is not None:
+                self.init_custom_process_group_fn()
+            for key, container in self.model_collection.items():
+                graphs[key] = self._generate_graphs(key, container)
+            parallel_state.set_aot_mode(False)
         if dry_run:
             logger.info("graphs and compiler flags are in %s", self.compiler_workdir)
             return None
 
+        programs = {
+            key: self._compile(key, container, graphs[key]) for key, container in self.model_collection.items()
+        }
+        torch.multiprocessing.set_sharing_strategy(sharing_strategy)
         executor = build_executor(programs, world_size=self.world_size, start_rank_id=self.start_rank_id)
         if initialize_model_weights:
             self._initialize(executor)
@@ -207,23 +221,50 @@ class ModelBuilder:
                 f"--lnc={compiled}: make them agree"
             )
 
-    def _compile(self, key: str, container: ModelContainer, dry_run: bool) -> list[Program]:
+    def _generate_graphs(self, key: str, container: ModelContainer) -> list[Program]:
         container.model_instance.load_module()
-        programs = []
+        graphs = []
         for bucket, example_inputs in enumerate(container.example_inputs):
+            flags = self._flags(key, container, bucket)
             module = container.module_for(bucket)
-            compiler_args = container.compiler_args
-            if self.compiler_flag_hook is not None and bucket != container.priority_model_idx:
-                compiler_args = self.compiler_flag_hook(key, container, bucket, compiler_args)
-            program = Program.compile(
-                module, tuple(example_inputs), compiler_args=compiler_args, world_size=self.world_size
-            )
-            directory = Path(self.compiler_workdir, key, f"_tp0_bk{bucket}")
-            write_graph(program, directory, compiler_args)
-            if not dry_run:
-                write_program(program, directory)
+            program = Program.compile(module, tuple(example_inputs), compiler_args=flags, world_size=self.world_size)
+            write_graph(program, self._bucket_folder(key, bucket), flags)
+            graphs.append(program)
+        return graphs
+
+    def _flags(self, key: str, container: ModelContainer, bucket: int) -> str:
+        """The compiler's command line. The log file's path is not quoted, as NxD does not quote it."""
+        flags = container.compiler_args
+        is_priority = bucket == container.priority_model_idx
+        if "--logfile" not in flags:
+            flags += f" --logfile={(self._bucket_folder(key, bucket) / LOG_FILE_DEFAULT_NAME).absolute()}"
+        if is_priority:
+            return f"{flags} --enable-internal-neff-wrapper"
+        return self.compiler_flag_hook(key, container, bucket, flags) if self.compiler_flag_hook else flags
+
+    def _compile(self, key: str, container: ModelContainer, graphs: list[Program]) -> list[Program]:
+        programs = []
+        for bucket, graph in enumerate(graphs):
+            folder, flags = self._bucket_folder(key, bucket), self._flags(key, container, bucket)
+            module_bytes = bytes(graph.to_bytes())
+            options: dict[str, Any] = {
+                "platform_target": get_platform_target(flags),
+                "cache_key": get_hash_module(module_bytes, flags),
+                "work_dir": folder.absolute(),
+                "create_subdir": False,
+            }
+            if bucket == container.priority_model_idx:
+                neff, _ = neuron_xla_wlo_compile(module_bytes, flags, **options)
+            else:
+                _rewrite_in_current_folder(f"{key}_{bucket}", module_bytes)
+                neff = neuron_xla_compile(module_bytes, flags, **options)
+            program = Program.from_bytes(neff)
+            write_program(program, folder)
             programs.append(program)
         return programs
+
+    def _bucket_folder(self, key: str, bucket: int) -> Path:
+        return Path(self.compiler_workdir, key, f"_tp0_bk{bucket}")
 
     def _initialize(self, executor: torch.jit.ScriptModule) -> None:
         if self.local_ranks_size < self.world_size:
@@ -236,21 +277,19 @@ class ModelBuilder:
 
     @contextmanager
     def _parallel_state(self) -> Iterator[None]:
-        """Rank 0 of the builder's world, torn down on the way out whatever happened."""
+        """Rank 0 of the builder's world; after an error it stays."""
         with mock_distributed(world_size=self.world_size):
             torch.distributed.init_process_group(backend="xla", rank=0, world_size=self.world_size)
-            try:
-                parallel_state.initialize_model_parallel(
-                    tensor_model_parallel_size=self.tp_degree,
-                    pipeline_model_parallel_size=self.pp_degree,
-                    expert_model_parallel_size=self.ep_degree,
-                    skip_collective_init=True,
-                    lnc_size=self.logical_nc_config,
-                )
-                yield
-            finally:
-                parallel_state.destroy_model_parallel()
-                torch.distributed.destroy_process_group()
+            parallel_state.initialize_model_parallel(
+                tensor_model_parallel_size=self.tp_degree,
+                pipeline_model_parallel_size=self.pp_degree,
+                expert_model_parallel_size=self.ep_degree,
+                skip_collective_init=True,
+                lnc_size=self.logical_nc_config,
+            )
+            yield
+            parallel_state.destroy_model_parallel()
+            torch.distributed.destroy_process_group()
 
     @property
     def _ranks(self) -> range:
@@ -302,6 +341,15 @@ class ModelBuilder:
         """Nothing to do unless the environment asks for another weight layout, which the emulator does not have."""
         if NXD_LAYOUT_TRANSFORMATION_OPTIONS in os.environ:
             raise RuntimeError(f"{NXD_LAYOUT_TRANSFORMATION_OPTIONS} is not emulated: unset it")
+
+
+def _rewrite_in_current_folder(name: str, graph: bytes) -> None:
+    """The layout of weights is written into a graph by way of two files in the current folder, which go again."""
+    files = [Path(f"{name}.hlo"), Path(f"{name}_optimized.hlo")]
+    for file in files:
+        file.write_bytes(graph)
+    for file in files:
+        file.unlink()
 
 
 def _shard_file(directory: str, rank: int) -> str:

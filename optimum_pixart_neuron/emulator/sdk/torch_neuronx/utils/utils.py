@@ -1,7 +1,5 @@
 """Emulated torch_neuronx.utils.utils."""
 
-import shlex
-
 from optimum_pixart_neuron.emulator import emulated_instance
 from optimum_pixart_neuron.emulator.compiler_flags import parse_flags, platform_target
 
@@ -11,5 +9,4 @@ SUPPORTED_TYPES = ("inf2", "trn1", "trn1n", "trn2")
 def get_platform_target(compiler_args: str | list[str] | None = None) -> str:
     """Compile target: of the flags, else `NEURON_PLATFORM_TARGET_OVERRIDE`, else of the emulated instance."""
     default = platform_target() or emulated_instance().compile_target
-    tokens = shlex.split(compiler_args) if isinstance(compiler_args, str) else compiler_args
-    return parse_flags(tokens, default).target if tokens else default
+    return parse_flags(compiler_args, default).target if compiler_args else default
