@@ -72,9 +72,14 @@ def trace_graph(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Traced
     return TracedGraph(graph_module=graph_module, weight_names=tuple(weights), output_spec=output_spec)
 
 
+def schema_of(node: fx.Node) -> Any:
+    """The `torch.FunctionSchema` of what a node calls; None if that is no operator."""
+    return getattr(node.target, "_schema", None)
+
+
 def aliases_first_argument(node: fx.Node) -> bool:
     """Whether the operation returns a view of its first argument, or that argument itself."""
-    schema = getattr(node.target, "_schema", None)
+    schema = schema_of(node)
     return schema is not None and bool(schema.arguments) and schema.arguments[0].alias_info is not None
 
 

@@ -178,6 +178,18 @@ class Compiled(BaseModel):
         """
         return cls.of(read_json(component / CONFIG_FILE, ArtifactError, advice=AGAIN), component / CONFIG_FILE)
 
+    @classmethod
+    def require(cls, component: Path) -> Compiled:
+        """As `read`, of a folder that must hold a compiled component.
+
+        Raises:
+            ArtifactError: nothing in it is compiled, or see `read`.
+        """
+        compiled = cls.read(component)
+        if compiled is None:
+            raise ArtifactError(f"{component}: nothing in it is compiled; {AGAIN}")
+        return compiled
+
     def into(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The content of a `config.json` with this section in it."""
         return {**config, _SECTION: self.model_dump(mode="json", exclude_unset=True)}

@@ -28,9 +28,10 @@ def load_program(component: Path, cores: int) -> list[Any]:
         the copies; a single one where the ranks run it together.
 
     Raises:
-        ArtifactError: on the emulator, the program is not one that the emulator wrote.
+        ArtifactError: nothing in the folder is compiled; on the emulator, the program is not one that the emulator
+            wrote.
     """
-    program, compiled = component / PROGRAM_FILE, Compiled.read(component)
+    program, compiled = component / PROGRAM_FILE, Compiled.require(component)
     try:
         ensure_sdk().check_program(program)
     except RuntimeError as error:
@@ -41,7 +42,8 @@ def load_program(component: Path, cores: int) -> list[Any]:
                 read_ahead(file.fileno())
         return [NeuronTracedModel.load_model(program, tensor_parallel_size=compiled.ranks)]
     # A program of one core in a pipeline of several was meant for one.
-    one = compiled.parallel.mode is None and compiled.tensor_parallel_size > 1
+    mode = compiled.parallel.mode if compiled.parallel else None
+    one = mode is None and compiled.tensor_parallel_size > 1
     return [_load_copy(program, core, compiled) for core in range(1 if one else cores)]
 
 

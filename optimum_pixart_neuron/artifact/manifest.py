@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -18,7 +18,7 @@ from ..files import RECORDS_BYTES, FileRecord, first_problem, read_json, write_w
 from .compiled import AGAIN, Count
 
 MANIFEST_FILE = "neuron_manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 NOT_LISTED = (MANIFEST_FILE, "README.md", ".gitattributes")
 """Files of the folder that the manifest does not list: itself, and what the Hub and its users edit."""
 
@@ -215,6 +215,18 @@ class Manifest(_Record):
         """Those that were merged into any component, in their order."""
         merged = (each for component in self.components.values() for each in component.source.adapters)
         return tuple(each for _, each in sorted({each.number: each for each in merged}.items()))
+
+    @classmethod
+    def require(cls, folder: Path) -> "Manifest":
+        """As `read`, of a folder that has one.
+
+        Raises:
+            ArtifactError: it has none, or see `read`.
+        """
+        manifest = cls.read(folder)
+        if manifest is None:
+            raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
+        return manifest
 
     def with_changes(self, changed: Mapping[str, bytes]) -> "Manifest":
         """The manifest of the same folder with other content in some of its files, by path."""

@@ -78,7 +78,7 @@ def pull(
         ArtifactError: the manifest is damaged, or a newer version of this package wrote it.
     """
     check_owner(repo_id, trusted_owners)
-    access = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    access: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     named = f"{repo_id}@{revision}" if revision else repo_id
     find = partial(_find, repo_id, revision=revision, force_download=force_download, **access)
     manifest_file = patiently(partial(find, MANIFEST_FILE), f"{named}, {MANIFEST_FILE}")
@@ -125,14 +125,14 @@ class _Snapshot:
     def manifest(self) -> Manifest:
         """The manifest that is here; one that is damaged is downloaded again, which the cache alone would never do."""
         try:
-            return Manifest.read(self.folder)
+            return Manifest.require(self.folder)
         except ArtifactError:
             if self.access["local_files_only"]:
                 raise
         self._drop(MANIFEST_FILE)
         find = partial(_find, self.repo_id, MANIFEST_FILE, revision=self.folder.name, **self.access)
         patiently(find, f"{self.named}, {MANIFEST_FILE}")
-        return Manifest.read(self.folder)
+        return Manifest.require(self.folder)
 
     def bring(self, records: dict[str, FileRecord], force: bool) -> None:
         """Have all these files here and as recorded."""

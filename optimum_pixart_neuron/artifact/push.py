@@ -112,10 +112,8 @@ def push(
     # Read when the Hub has let us in, and only once, however often it is tried.
     read = cache(partial(_read, folder, manifest, changed))
     message = commit_message or f"PixArt-Sigma for {manifest.instance}, {manifest.ranks} core(s)"
-    target = {"repository_id": repository_id, "private": private, "revision": revision}
-    return patiently(
-        partial(_push, _api(endpoint, token), read, manifest.for_others(), message, **target), repository_id
-    )
+    attempt = partial(_push, _api(endpoint, token), read, manifest.for_others(), message)
+    return patiently(partial(attempt, repository_id=repository_id, private=private, revision=revision), repository_id)
 
 
 def _push(
@@ -140,6 +138,7 @@ def _push(
     stale = (_pushed_files(api, head, present) & present) - additions.keys()
     for portion in _portions(additions.values()):
         api.preupload_lfs_files(repo_id, portion, revision=revision, free_memory=False)
+    operations: list[CommitOperationAdd | CommitOperationDelete]
     operations = [*additions.values(), *(CommitOperationDelete(name, is_folder=False) for name in sorted(stale))]
     try:
         commit = api.create_commit(
@@ -157,6 +156,8 @@ def _head(api: HfApi, repo_id: str, revision: str | None) -> ModelInfo:
     try:
         return api.model_info(repo_id, revision=revision)
     except RevisionNotFoundError:
+        if revision is None:
+            raise
         api.create_branch(repo_id, branch=revision)
         return api.model_info(repo_id, revision=revision)
 
@@ -216,7 +217,7 @@ def _pushed_files(api: HfApi, head: ModelInfo, present: set[str]) -> set[str]:
         return set()
     path = Path(api.hf_hub_download(head.id, MANIFEST_FILE, revision=head.sha))
     try:
-        return set(Manifest.read(path.parent).files)
+        return set(Manifest.require(path.parent).files)
     except ArtifactError:
         return set()
 
@@ -235,9 +236,7 @@ def _licence(api: HfApi, manifest: Manifest) -> Licence | None:
 
 
 def _check_folder(folder: Path, changed: Collection[str]) -> Manifest:
-    manifest = Manifest.read(folder) if folder.is_dir() else None
-    if manifest is None:
-        raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
+    manifest = Manifest.require(folder)
     unknown = [name for name in manifest.files if not is_known(name)]
     if unknown:
         raise ArtifactError(

@@ -38,9 +38,9 @@ class ExportConfig:
         COMPONENT: the component.
 
     Attributes:
-        source_config: the checkpoint's `config.json` of the component; None where the host made this config, to load
-            an artifact or to export another model, and everything is as in the host's class.
-        source_weights: its weight files.
+        source_config: the checkpoint's `config.json` of the component. Where the host made this config, to load an
+            artifact or to export another model, it is missing, and everything is as in the host's class.
+        source_weights: its weight files; missing likewise.
         weights_dtype: dtype of weights and matmuls.
         split: how it runs on several ranks; None for a program of one core.
         guided: whether the program takes the guidance pair, twice the batch of images.
@@ -50,13 +50,25 @@ class ExportConfig:
 
     COMPONENT: ClassVar[Component]
 
-    source_config: dict | None = None
-    source_weights: ComponentWeights | None = None
+    # Of the host's class, which this one is put in front of.
+    MODEL_TYPE: ClassVar[str]
+    task: str
+    input_shapes: dict[str, int]
+    int_dtype: str
+    float_dtype: str
+
+    source_config: dict
+    source_weights: ComponentWeights
     weights_dtype: torch.dtype = torch.float32
     split: Split | None = None
     guided: bool = False
     dynamic_batch: bool = False
     kernel: KernelAttention | None = None
+
+    @property
+    def has_source(self) -> bool:
+        """Whether a checkpoint is exported, by this package."""
+        return hasattr(self, "source_weights")
 
     @property
     def ranks(self) -> int:
@@ -147,14 +159,14 @@ class ExportConfig:
         return model
 
 
-class _NxdConfig(ExportConfig):
+class _NxdConfig(ExportConfig, model_configs.NxDExportNeuronConfig):
     """With what optimum-neuron's own exporter asks of an NxD component (0.4.5 `NxDExportNeuronConfig`)."""
 
     def get_parallel_callable(self) -> nn.Module:
-        return self.build() if self.source_weights else super().get_parallel_callable()
+        return self.build() if self.has_source else super().get_parallel_callable()
 
     def checkpoint_loader_fn(self, mmap: bool = False) -> dict[str, Tensor]:
-        return self.load_checkpoint() if self.source_weights else super().checkpoint_loader_fn(mmap)
+        return self.load_checkpoint() if self.has_source else super().checkpoint_loader_fn(mmap)
 
 
 class _OwnConfig(NeuronDefaultConfig):

@@ -67,7 +67,7 @@ def read_pickle(content: bytes, sizes: Mapping[str, int], *, plain: bool = False
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         if opcode.name not in _INSTRUCTIONS:
             raise RuntimeError(f"a pickle has the instruction {opcode.name}")
-        if opcode.name in ("BINPUT", "LONG_BINPUT") and argument > number:
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and (argument or 0) > number:
             raise RuntimeError("a pickle skips numbers")  # each takes memory, up to the largest
     try:
         return _Unpickler(io.BytesIO(content), sizes, plain).load()

@@ -93,7 +93,9 @@ def create_groups(meshes: list[Mesh], rank: int) -> dict[Mesh, dist.ProcessGroup
     by_row: dict[tuple[int, ...], dist.ProcessGroup] = {}
     for row in dict.fromkeys(row for mesh in meshes for row in mesh):
         whole = row == tuple(range(dist.get_world_size()))
-        by_row[row] = dist.group.WORLD if whole else dist.new_group(list(row), backend="gloo")
+        group = dist.group.WORLD if whole else dist.new_group(list(row), backend="gloo")
+        assert group is not None
+        by_row[row] = group
     return {mesh: by_row[row] for mesh in meshes for row in mesh if rank in row}
 
 
@@ -180,7 +182,7 @@ def _collective_permute(x: Tensor, pairs: list[int]) -> Tensor:
     """`pairs` is (source, target, source, target, ...); a rank that no source names as target receives zeros."""
     worker = _require_worker("collective_permute")
     sent, received = _as_bytes(x).clone(), torch.zeros_like(_as_bytes(x))
-    work = []
+    work: list[dist.Work | None] = []
     for tag, (source, target) in enumerate(zip(pairs[0::2], pairs[1::2])):
         if source == target == worker.rank:
             received.copy_(sent)
@@ -188,7 +190,7 @@ def _collective_permute(x: Tensor, pairs: list[int]) -> Tensor:
             work.append(dist.isend(sent, target, tag=tag))
         elif target == worker.rank:
             work.append(dist.irecv(received, source, tag=tag))
-    for pending in work:
+    for pending in filter(None, work):
         pending.wait()
     return received.view(x.dtype).view(x.shape)
 

@@ -47,7 +47,7 @@ class LoadedProgram:
 
 
 def _load(serialised: Tensor, start_nc: int, nc_count: int) -> Tensor:
-    program = Program.from_bytes(memoryview(serialised.contiguous().numpy()))
+    program = Program.from_bytes(serialised.contiguous().numpy().data)
     loaded = LoadedProgram(program, start_nc, nc_count)
     return handles.new_handle(loaded, loaded.close)
 

@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 _SDK = Path(__file__).parent / "sdk"
 PACKAGES = ("torch_neuronx", "torch_xla", "neuronxcc", "libneuronxla", "neuronx_distributed")
@@ -87,7 +87,7 @@ def install() -> None:
 
 def _asking_package() -> str:
     """Top-level package of the code whose import statement or `find_spec` call led here."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if module != __name__ and not module.startswith(("importlib", "_frozen_importlib")):

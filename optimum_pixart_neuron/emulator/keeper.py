@@ -60,9 +60,10 @@ def main(parent: int, control_descriptor: int) -> NoReturn:
         os.close(descriptor)
 
     control = Connection(control_descriptor)
+    watched: list[Connection | int] = [control, wake_reader]
     _report(control, "started", (os.getpid(), list(ranks)))
     while ranks:
-        readable, _, _ = select.select([control, wake_reader], [], [], _PARENT_CHECK_SECONDS)
+        readable, _, _ = select.select(watched, [], [], _PARENT_CHECK_SECONDS)
         if wake_reader in readable:
             os.read(wake_reader, 4096)
             _report_exits(ranks, control)

@@ -62,7 +62,7 @@ def encode_graph(graph_module: fx.GraphModule) -> tuple[list[Instruction], list[
 
 def _constant(graph_module: fx.GraphModule, node: fx.Node) -> Tensor:
     value: Any = graph_module
-    for part in node.target.split("."):
+    for part in str(node.target).split("."):
         value = getattr(value, part)
     if not isinstance(value, Tensor) or value.device.type != "cpu":
         device = getattr(value, "device", type(value).__name__)

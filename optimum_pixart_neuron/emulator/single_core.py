@@ -80,11 +80,11 @@ def build_module(program: Program, state: dict[str, Tensor], *, inline_weights: 
             expression = "[" + ", ".join(f"getattr(self.weights, {name!r})" for name in names) + "]"
     serialised = torch.frombuffer(program.to_bytes(), dtype=torch.uint8)
     model = torch.jit.script(NeuronModel(serialised, [tensor.clone() for tensor in ordered] if inline_weights else []))
-    names = ", ".join(program.input_names)
+    inputs = ", ".join(program.input_names)
     module = define_module(
         NeuronModule(model, weights),
-        f"def forward(self, {names}):\n"
-        f"    flat = self.model.forward([{names}], {expression})\n"
+        f"def forward(self, {inputs}):\n"
+        f"    flat = self.model.forward([{inputs}], {expression})\n"
         f"    return {pack_expression(program.structure)}\n",
     )
     return surface(module)
@@ -92,7 +92,8 @@ def build_module(program: Program, state: dict[str, Tensor], *, inline_weights: 
 
 def neuron_models(module: nn.Module) -> list[torch.jit.ScriptModule]:
     """The single-core programs inside a script module; none in an NxD or an eager module."""
-    return [part for part in module.modules() if getattr(part, "original_name", None) == NeuronModel.__name__]
+    scripted = (part for part in module.modules() if isinstance(part, torch.jit.RecursiveScriptModule))
+    return [part for part in scripted if part.original_name == NeuronModel.__name__]
 
 
 def program_of(model: torch.jit.ScriptModule) -> Program:

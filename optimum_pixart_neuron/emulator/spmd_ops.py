@@ -58,7 +58,7 @@ def _initialize(
 ) -> Tensor:
     if start_rank != 0:
         raise RuntimeError(f"start rank {start_rank}: the emulator runs all ranks on this host, give start rank 0")
-    decoded = [Program.from_bytes(memoryview(program.contiguous().numpy())) for program in programs]
+    decoded = [Program.from_bytes(program.contiguous().numpy().data) for program in programs]
     loaded = LoadedRanks(decoded, checkpoint, world_size)
     return handles.new_handle(loaded, loaded.close)
 

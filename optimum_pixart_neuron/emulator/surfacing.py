@@ -36,7 +36,7 @@ class SurfacingModule(torch.jit.RecursiveScriptModule):
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return _surfaced(super().__call__, arguments, keywords)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "SurfacingModule":
+    def __deepcopy__(self, memo: dict[int, Any] | None) -> "SurfacingModule":
         return surface(super().__deepcopy__(memo))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from ..aten_graph import aliases_first_argument, trace_graph
+from ..aten_graph import aliases_first_argument, schema_of, trace_graph
 from .program import TensorSpec
 
 
@@ -65,7 +65,7 @@ def mutated_placeholders(placeholders: list[fx.Node]) -> tuple[int, ...]:
             node = pending.pop()
             aliases = [user for user in node.users if user.args and user.args[0] is node]
             aliases = [user for user in aliases if aliases_first_argument(user)]
-            if any(user.target._schema.is_mutable for user in aliases):
+            if any(schema_of(user).is_mutable for user in aliases):
                 found.append(position)
                 break
             pending += aliases

@@ -111,7 +111,7 @@ class SharedWeights:
             raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
             for start in range(0, raw.numel(), _PIECE):
                 # Not through a mapping: the kernel would first fill every new page with zeros.
-                os.pwrite(self.descriptors[0], raw[start : start + _PIECE].numpy(), offset + start)
+                os.pwrite(self.descriptors[0], raw[start : start + _PIECE].numpy().data, offset + start)
         self._copies.clear()
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ class Answers:
         while self._pending or self._unexplained:
             sources = [*self._pending, *([] if self._keeper.gone else [self._keeper.control])]
             ready = wait(sources, pause if deadline is None else max(deadline - time.monotonic(), 0))
-            for source in ready:
+            for source in filter(ready.__contains__, sources):
                 self._take(source)
             if self._troubled:
                 deadline = deadline or time.monotonic() + _GRACE_S

@@ -187,9 +187,11 @@ class ContextParallel(ParallelMode):
         return replace(self, exchange=exchange)
 
     def split(self, component: Divisible) -> Split:
+        assert self.exchange is not None  # see `settled`
         return ContextSplit(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
 
     def share(self, work: Workload, rows: int) -> Share:
+        assert self.exchange is not None  # see `settled`
         queries, keys, heads = EXCHANGES[self.exchange].attended(work.tokens, work.heads, self.sequence_ranks)
         return Share(
             rows=rows // self.guidance_groups,
@@ -214,9 +216,11 @@ class TensorParallel(ParallelMode):
     colour, marker = "#D55E00", "s"
 
     def check(self, work: Workload) -> None:
+        assert work.plan is not None  # only components that have one are in this mode
         work.plan.check(work.config, self.ranks)
 
     def split(self, component: Divisible) -> Split:
+        assert component.plan is not None
         return TensorSplit(plan=component.plan, ranks=self.ranks)
 
     def share(self, work: Workload, rows: int) -> Share:
@@ -291,8 +295,10 @@ def register_mode(mode: type[ParallelMode]) -> None:
     """Add a mode: exports take it by `parallel_mode`, and tables and plots show it.
 
     Raises:
-        ValueError: there is one of this name.
+        ValueError: it has no name, or there is one of this name.
     """
+    if mode.name is None:
+        raise ValueError(f"{mode.__name__} has no name")
     if mode.name in MODES:
         raise ValueError(f"a parallel mode {mode.name!r} is registered")
     MODES[mode.name] = mode

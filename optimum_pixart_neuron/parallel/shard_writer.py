@@ -101,7 +101,7 @@ def _write(file: BinaryIO, part: Tensor, gathered: bytearray) -> None:
         dense = np.frombuffer(gathered, values.dtype, values.size).reshape(values.shape)
         np.copyto(dense, values)
         values = dense
-    left = memoryview(values.reshape(-1).view(np.uint8))
+    left = values.reshape(-1).view(np.uint8).data
     while left:
         left = left[file.write(left) :]
 

@@ -22,20 +22,28 @@ class Placement(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One placement for all modules whose path matches.
+class _Matching:
+    """What is said of all modules whose path matches.
 
     Attributes:
-        path: dotted module path. `*` stands for one name, `**` for one or more, `{a,b}` for alternatives. A path that
-            names a parameter itself covers that parameter.
-        placement: where the parameters directly inside those modules live.
+        path: dotted module path. `*` stands for one name, `**` for one or more, `{a,b}` for alternatives.
     """
 
     path: str
-    placement: Placement
 
     def matches(self, name: str) -> bool:
         return re.fullmatch(_regex(self.path), name) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule(_Matching):
+    """One placement. A path that names a parameter itself covers that parameter.
+
+    Attributes:
+        placement: where the parameters directly inside those modules live.
+    """
+
+    placement: Placement
 
 
 def _regex(path: str) -> str:
@@ -64,13 +72,10 @@ def replicated(path: str) -> Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Divided:
+class Divided(_Matching):
     """Integer attributes of modules that count what the plan splits, such as a number of heads; divided by W."""
 
-    path: str
     attributes: tuple[str, ...]
-
-    matches = Rule.matches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .sharding import ShardingPlan
 
@@ -13,13 +13,11 @@ if TYPE_CHECKING:  # modes are decided on without torch
 
 
 class Split(Protocol):
-    """One way to run a component on several ranks.
+    """One way to run a component on several ranks."""
 
-    Attributes:
-        ranks: W.
-    """
-
-    ranks: int
+    @property
+    def ranks(self) -> int:
+        """W."""
 
     def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
         """Make `model` the program of one rank, in place; `dtype` is that of the weights and reductions."""
@@ -75,7 +73,7 @@ class ContextSplit:
     guidance_groups: int
     exchange: str
 
-    def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
+    def apply(self, model: Any, dtype: torch.dtype) -> None:
         model.divide_context(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
 
     def divided_dims(self, parameter_names: list[str]) -> dict[str, int | None]:
@@ -97,7 +95,7 @@ class RowSplit:
 
     ranks: int
 
-    def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
+    def apply(self, model: Any, dtype: torch.dtype) -> None:
         model.divide_rows(ranks=self.ranks)
 
     def divided_dims(self, parameter_names: list[str]) -> dict[str, int | None]:

@@ -46,6 +46,7 @@ def _import_package(name: str, folder: str) -> None:
     import importlib.util
 
     spec = importlib.util.spec_from_file_location(name, os.path.join(folder, "__init__.py"))
+    assert spec is not None and spec.loader is not None
     sys.modules[name] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
 

@@ -51,7 +51,8 @@ class ModuleProcess(subprocess.Popen):
             if not is_open(number):
                 options.setdefault(name, subprocess.DEVNULL)
         options["env"] = child_environment(options.get("env", os.environ))
-        reader, self._lifeline = _pipe_above_streams()
+        reader, lifeline = _pipe_above_streams()
+        self._lifeline: int | None = lifeline
         passed = [reader, *map(above_streams, descriptors)]
         start = {
             "module": module,
@@ -62,7 +63,7 @@ class ModuleProcess(subprocess.Popen):
         }
         try:
             super().__init__([sys.executable, str(_ENTRY), module, str(passed[0])], pass_fds=passed, **options)
-            self._send(json.dumps(start).encode())
+            _send(lifeline, json.dumps(start).encode())
         except BaseException:
             self._close_lifeline()
             raise
@@ -71,14 +72,6 @@ class ModuleProcess(subprocess.Popen):
                 os.close(each)
         if not watched:
             self._close_lifeline()
-
-    def _send(self, content: bytes) -> None:
-        left = memoryview(len(content).to_bytes(8, "little") + content)
-        try:
-            while left:
-                left = left[os.write(self._lifeline, left) :]
-        except BrokenPipeError:
-            pass  # it is gone already, which its status tells
 
     def wait(self, timeout: float | None = None) -> int:
         """As `subprocess.Popen.wait`."""
@@ -94,6 +87,15 @@ class ModuleProcess(subprocess.Popen):
     def __del__(self, *arguments: Any) -> None:
         self._close_lifeline()
         super().__del__(*arguments)
+
+
+def _send(pipe: int, content: bytes) -> None:
+    left = memoryview(len(content).to_bytes(8, "little") + content)
+    try:
+        while left:
+            left = left[os.write(pipe, left) :]
+    except BrokenPipeError:
+        pass  # the child is gone already, which its status tells
 
 
 def import_path() -> list[str]:

@@ -51,9 +51,7 @@ def load_one(component: Component, folder: Path) -> tuple[Compiled, Callable[...
     Returns:
         what it was compiled for, and its program.
     """
-    read = Compiled.read(folder)
-    if read is None:
-        raise ArtifactError(f"{folder}: nothing in it is compiled; {AGAIN}")
+    read = Compiled.require(folder)
     return read, runnable(component, read, load_program(folder, _cores(read.tensor_parallel_size)))
 
 

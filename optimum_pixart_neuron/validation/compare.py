@@ -81,6 +81,7 @@ def judge(
     if atol is not None:
         limit, passed = f"max error {atol:g}, as given", found.error <= atol
     else:
+        assert yardstick is not None
         share = ALLOWED[precision]
         error = share * yardstick.error
         distance = min(share**2 * yardstick.distance, 1 - LEAST_COSINE)

@@ -3,6 +3,7 @@
 import gc
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,7 +122,7 @@ def cores_needed(components: list[CompiledComponent]) -> int:
     return max(component.compiled.ranks for component in components)
 
 
-def _first_output(output: object) -> Tensor:
+def _first_output(output: Any) -> Tensor:
     if isinstance(output, dict):
         return next(iter(output.values()))
     return output[0] if isinstance(output, (tuple, list)) else output

@@ -125,7 +125,7 @@ def _log_lines(reader: int) -> None:
 def _import_folder(component: Component) -> str:
     """From which the module of a component's class was imported, or the package around it."""
     outermost = sys.modules[type(component).__module__.partition(".")[0]]
-    inside = Path(outermost.__path__[0] if hasattr(outermost, "__path__") else outermost.__file__)
+    inside = Path(outermost.__path__[0] if hasattr(outermost, "__path__") else str(outermost.__file__))
     return str(inside.absolute().parent)
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from optimum_pixart_neuron.artifact import checks
+from optimum_pixart_neuron.artifact import machine_checks
 from optimum_pixart_neuron.artifact.checks import check_artifact, machine_problem
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, listed_files
+from optimum_pixart_neuron.artifact.under_check import VERIFY
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 from optimum_pixart_neuron.files import FileRecord, sample_digest
 from optimum_pixart_neuron.hardware import CORE_VARIABLES, LNC_VARIABLES
@@ -59,7 +60,7 @@ def machine(monkeypatch):
     """No variable of the runtime is set, and the installed compiler is that of the manifests."""
     for variable in (*CORE_VARIABLES, *LNC_VARIABLES):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(checks, "version", lambda name: f"{COMPILER}+installed")
+    monkeypatch.setattr(machine_checks, "version", lambda name: f"{COMPILER}+installed")
 
 
 def write_shards(folder: Path, ranks: int, seed: int = 0) -> None:
@@ -136,7 +137,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("verify", checks.VERIFY)
+@pytest.mark.parametrize("verify", VERIFY)
 def test_whole_folders_pass(exported, verify):
     assert check_artifact(exported, EMULATOR, verify=verify).ranks == RANKS
 
@@ -160,7 +161,7 @@ class TestFiles:
         shutil.rmtree(exported / "vae_decoder")
         assert f"vae_decoder/ is missing, or nothing in it is compiled; {AGAIN}" in refusal(exported)
 
-    @pytest.mark.parametrize("verify", checks.VERIFY)
+    @pytest.mark.parametrize("verify", VERIFY)
     def test_a_missing_file(self, exported, verify):
         (exported / SHARD.format(1)).unlink()
         assert f"{SHARD.format(1)} is missing; {AGAIN}" in refusal(exported, verify=verify)

@@ -41,15 +41,13 @@ class TokenExchange(Protocol):
 
 
 class AttentionByKernel(Protocol):
-    """Attention computed by a kernel; see `attention_kernel.KernelAttention`.
+    """Attention computed by a kernel; see `attention_kernel.KernelAttention`."""
 
-    Attributes:
-        masked: whether it computes masked attention as well.
-    """
+    @property
+    def masked(self) -> bool:
+        """Whether it computes masked attention as well."""
 
-    masked: bool
-
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, /) -> Tensor:
         """(B, H, Q, D) queries, (B, H, K, D) keys and values, (B, 1, 1, K) added to the scores -> (B, H, Q, D)."""
 
 
@@ -90,10 +88,12 @@ class WrittenOutAttnProcessor:
         heads = attn.heads
         if self.exchange is not None:
             query, key, value, heads = self.exchange.spread(query, key, value, heads)
-        split = [tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value)]
+        query, key, value = (tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value))
         bias = None if attention_mask is None else attention_mask.unsqueeze(1)
-        by_kernel = self.kernel is not None and (bias is None or self.kernel.masked)
-        attended = self.kernel(*split, bias) if by_kernel else attend(*split, bias)
+        if self.kernel is not None and (bias is None or self.kernel.masked):
+            attended = self.kernel(query, key, value, bias)
+        else:
+            attended = attend(query, key, value, bias)
         hidden_states = attended.transpose(1, 2).flatten(2)
         if self.exchange is not None:
             hidden_states = self.exchange.collect(hidden_states)

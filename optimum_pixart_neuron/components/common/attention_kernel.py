@@ -337,8 +337,8 @@ class KernelAttention:
             key_BHKD = torch.cat([key_BHKD, marks], dim=-1)
             value_BHKD = F.pad(value_BHKD, (0, 1, 0, more_keys))
         query_BHQD = F.pad(query_BHQD, (0, 0, 0, more_queries)) if more_queries else query_BHQD
-        flat = [tensor.flatten(0, 1) for tensor in (query_BHQD, key_BHKD, value_BHKD)]
-        result = launch(self.name, self.lnc, *flat, scale).unflatten(0, query_BHQD.shape[:2])
+        query, key, value = (tensor.flatten(0, 1) for tensor in (query_BHQD, key_BHKD, value_BHKD))
+        result = launch(self.name, self.lnc, query, key, value, scale).unflatten(0, query_BHQD.shape[:2])
         return result[:, :, :queries, :width] if channel or more_queries else result
 
 

@@ -50,17 +50,17 @@ def _stored(names: list[str], weights: ComponentWeights) -> str:
 def _install(
     module: nn.Module, empty: dict[str, nn.Parameter], stored: dict[str, str], weights: ComponentWeights
 ) -> None:
-    looked_up = isinstance(module, nn.Embedding)
+    embedding = module if isinstance(module, nn.Embedding) else None
 
     def put_in(module: nn.Module, inputs: tuple) -> None:
         for name, parameter in empty.items():
             weight = _read(weights, stored[name], tuple(parameter.shape))
-            weight = weight if looked_up else weight.to(parameter.dtype)
+            weight = weight if embedding else weight.to(parameter.dtype)
             module._parameters[name] = nn.Parameter(weight, requires_grad=False)
 
     def take_out(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
         module._parameters.update(empty)
-        return output.to(module.weight.dtype) if looked_up and isinstance(output, Tensor) else None
+        return output.to(embedding.weight.dtype) if embedding and isinstance(output, Tensor) else None
 
     module.register_forward_pre_hook(put_in)
     module.register_forward_hook(take_out, always_call=True)

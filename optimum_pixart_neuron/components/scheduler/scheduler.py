@@ -96,7 +96,7 @@ class Scheduler(CopiedPart):
                     break
             return scheduler_class.from_config(values)
 
-    def _class(self) -> type:
+    def _class(self) -> type[Any]:
         """The class of this name among those that diffusers itself lists; no module is looked up by a name."""
         from diffusers import SchedulerMixin, schedulers
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ...errors import PixArtNeuronError, printable
 from ...files import CONFIGURATION_BYTES, first_problem, parse_json
@@ -120,7 +120,7 @@ def _parse(path: Path, content: bytes, raises: type[PixArtNeuronError]) -> dict[
     return parsed
 
 
-_KINDS = {
+_KINDS: dict[str, type[BaseModel]] = {
     CONFIGURATION: TokenizerSettings,
     "special_tokens_map.json": SpecialTokens,
     "added_tokens.json": AddedTokens,

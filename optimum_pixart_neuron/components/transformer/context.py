@@ -3,15 +3,22 @@
 Which rank owns what says `parallel.split.ContextSplit`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from ...parallel.exchange import EXCHANGES
 from ...parallel.split import exchange_groups
 
+if TYPE_CHECKING:
+    from .graph import PixArtTransformer
 
-def split_by_context(model: nn.Module, *, ranks: int, guidance_groups: int, exchange: str) -> None:
-    """Make `model`, a `PixArtTransformer`, the program of one of `ranks` ranks, in place.
+
+def split_by_context(model: PixArtTransformer, *, ranks: int, guidance_groups: int, exchange: str) -> None:
+    """Make `model` the program of one of `ranks` ranks, in place.
 
     Rows are picked as they come in, tokens after the patch embedding; cross-attention, feed-forward, norms and
     modulation then need no other rank. The last projection is gathered, so every rank returns the whole prediction.
@@ -27,7 +34,7 @@ def split_by_context(model: nn.Module, *, ranks: int, guidance_groups: int, exch
     if guidance_groups > 1:
         model.guidance_rank = SPMDRank(ranks)
 
-        def pick_rows(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        def pick_rows(module: PixArtTransformer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return tuple(_own_part(tensor, 0, guidance_groups, module.guidance_rank.get_rank()) for tensor in inputs)
 
         model.register_forward_pre_hook(pick_rows)

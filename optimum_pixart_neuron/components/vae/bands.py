@@ -10,6 +10,7 @@ when a convolution reads them, as its padding would be, and stay out of norms, a
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,6 +142,7 @@ class BandedConv2d(nn.Conv2d):
     bands: Bands
 
     def forward(self, input: Tensor) -> Tensor:
+        assert not isinstance(self.padding, str)  # diffusers gives numbers
         (size, _), (stride, _), (padding, side) = self.kernel_size, self.stride, self.padding
         band = self.bands.with_edges(input, above=padding, below=size - stride - padding)
         return F.conv2d(band, self.weight, self.bias, self.stride, (0, side), self.dilation, self.groups)
@@ -201,10 +203,14 @@ def divide_rows(module: nn.Module, bands: Bands) -> None:
     """Make `module`, an encoder or decoder of the VAE in float32 norms, compute on a band, in place."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
-            child.__class__, child.bands = BandedConv2d, bands
+            _become(child, BandedConv2d, bands)
         elif isinstance(child, Float32GroupNorm):
-            child.__class__, child.bands = BandedGroupNorm, bands
+            _become(child, BandedGroupNorm, bands)
         elif isinstance(child, Downsample2D):
             child.__class__ = BandedDownsample2D
         elif isinstance(child, Attention):
             child.set_processor(BandedAttnProcessor(bands))
+
+
+def _become(module: Any, banded: type[nn.Module], bands: Bands) -> None:
+    module.__class__, module.bands = banded, bands

@@ -55,7 +55,9 @@ class Gallery:
         """
         self._remove_half_line()
         there = {line["file_name"]: line for line in self._lines()}
-        missing, found, gone = [], [], False
+        missing: list[Planned] = []
+        found: list[Planned] = []
+        gone = False
         for each in planned:
             line = there.pop(each.file_name, None)
             if line is None:

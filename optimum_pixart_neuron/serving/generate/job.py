@@ -80,7 +80,8 @@ def _draw(missing: Sequence[Planned], exported: Exported, options: GenerateOptio
     with tqdm(
         total=len(missing), unit="image", desc=f"drawing on {actors} x {exported.cores} cores", disable=None
     ) as bar:
-        left, reasons = list(missing), {}
+        left = list(missing)
+        reasons: dict[str, str] = {}
         for number in range(_ROUNDS):
             if not left:
                 break

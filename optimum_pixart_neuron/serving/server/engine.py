@@ -61,8 +61,11 @@ class LocalEngine:
             def on_step(done: int, number: int = number, of: int = picture.kind.steps) -> None:
                 news.put_nowait(Step(number, done, of))
 
+            def on_done(drawn: asyncio.Future, number: int = number) -> None:
+                news.put_nowait((number, drawn))
+
             ticket = Ticket(picture=picture, image_format=image_format, on_step=on_step)
-            ticket.drawn.add_done_callback(lambda future, number=number: news.put_nowait((number, future)))
+            ticket.drawn.add_done_callback(on_done)
             tickets.append(self._ask(ticket))
         try:
             left = len(tickets)

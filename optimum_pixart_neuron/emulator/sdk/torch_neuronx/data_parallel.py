@@ -37,7 +37,7 @@ class DataParallel(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: torch.jit.ScriptModule,
         device_ids: Sequence[int] | None = None,
         dim: int = 0,
         set_dynamic_batching: bool = True,

@@ -96,6 +96,7 @@ class BaseParallelConv(nn.Module):
         split = self.partition_dim == OUTPUT_CHANNELS
         channels = self.channels_per_partition if split else self.out_channels
         self.bias = Parameter(torch.empty(channels, dtype=self.dtype, device=device))
+        self.master_bias: torch.Tensor | None
         if self.bias.is_meta:  # left unmarked even when split, as in NxD: the sharder then refuses its shape
             self.master_bias = self.bias if self.keep_master_params else None
         elif split:

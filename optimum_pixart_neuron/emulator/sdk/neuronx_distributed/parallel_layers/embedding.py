@@ -130,7 +130,8 @@ class ParallelEmbedding(BaseParallelLayer):
         if self.tensor_model_parallel_size == 1:
             output = self._look_up(input_)
         else:
-            start, end = self.start_index, self.end_index
+            start: int | torch.Tensor = self.start_index
+            end: int | torch.Tensor = self.end_index
             if self.rank_util is not None:
                 rank = self.rank_util.get_rank()
                 start = self.num_embeddings_per_partition * rank

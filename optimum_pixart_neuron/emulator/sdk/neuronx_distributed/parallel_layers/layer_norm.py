@@ -1,6 +1,7 @@
 """Layer norm with replicated weights (NxD 0.15 `parallel_layers/layer_norm.py`)."""
 
 import os
+from typing import Any
 
 import torch
 
@@ -24,6 +25,7 @@ class LayerNorm(torch.nn.LayerNorm):
     ):
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.sequence_parallel_enabled = sequence_parallel_enabled
+        parameter: Any  # which takes attributes that its type does not have
         for parameter in self.parameters():
             parameter.sequence_parallel_enabled = sequence_parallel_enabled
 

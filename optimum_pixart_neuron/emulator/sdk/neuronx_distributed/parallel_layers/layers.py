@@ -55,6 +55,7 @@ class BaseParallelLinear(BaseParallelLayer):
     weight_shape: tuple[int, int]
     weight_partition_dim: int
     bias_shape: tuple[int] | None
+    pad_size: int  # with `pad`
 
     def _keep_arguments(
         self,
@@ -244,7 +245,7 @@ class ColumnParallelLinear(BaseParallelLinear):
         """`slice_indices` picks rows of this rank's weight. Returns (output, bias) with `skip_bias_add`."""
         self._check_pad_false_for_training()
         if self.sequence_parallel_enabled:
-            input = _gather_along_dim(input, self.sequence_dimension, process_group=self.tensor_parallel_group)
+            input = _gather_along_dim(input, self.sequence_dimension or 0, process_group=self.tensor_parallel_group)
         else:
             input = copy_to_tensor_model_parallel_region(input, process_group=self.tensor_parallel_group)
         weight = self.weight if slice_indices is None else self.weight[slice_indices, :]
@@ -337,8 +338,9 @@ class RowParallelLinear(BaseParallelLinear):
 
     def initialize_weight_and_bias(self) -> None:
         super().initialize_weight_and_bias()
-        if self.bias is not None:
-            self.bias.sequence_parallel_enabled = self.sequence_parallel_enabled
+        bias: Any = self.bias  # which takes attributes that its type does not have
+        if bias is not None:
+            bias.sequence_parallel_enabled = self.sequence_parallel_enabled
 
     def forward(self, input_: torch.Tensor, slice_indices: torch.Tensor | None = None) -> LinearOutput:
         """`slice_indices` picks columns of this rank's weight. Returns (output, bias) with `skip_bias_add`."""
@@ -356,7 +358,9 @@ class RowParallelLinear(BaseParallelLinear):
     def _reduce(self, output: torch.Tensor) -> torch.Tensor:
         group = self.tensor_parallel_group
         if self.sequence_parallel_enabled:
-            return reduce_scatter_to_sequence_parallel_region(output, self.sequence_dimension, process_group=group)
+            return reduce_scatter_to_sequence_parallel_region(
+                output, self.sequence_dimension or 0, process_group=group
+            )
         return reduce_from_tensor_model_parallel_region(output, process_group=group)
 
     def preshard_hook(self, model_state_dict: dict[str, torch.Tensor], prefix: str) -> None:

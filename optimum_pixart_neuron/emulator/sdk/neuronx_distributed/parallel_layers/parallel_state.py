@@ -23,7 +23,8 @@ from .parallel_groups import (
     uses_folded_rows,
 )
 
-GroupOrMesh = ProcessGroup | Mesh
+GroupOrMesh = Any
+"""A `ProcessGroup`, or with `as_list` its `Mesh`."""
 
 _WORLD, _TENSOR, _DATA, _PIPELINE, _CONTEXT, _EXPERT, _EXPERT_DATA, _KV, _DRAFT = (
     "world",
@@ -131,10 +132,14 @@ def get_aot_mode() -> bool:
     return _aot_mode
 
 
-def _group(name: str, as_list: bool = False) -> GroupOrMesh:
-    table = _meshes if as_list else _groups
-    assert name in table, f"{_NAMES_IN_ERRORS[name]} group is not initialized"
-    return table[name]
+def _group(name: str) -> ProcessGroup:
+    assert name in _groups, f"{_NAMES_IN_ERRORS[name]} group is not initialized"
+    return _groups[name]
+
+
+def _mesh(name: str) -> Mesh:
+    assert name in _meshes, f"{_NAMES_IN_ERRORS[name]} group is not initialized"
+    return _meshes[name]
 
 
 def _size(name: str) -> int:
@@ -150,15 +155,15 @@ def _rank(name: str) -> int:
 
 
 def get_world_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_WORLD, as_list)
+    return _mesh(_WORLD) if as_list else _group(_WORLD)
 
 
 def get_tensor_model_parallel_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_TENSOR, as_list)
+    return _mesh(_TENSOR) if as_list else _group(_TENSOR)
 
 
 def get_tensor_model_parallel_replica_groups() -> Mesh:
-    return _group(_TENSOR, as_list=True)
+    return _mesh(_TENSOR)
 
 
 def get_tensor_model_parallel_size() -> int:
@@ -188,11 +193,11 @@ def get_tensor_model_parallel_src_rank() -> int:
 
 
 def get_data_parallel_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_DATA, as_list)
+    return _mesh(_DATA) if as_list else _group(_DATA)
 
 
 def get_data_parallel_replica_groups() -> Mesh:
-    return _group(_DATA, as_list=True)
+    return _mesh(_DATA)
 
 
 def get_data_parallel_size() -> int:
@@ -208,11 +213,11 @@ def get_data_parallel_src_rank() -> int:
 
 
 def get_pipeline_model_parallel_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_PIPELINE, as_list)
+    return _mesh(_PIPELINE) if as_list else _group(_PIPELINE)
 
 
 def get_pipeline_model_parallel_replica_groups() -> Mesh:
-    return _group(_PIPELINE, as_list=True)
+    return _mesh(_PIPELINE)
 
 
 def get_pipeline_model_parallel_size() -> int:
@@ -224,11 +229,11 @@ def get_pipeline_model_parallel_rank() -> int:
 
 
 def get_context_model_parallel_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_CONTEXT, as_list)
+    return _mesh(_CONTEXT) if as_list else _group(_CONTEXT)
 
 
 def get_context_model_parallel_replica_groups() -> Mesh:
-    return _group(_CONTEXT, as_list=True)
+    return _mesh(_CONTEXT)
 
 
 def get_context_model_parallel_size() -> int:
@@ -244,11 +249,11 @@ def get_context_model_parallel_rank() -> int:
 
 
 def get_expert_model_parallel_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_EXPERT, as_list)
+    return _mesh(_EXPERT) if as_list else _group(_EXPERT)
 
 
 def get_expert_model_parallel_replica_groups() -> Mesh:
-    return _group(_EXPERT, as_list=True)
+    return _mesh(_EXPERT)
 
 
 def get_expert_model_parallel_size() -> int:
@@ -268,11 +273,11 @@ def set_expert_model_parallel_rank(rank: int) -> None:
 
 
 def get_expert_data_parallel_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_EXPERT_DATA, as_list)
+    return _mesh(_EXPERT_DATA) if as_list else _group(_EXPERT_DATA)
 
 
 def get_expert_data_parallel_replica_groups() -> Mesh:
-    return _group(_EXPERT_DATA, as_list=True)
+    return _mesh(_EXPERT_DATA)
 
 
 def get_expert_data_parallel_size() -> int:
@@ -305,11 +310,11 @@ def initialize_kv_group(kv_shared_group_size: int = 1, sequential_ranks_in_group
 
 
 def get_kv_shared_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_KV, as_list)
+    return _mesh(_KV) if as_list else _group(_KV)
 
 
 def get_kv_shared_replica_groups() -> Mesh:
-    return _group(_KV, as_list=True)
+    return _mesh(_KV)
 
 
 def get_kv_shared_group_size() -> int:
@@ -332,11 +337,11 @@ def initialize_speculative_draft_group(group_size: int = 1) -> None:
 
 
 def get_speculative_draft_group(as_list: bool = False) -> GroupOrMesh:
-    return _group(_DRAFT, as_list)
+    return _mesh(_DRAFT) if as_list else _group(_DRAFT)
 
 
 def get_speculative_draft_replica_groups() -> Mesh:
-    return _group(_DRAFT, as_list=True)
+    return _mesh(_DRAFT)
 
 
 def create_pg_with_ranks(ranks: list[int]) -> ProcessGroup | None:

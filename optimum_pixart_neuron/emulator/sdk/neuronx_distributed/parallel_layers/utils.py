@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed
@@ -38,14 +39,14 @@ class EmbeddingUtility:
 
 
 def set_tensor_model_parallel_attributes(
-    tensor: torch.Tensor,
+    tensor: Any,
     is_parallel: bool,
     dim: int,
     stride: int,
     num_partitions: int = -1,
     rank_ordering: list[int] | None = None,
 ) -> None:
-    """Mark a parameter for the sharder.
+    """Mark a parameter for the sharder, with attributes that its type does not have.
 
     AssertionError when it is marked already; ValueError when `rank_ordering` misses a rank of the TP group.
     """

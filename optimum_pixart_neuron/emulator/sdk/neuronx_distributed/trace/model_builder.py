@@ -75,6 +75,7 @@ class BaseModelInstance:
 
     def get(self, bucket_rank: int, **kwargs: Any) -> tuple[nn.Module, dict[Any, int]]:
         """The module and its aliases for one bucket; `load_module` comes first."""
+        assert self.module is not None
         return self.module, self.input_output_aliases[0]
 
 

@@ -80,10 +80,11 @@ def invoke_preshard_hook(module: nn.Module | None, checkpoint: Checkpoint, prefi
     """
     if module is None:
         return
-    if hasattr(module, "preshard_hook"):
-        module.preshard_hook(checkpoint, prefix + "weight")
+    hook: Any = getattr(module, "preshard_hook", None)
+    if hook is not None:
+        hook(checkpoint, prefix + "weight")
         if getattr(module, "add_bias", False):
-            module.preshard_hook(checkpoint, prefix + "bias")
+            hook(checkpoint, prefix + "bias")
         return
     for name, child in module._modules.items():  # unlike named_children, a module under two names counts twice
         invoke_preshard_hook(child, checkpoint, f"{prefix}{name}.")
@@ -94,7 +95,8 @@ def preprocess_checkpoint(model: nn.Module, checkpoint: Checkpoint) -> None:
     _warn_of_shared_memory(checkpoint)
     invoke_preshard_hook(model, checkpoint, "")
     if hasattr(model, "lora_wrapped_model"):
-        checkpoint = model.update_weights_for_lora(checkpoint)
+        update: Any = model.update_weights_for_lora
+        checkpoint = update(checkpoint)
     wanted = model.state_dict().keys()
     redundant = [name for name in checkpoint if name not in wanted]
     if redundant:
@@ -141,6 +143,7 @@ def shard_children(
         shard_children(child, checkpoint, f"{prefix}{name}.", dtype, rank, tp_degree)
     if not isinstance(module, _SHARDED_MODULES):
         return
+    parameter: Any  # which has attributes that its type does not have
     for name, parameter in module.named_parameters(recurse=False):
         key = prefix + name
         if hasattr(parameter, "get_tensor_from_state_dict"):
@@ -159,7 +162,7 @@ def shard_children(
             raise RuntimeError(f"{key}: expected shape {tuple(parameter.shape)}, found {tuple(checkpoint[key].shape)}")
 
 
-def _part(parameter: nn.Parameter, tensor: Tensor, rank: int) -> Tensor:
+def _part(parameter: Any, tensor: Tensor, rank: int) -> Tensor:
     if not getattr(parameter, "tensor_model_parallel", False):
         return tensor
     dim, partitions = parameter.partition_dim, parameter.num_partitions

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -58,10 +59,6 @@ def init_on_device(
         if tensor is not None:
             module._buffers[name] = tensor.to(device)
 
-    nn.Module.register_parameter = register_moved_parameter
-    if include_buffers:
-        nn.Module.register_buffer = register_moved_buffer
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter, nn.Module.register_buffer = register_parameter, register_buffer
+    with patch.object(nn.Module, "register_parameter", register_moved_parameter):
+        with patch.object(nn.Module, "register_buffer", register_moved_buffer if include_buffers else register_buffer):
+            yield

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -158,7 +159,7 @@ def master_print(*args, fd=None, local: bool = False, flush: bool = False) -> No
         print(*args, file=fd, flush=flush)
 
 
-def save(data: object, file_or_path: object, master_only: bool = True, global_master: bool = False) -> None:
+def save(data: object, file_or_path: Any, master_only: bool = True, global_master: bool = False) -> None:
     """`torch.save` in the first process."""
     if not master_only or is_master_ordinal(not global_master):
         torch.save(data, file_or_path)
