@@ -19,7 +19,7 @@ from .index import ModelIndex
 from .layout import COMPONENTS_MODEL, INDEX, PIPELINE_CLASS, resulting_class
 from .options import CheckpointOptions
 from .sources import Source
-from .weights import WeightNames
+from .weights import ComponentWeights, WeightNames
 
 
 def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
@@ -73,6 +73,22 @@ def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> N
     download_weights({name: checkpoint.sources[name] for name in compiled}, options)
     for name in compiled:
         checkpoint.weights(name)
+
+
+def open_part(name: str, options: CheckpointOptions) -> tuple[dict[str, Any], ComponentWeights]:
+    """One compiled part that its own option names, as a pipeline or by itself: its `config.json` and its weights.
+
+    Raises:
+        CheckpointError: there is none, it cannot be downloaded, or no export could be made of it.
+    """
+    sources, _ = _with_variants({name: _chosen(name, getattr(options, name), options)}, options.variant)
+    refuse_uncached(sources, options, weights=False)
+    download_weights(sources, options)
+    alone = PixArtCheckpoint(source=options.model, sources=sources, model_index={})
+    part = PARTS[name]
+    if part.check is not None:
+        part.check(alone)
+    return alone.config(name), alone.weights(name)
 
 
 def pipeline_class(options: CheckpointOptions) -> str | None:

@@ -41,13 +41,14 @@ from .push_forms import PushToHub
 from .signatures import WithExportOptions, with_arguments_of
 from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
-from .turns import InItsProcess, SchedulerTurns, Turn, check_process
+from .turns import CallsOrChange, InItsProcess, SchedulerTurns, Turn, check_process
+from .weight_methods import TakesOtherWeights
 
 _COPIED = "_copied"
 """Key of tokenizer and scheduler in what the host hands on to the constructor as it is, the pipeline's index."""
 
 
-class NeuronPixArtSigmaPipeline(HostPipeline):
+class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
     """PixArt-Sigma on NeuronCores, called like `diffusers.PixArtSigmaPipeline`.
 
     Loads the folders that this package and `optimum-cli export neuron` write; the stock
@@ -67,6 +68,8 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             part = vars(self).get(component.name)  # diffusers answers for what it has in its index, too
             if part is not None:
                 part.model = runnable(component, self._compiled(component), part.model)
+        self._calls = CallsOrChange()
+        self._adapters = self._with_rank_weights(self._calls)
         decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
         if tile != self._latent_size(DENOISER):
             decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
@@ -251,6 +254,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
 
     def changed_files(self) -> dict[str, bytes]:
         """Content of the files of the export that describe another scheduler than the pipeline has now, by path."""
+        self._warn_of_unsaved_weights()
         if settings_of(self.scheduler) == self._loaded_scheduler:
             return {}
         return scheduler_files(Path(self.model_save_dir), self.scheduler)
@@ -261,7 +265,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         Raises:
             PixArtNeuronError: always; says what to do instead.
         """
-        raise PixArtNeuronError("weights of a compiled PixArt-Sigma cannot be replaced; export the changed checkpoint")
+        raise PixArtNeuronError("replace_weights skips weights; give load_transformer the changed model")
 
     @property
     def compiled_size(self) -> tuple[int, int]:
@@ -280,6 +284,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
             f"{f'{mode} mode, ' if mode else ''}{denoiser.tensor_parallel_size} rank(s)",
             self._instance or "unknown instance",
             "emulated" if ensure_sdk().emulated else "on NeuronCores",
+            *(f"LoRA {name} x {strength:g}" for name, strength in self._adapters.active.items()),
         )
         return f"{type(self).__name__}({', '.join(facts)}; {self.model_save_dir})"
 
@@ -307,7 +312,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         """
         check_process(self._process)
         fitted = self._compiled_call.fit(*args, **kwargs)
-        with self._scheduler_turns.take(self.scheduler) as scheduler:
+        with self._calls.call(), self._scheduler_turns.take(self.scheduler) as scheduler:
             call = copy.copy(self)
             steps = for_one_call(getattr(self, DENOISER.name))
             # Past diffusers' `__setattr__`, which would register them.
@@ -323,7 +328,7 @@ class NeuronPixArtSigmaPipeline(HostPipeline):
         """
         fitted = self._compiled_call.fit_prompt(*args, **kwargs)
         check_process(self._process)
-        with self._encoding:  # fast tokenizers refuse a second thread
+        with self._calls.call(), self._encoding:  # fast tokenizers refuse a second thread
             return PixArtSigmaPipeline.encode_prompt(self, **fitted)
 
     @property

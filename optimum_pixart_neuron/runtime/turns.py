@@ -3,11 +3,14 @@
 import copy
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from ..errors import DeviceError, PixArtNeuronError, RunError
+import torch
+
+from ..errors import DeviceError, InvalidArgument, PixArtNeuronError, RunError
 from ..neuron.troubles import device_reason
 
 _shared_cores = threading.Lock()
@@ -56,6 +59,19 @@ class OneAtATime:
             raise
         except RuntimeError as error:
             raise RunError(f"{self.name} failed while it ran: {device_reason(error)}") from error
+
+    def initialize(self, weights: list[dict[str, torch.Tensor]]) -> None:
+        """Begin again with other weights, one dict a rank; of an NxD program only.
+
+        NxD's `NxDModel.initialize` (0.15 `trace/spmd.py`), which is what loading calls: it takes the weights as they
+        lie in their files, each time.
+
+        Raises:
+            DeviceError: this process is not the one that loaded it.
+        """
+        check_process(self._process)
+        with self._turn:
+            self.program.nxd_model.initialize(weights, torch.tensor([0], dtype=torch.int32))
 
     def __deepcopy__(self, memo: dict) -> "OneAtATime":
         return self
@@ -109,6 +125,62 @@ class Turn:
 
     def __deepcopy__(self, memo: dict) -> "Turn":
         return Turn()
+
+
+class CallsOrChange:
+    """Any number of calls of a pipeline at once, or one change of its weights and no call.
+
+    A change waits for the calls that are under way, and later calls wait for it; a call inside a call, as a callback
+    may make it, does not. Copies of a pipeline run the same programs, so they share this.
+    """
+
+    def __init__(self) -> None:
+        self._state = threading.Condition()
+        self._calls: Counter[int] = Counter()  # under way, by thread
+        self._waiting = 0  # changes
+        self._changing = False
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Within it, the weights stay as they are."""
+        thread = threading.get_ident()
+        with self._state:
+            self._state.wait_for(lambda: self._calls[thread] or not (self._changing or self._waiting))
+            self._calls[thread] += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._calls[thread] -= 1
+                self._calls += Counter()  # without those that are at zero
+                self._state.notify_all()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Within it, no call is under way.
+
+        Raises:
+            InvalidArgument: this thread is in a call, which would wait for itself.
+        """
+        with self._state:
+            if self._calls[threading.get_ident()]:
+                raise InvalidArgument("weights cannot be changed from inside a call; do it when the call is over")
+            self._waiting += 1
+            try:
+                self._state.wait_for(lambda: not self._calls and not self._changing)
+                self._changing = True
+            finally:
+                self._waiting -= 1
+                self._state.notify_all()
+        try:
+            yield
+        finally:
+            with self._state:
+                self._changing = False
+                self._state.notify_all()
+
+    def __deepcopy__(self, memo: dict) -> "CallsOrChange":
+        return self
 
 
 class SchedulerTurns:

@@ -269,7 +269,7 @@ def test_the_record_of_inlined_weights_is_true(exported, reference):
 
 
 def test_replacing_weights_is_refused(folder):
-    with pytest.raises(PixArtNeuronError, match="cannot be replaced; export the changed checkpoint"):
+    with pytest.raises(PixArtNeuronError, match="give load_transformer the changed model"):
         load_ours(folder).replace_weights({"transformer": {}})
 
 

@@ -32,6 +32,10 @@ class Configuration(BaseModel):
     class_name: Name | None = Field(default=None, alias="_class_name")
     diffusers_version: Name | None = Field(default=None, alias="_diffusers_version")
 
+    def decisive(self) -> dict[str, Any]:
+        """What decides the program that is made of it, with what is left out filled in."""
+        return self.model_dump(exclude={"class_name", "diffusers_version"})
+
     def as_written(self) -> dict[str, Any]:
         """The file's own keys and values, without those that are not listed here."""
         return self.model_dump(by_alias=True, exclude_unset=True)

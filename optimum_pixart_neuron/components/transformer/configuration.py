@@ -1,6 +1,6 @@
 """The diffusion transformer's `config.json`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,14 @@ class TransformerConfiguration(Configuration):
     use_additional_conditions: bool | None = None
     caption_channels: Width
     attention_type: Literal["default"] = "default"
+
+    def decisive(self) -> dict[str, Any]:
+        """As diffusers fills in (0.35): the scale of positions by the size, and the conditions of 1024 px."""
+        scale = max(self.sample_size // 64, 1) if self.interpolation_scale is None else self.interpolation_scale
+        conditions = (
+            self.sample_size == 128 if self.use_additional_conditions is None else self.use_additional_conditions
+        )
+        return super().decisive() | {"interpolation_scale": scale, "use_additional_conditions": conditions}
 
     @model_validator(mode="after")
     def _fits(self) -> "TransformerConfiguration":

@@ -1,0 +1,154 @@
+"""Weights of a loaded pipeline are changed: pictures of diffusers with the merged weights, and back to the bit."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import PixArtTransformer2DModel
+from safetensors.torch import load_file, save_file
+
+from optimum_pixart_neuron.errors import CheckpointError, InvalidArgument
+from optimum_pixart_neuron.files import full_digest
+
+from ..lora.adapters import (
+    MODULES,
+    TEXT_MODULES,
+    matrices,
+    merged_by_hand,
+    merged_pipeline,
+    weights_of,
+    write_kohya,
+    write_peft,
+)
+from ..parity import psnr
+from .conftest import PROMPTS, load_ours, pipeline_arguments
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+
+def drawn(pipe) -> np.ndarray:
+    return pipe(PROMPTS, **pipeline_arguments()).images
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_checkpoint):
+    return {part: weights_of(tiny_checkpoint, part) for part in ("transformer", "text_encoder")}
+
+
+@pytest.fixture(scope="module")
+def style(plain, tmp_path_factory):
+    """A folder of peft's, and the transformer's weights with it."""
+    made = matrices(plain["transformer"])
+    folder = write_peft(tmp_path_factory.mktemp("style"), made, lora_alpha=2)
+    return folder, merged_by_hand(plain["transformer"], made, 0.5)
+
+
+@pytest.fixture(scope="module")
+def fine_tune(tiny_checkpoint, tmp_path_factory):
+    """A transformer trained on, alone in a folder."""
+    folder = tmp_path_factory.mktemp("fine-tune") / "transformer"
+    shutil.copytree(tiny_checkpoint / "transformer", folder)
+    (file,) = folder.glob("*.safetensors")
+    generator = torch.Generator().manual_seed(5)
+    weights = load_file(file)
+    save_file(
+        {
+            name: each + 0.3 * each.std() * torch.randn(each.shape, generator=generator)
+            for name, each in weights.items()
+        },
+        file,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["tensor", "context"])
+def test_a_lora_and_back(exported, tiny_checkpoint, style, mode, reference_images):
+    options = {"parallel_mode": mode} if mode == "tensor" else {}
+    folder = exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, **options)
+    digests = {path: full_digest(path) for path in folder.rglob("*") if path.is_file()}
+    pipe = load_ours(folder)
+    before = drawn(pipe)
+    pipe.load_lora_weights(style[0], adapter_name="style")
+    changed = drawn(pipe)
+    expected = drawn(merged_pipeline(tiny_checkpoint, transformer=style[1]))
+    assert psnr(expected, reference_images) < 30 and psnr(changed, expected) >= 55
+    assert "LoRA style x 1" in repr(pipe)
+    pipe.unload_lora_weights()
+    assert np.array_equal(drawn(pipe), before)
+    assert {path: full_digest(path) for path in folder.rglob("*") if path.is_file()} == digests
+
+
+def test_several_loras_and_another_transformer(exported, tiny_checkpoint, plain, style, fine_tune, tmp_path, caplog):
+    folder = exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, parallel_mode="tensor")
+    pipe = load_ours(folder)
+    image, text = matrices(plain["transformer"], MODULES[3:], seed=2), matrices(plain["text_encoder"], TEXT_MODULES)
+    other = write_kohya(tmp_path / "other.safetensors", image, alpha=4.0, more=text)
+    pipe.load_lora_weights(str(style[0]))
+    pipe.load_lora_weights(other.parent, weight_name=other.name)
+    assert pipe.get_active_adapters() == ["default_0"]
+    assert pipe.get_list_adapters() == {"transformer": ["default_0", "default_1"], "text_encoder": ["default_1"]}
+    pipe.set_adapters(["default_0", "default_1"], [1.0, -0.5])
+    merged = plain["transformer"] | style[1]
+    both = {
+        "transformer": merged | merged_by_hand(merged, image, -0.5),
+        "text_encoder": merged_by_hand(plain["text_encoder"], text, -0.5),
+    }
+    assert psnr(drawn(pipe), drawn(merged_pipeline(tiny_checkpoint, **both))) >= 55
+
+    pipe.load_transformer(fine_tune)
+    pipe.set_adapters("default_1", 0.25)
+    tuned = weights_of(fine_tune.parent)
+    one = {
+        "transformer": tuned | merged_by_hand(tuned, image, 0.25),
+        "text_encoder": merged_by_hand(plain["text_encoder"], text, 0.25),
+    }
+    assert psnr(drawn(pipe), drawn(merged_pipeline(tiny_checkpoint, **one))) >= 55
+    pipe.save_pretrained(tmp_path / "saved")
+    assert "saved with its own weights" in caplog.text
+
+
+def test_what_does_not_fit_changes_nothing(exported, tiny_checkpoint, plain, fine_tune, tmp_path):
+    folder = exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, parallel_mode="tensor")
+    pipe = load_ours(folder)
+    before = drawn(pipe)
+    wide = {name: (torch.zeros(4, 65), up) for name, (_, up) in matrices(plain["transformer"], MODULES[4:5]).items()}
+    with pytest.raises(CheckpointError, match=r"have shapes \(4, 65\)"):
+        pipe.load_lora_weights(write_peft(tmp_path / "wide", wide))
+    with pytest.raises(CheckpointError, match="load_lora_weights: ./nowhere: no such folder"):
+        pipe.load_lora_weights("./nowhere")
+    with pytest.raises(InvalidArgument, match="expected a folder, file or id, given dict"):
+        pipe.load_lora_weights({})
+
+    def refused(match, **changes):
+        changed = tmp_path / "changed" / "transformer"
+        shutil.copytree(fine_tune, changed, dirs_exist_ok=True)
+        config = json.loads((changed / "config.json").read_text())
+        (changed / "config.json").write_text(json.dumps({**config, **changes.pop("config", {})}))
+        (file,) = changed.glob("*.safetensors")
+        tensors = load_file(file) | changes
+        save_file({name: each for name, each in tensors.items() if each is not None}, file)
+        with pytest.raises(CheckpointError, match=match):
+            pipe.load_transformer(changed)
+
+    refused("the transformer has num_layers 3, the export was compiled for 2", config={"num_layers": 3})
+    name = {"proj_out.bias": None}
+    refused("the transformer has no weight proj_out.bias, which the export has", **name)
+    refused(r"weight proj_out.bias has shape \(7,\), the export's \(32,\)", **{"proj_out.bias": torch.zeros(7)})
+    refused("weight proj_out.bias is stored as I8", **{"proj_out.bias": torch.zeros(32, dtype=torch.int8)})
+
+    def callback(step, timestep, latents):
+        pipe.load_transformer(fine_tune)
+
+    with pytest.raises(InvalidArgument, match="cannot be changed from inside a call"):
+        pipe(PROMPTS, callback=callback, **pipeline_arguments())
+    assert np.array_equal(drawn(pipe), before)
+
+    model = PixArtTransformer2DModel.from_pretrained(fine_tune)
+    pipe.load_transformer(model)
+    tuned = drawn(pipe)
+    expected = drawn(merged_pipeline(tiny_checkpoint, transformer=weights_of(fine_tune.parent)))
+    assert psnr(tuned, expected) >= 55
+    pipe.load_transformer(None)
+    assert np.array_equal(drawn(pipe), before)
