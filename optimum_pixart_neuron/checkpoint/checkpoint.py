@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from ..components.common.copied import CopiedPart, check_inside
-from ..components.component import Seam
+from ..components.common.single_file import SingleFile
+from ..components.component import Part, Seam
 from ..components.registry import PARTS, PROMPT_ENCODER
 from ..components.tokenizer.spec import TOKENIZER
 from ..components.tokenizer.tokenizer import last_token
 from ..errors import CheckpointError
-from ..files import read_json, read_typed
+from ..files import first_problem, read_json, read_typed
 from .sources import Source
-from .weights import AdaptedWeights, ComponentWeights
+from .weights import AdaptedWeights, ComponentWeights, header_of
 
 if TYPE_CHECKING:  # configurations are read without torch
     import torch
@@ -59,13 +63,15 @@ class PixArtCheckpoint:
         return {}
 
     def _read_config(self, component: str) -> dict[str, Any]:
-        folder = self.sources[component].folder
+        source = self.sources[component]
+        folder, part = source.folder, PARTS[component]
         path = folder / "config.json"
+        if source.file is not None and part.single_file is not None and not path.is_file():
+            return self._told_by_shapes(part, part.single_file, source.file)
         try:
             check_inside(path, folder)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from None
-        part = PARTS[component]
         if part.settings is None or part.recognize is not None:
             said = read_json(path, CheckpointError)
             if part.recognize is not None and not part.recognize(said):
@@ -75,10 +81,20 @@ class PixArtCheckpoint:
                 return said
         return read_typed(path, part.settings, CheckpointError).as_written()
 
+    def _told_by_shapes(self, part: Part, form: SingleFile, file: Path) -> dict[str, Any]:
+        assert part.settings is not None  # of a compiled part
+        try:
+            return part.settings.model_validate(form.configuration(header_of(file), file)).as_written()
+        except ValidationError as error:
+            raise CheckpointError(first_problem(file, error)) from None
+
     def weights(self, component: str) -> ComponentWeights:
         """A component's weight files, with the adapters."""
-        source = self.sources[component]
-        found = ComponentWeights.find(source.folder, PARTS[component].stem, source.variant)
+        source, part = self.sources[component], PARTS[component]
+        if source.file is not None and part.single_file is not None:
+            found = ComponentWeights.of_file(source.file, part.single_file)
+        else:
+            found = ComponentWeights.find(source.folder, part.stem, source.variant)
         return AdaptedWeights.of(found, component, [each.active for each in self.adapters])
 
     def check(self) -> None:

@@ -19,6 +19,7 @@ from .options import CheckpointOptions
 from .sources import Source
 from .weights import WeightNames, indexed_files, only_pickled, why_missing
 
+_PICKLED, _WEIGHTS, _CONFIG = (".pth", ".pt", ".ckpt"), ".safetensors", "config.json"
 _UNREACHABLE = (ConnectionError, Timeout, OfflineModeIsEnabled)
 
 
@@ -31,6 +32,8 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     Raises:
         CheckpointError: it does not exist, cannot be downloaded, or is not in the download cache.
     """
+    if _names_a_file(address):
+        return _locate_file(address, options)
     if address.folder is not None:
         folder = _existing_folder(address, address.folder)
         return Source(address=address, folder=folder, files=_files_below(folder))
@@ -59,6 +62,42 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     return replace(source, revision=snapshot.name)
 
 
+def _names_a_file(address: Address) -> bool:
+    here = address.folder is not None and address.folder.is_file()
+    name = address.path if address.folder is None else address.folder.name if here else ""
+    if name.endswith(_PICKLED):
+        raise CheckpointError(
+            f"{address.flag} {address.name} is pickled, and pickled files can run code; convert it to .safetensors as"
+            " the manual shows (Checkpoints)"
+        )
+    return name.endswith(_WEIGHTS)
+
+
+def _locate_file(address: Address, options: CheckpointOptions) -> Source:
+    """A file that is a component by itself; it is downloaded whole, because its header tells what it is."""
+    if address.folder is not None:
+        path, revision = address.folder, None
+    else:
+        above, _, _ = address.path.rpartition("/")
+        beside = f"{above}/{_CONFIG}" if above else _CONFIG
+        try:
+            snapshot = Path(download_files(address.on_the_hub, address.revision, [address.path, beside], options))
+        except LocalEntryNotFoundError:
+            raise _uncached({address.on_the_hub: [address.path]}, options) from None
+        except HUB_ERRORS as error:
+            raise download_error(error, address) from None
+        path, revision = snapshot / address.path, snapshot.name
+        if not path.is_file():
+            raise CheckpointError(f"{address.flag} {address.name}: the repository has no {address.path}")
+    source = Source(address=address, folder=path.parent, files=frozenset([path.name]), revision=revision, file=path)
+    if not any(source.is_component(name) for name in PARTS):
+        raise CheckpointError(
+            f"{address.flag} {address.name} is no transformer under the names of PixArt's own repository; give the"
+            " folder that diffusers' save_pretrained writes"
+        )
+    return source
+
+
 def _existing_folder(address: Address, folder: Path) -> Path:
     if not folder.exists():
         raise CheckpointError(
@@ -80,7 +119,7 @@ def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> 
     """
     wanted: dict[tuple[str, str], list[str]] = {}
     for component, source in sources.items():
-        if source.address.repository is None or source.revision is None or source.cached_only:
+        if source.address.repository is None or source.revision is None or source.cached_only or source.file:
             continue
         found = WeightNames.among(source.files, PARTS[component].stem, source.variant)
         if found is None:

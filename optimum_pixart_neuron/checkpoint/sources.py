@@ -11,6 +11,7 @@ from ..files import read_json
 from .address import Address
 from .index import ModelIndex
 from .layout import INDEX
+from .weights import header_of
 
 _CONFIG = "config.json"
 
@@ -25,6 +26,7 @@ class Source:
         files: every file in it by path, with those that are still on the Hub; of a folder, down to the components'.
         revision: commit hash on the Hub; None for a folder.
         variant: of a component's weight files, such as "fp16"; None for the plain ones.
+        file: the one file that is all there is, on this machine, see `Part.single_file`; None for a folder.
         cached_only: whether the Hub was not asked, so that `files` is what the download cache holds.
     """
 
@@ -33,6 +35,7 @@ class Source:
     files: frozenset[str] = frozenset()
     revision: str | None = None
     variant: str | None = None
+    file: Path | None = None
     cached_only: bool = False
 
     @property
@@ -53,7 +56,10 @@ class Source:
         return any(name.startswith(f"{component}/") for name in self.files)
 
     def is_component(self, component: str) -> bool:
-        """Whether this is the component itself: its config.json says so."""
+        """Whether this is the component itself: its config.json, or the file's names, say so."""
+        if self.file is not None:
+            form = PARTS[component].single_file
+            return form is not None and form.is_one(header_of(self.file))
         recognize, config = PARTS[component].recognize, self.folder / _CONFIG
         if recognize is None or _CONFIG not in self.files or not config.exists():
             return False

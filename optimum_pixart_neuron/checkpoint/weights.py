@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field
 from safetensors import safe_open
 
+from ..components.common.single_file import Piece, SingleFile
 from ..errors import CheckpointError
 from ..files import TensorEntry, open_regular, read_typed, safetensors_header
 from ..lora.adapter import ActiveAdapter, changed_weights, changes_of
@@ -77,12 +78,12 @@ class ComponentWeights:
     Attributes:
         files: each weight's name, as diffusers and transformers call it today -> the file that holds it.
         entries: what the headers say of each.
-        stored: the name in the file of those that are called otherwise there.
+        stored: where those lie that are called otherwise in the file, or are a share of another weight.
     """
 
     files: dict[str, Path]
     entries: dict[str, TensorEntry]
-    stored: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, Piece] = field(default_factory=dict)
 
     @classmethod
     def find(cls, folder: Path, stem: str, variant: str | None) -> ComponentWeights:
@@ -102,8 +103,25 @@ class ComponentWeights:
                 today = _todays_name(name, path)
                 files[today], entries[today] = path, entry
                 if today != name:
-                    stored[today] = name
+                    stored[today] = Piece(name)
         return cls(files=files, entries=entries, stored=stored)
+
+    @classmethod
+    def of_file(cls, path: Path, form: SingleFile) -> ComponentWeights:
+        """The weights of a component that one file holds alone, under other names.
+
+        Raises:
+            CheckpointError: it cannot be read, or has a name that is not known.
+        """
+        header = _header(path, None)
+        stored = form.pieces(header, path)
+        entries = {
+            name: header[piece.name].model_copy(
+                update={"shape": [header[piece.name].shape[0] // piece.count, *header[piece.name].shape[1:]]}
+            )
+            for name, piece in stored.items()
+        }
+        return cls(files=dict.fromkeys(stored, path), entries=entries, stored=stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a weight, from the file's header.
@@ -121,8 +139,12 @@ class ComponentWeights:
 
     def read(self, name: str) -> Tensor:
         """One whole weight, backed by a memory mapping of its own: what was read leaves memory with the tensor."""
+        piece = self.stored.get(name, Piece(name))
         with safe_open(self.files[name], framework="pt") as file:
-            return file.get_tensor(self.stored.get(name, name))
+            if piece.count == 1:
+                return file.get_tensor(piece.name)
+            rows = self.entries[name].shape[0]
+            return file.get_slice(piece.name)[piece.number * rows : (piece.number + 1) * rows]
 
 
 @dataclass(frozen=True)
@@ -152,6 +174,15 @@ class AdaptedWeights(ComponentWeights):
         from ..lora.merge import merged
 
         return merged(weight, changes)
+
+
+def header_of(path: Path) -> dict[str, TensorEntry]:
+    """What the header of a file says.
+
+    Raises:
+        CheckpointError: it cannot be read, or is no safetensors file.
+    """
+    return _header(path, None)
 
 
 def _header(path: Path, index: str | None) -> dict[str, TensorEntry]:

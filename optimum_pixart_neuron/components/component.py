@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .common.configuration import Configuration
     from .common.copied import CopiedPart
     from .common.original import Original, Samples
+    from .common.single_file import SingleFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Part:
         check: raises CheckpointError for a checkpoint whose part cannot be exported; called with all configurations
             at hand.
         notes: lines that the user should read about this part of a checkpoint.
+        single_file: how a file of other names holds it alone; None where there is no such form.
         optional: whether a checkpoint may lack it; components made from it are then left out.
         released: of the configuration of PixArt-Sigma's released checkpoints, what decides sizes: for plans without a
             checkpoint. None for a part that they do not have.
@@ -80,6 +82,7 @@ class Part:
     flag_help: str | None = None
     check: Callable[[PixArtCheckpoint], None] | None = None
     notes: Callable[[PixArtCheckpoint], Iterable[str]] | None = None
+    single_file: SingleFile | None = None
     optional: bool = False
     released: Mapping[str, Any] | None = None
 

@@ -33,7 +33,7 @@ def original_of(folder: Path, manifest: Manifest | None, given: dict[str, Any]) 
         if manifest is None:
             raise CheckpointError(f"{folder} does not say what it was exported from; name the checkpoint with --model")
         here = local_folder(manifest.model)
-        if manifest.revision is None and not (here and here.is_dir()):
+        if manifest.revision is None and not (here and here.exists()):
             raise CheckpointError(
                 f"{manifest.model}, from which {folder} was exported, is not there; name it by --model"
             )

@@ -12,6 +12,7 @@ from ..component import Component, ComputedWeight, Input, Part, Per, Seam
 from ..text_encoder.spec import NAME as TEXT_ENCODER
 from ..vae.spec import VAE
 from .configuration import TransformerConfiguration
+from .original_names import ORIGINAL_FILE
 from .sharding import PLAN
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Transformer(Component):
             Seam(key="in_channels", giver=VAE.name, giver_key="latent_channels"),
         ),
         recognize=is_pixart_transformer,
-        flag_help="Id or folder of a transformer in place of the model's: a pipeline or itself.",
+        flag_help="Id or folder of a transformer in place of the model's: a pipeline, itself, or a file of it.",
         released={
             "num_layers": 28,
             "num_attention_heads": 16,
@@ -101,6 +102,7 @@ class Transformer(Component):
         },
         check=_check_conditions,
         notes=_scaling_note,
+        single_file=ORIGINAL_FILE,
     )
     model_type, task = "pixart-transformer-2d", "semantic-segmentation"
     host_config = "PixartTransformerNeuronConfig"

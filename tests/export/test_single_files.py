@@ -1,0 +1,107 @@
+"""Transformers as PixArt's own repository saves them, and other depths than the released ones."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import PixArtTransformer2DModel
+from safetensors.torch import load_file, save_file
+
+from optimum_pixart_neuron.checkpoint.open import open_checkpoint
+from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
+from optimum_pixart_neuron.components.registry import DENOISER
+from optimum_pixart_neuron.components.transformer.original_names import names_in_diffusers, original_name
+from optimum_pixart_neuron.errors import CheckpointError
+
+
+def as_original(weights: dict[str, torch.Tensor], *, tokens: int = 256) -> dict[str, torch.Tensor]:
+    """A state dict of diffusers' under the names of PixArt's repository, with what that saves beside the weights."""
+    shares: dict[str, dict[int, torch.Tensor]] = {}
+    for name, tensor in weights.items():
+        piece = original_name(name)
+        shares.setdefault(piece.name, {})[piece.number] = tensor
+    fused = {name: torch.cat([parts[number] for number in sorted(parts)]) for name, parts in shares.items()}
+    return fused | {"pos_embed": torch.zeros(1, tokens, 64), "y_embedder.y_embedding": torch.zeros(120, 64)}
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_checkpoint):
+    return load_file(tiny_checkpoint / "transformer" / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture
+def file(tiny_checkpoint, plain, tmp_path):
+    """With diffusers' configuration beside it: the small model has 8 heads, the repository's have 16."""
+    shutil.copy(tiny_checkpoint / "transformer" / "config.json", tmp_path)
+    save_file(as_original(plain), tmp_path / "original.safetensors")
+    return tmp_path / "original.safetensors"
+
+
+def opened(checkpoint, file):
+    return open_checkpoint(CheckpointOptions(model=str(checkpoint), transformer=str(file)))
+
+
+def refusal(checkpoint, file) -> str:
+    with pytest.raises(CheckpointError) as refused:
+        opened(checkpoint, file).weights("transformer")
+    return str(refused.value)
+
+
+def test_the_table_leads_both_ways():
+    with torch.device("meta"):
+        config = {**DENOISER.part.released, "num_layers": 42, "use_additional_conditions": True}
+        names = [name for name, _ in PixArtTransformer2DModel.from_config(config).named_parameters()]
+    pieces = {name: original_name(name) for name in names}
+    assert all(names_in_diffusers(piece.name)[piece.number] == name for name, piece in pieces.items())
+    assert all(len(names_in_diffusers(piece.name)) == piece.count for piece in pieces.values())
+    for original in {piece.name for piece in pieces.values()}:
+        assert all(original_name(name).name == original for name in names_in_diffusers(original))
+    # As the repository's own script names them.
+    assert names_in_diffusers("blocks.41.attn.qkv.bias")[1] == "transformer_blocks.41.attn1.to_k.bias"
+    assert names_in_diffusers("blocks.3.cross_attn.kv_linear.weight")[1] == "transformer_blocks.3.attn2.to_v.weight"
+    assert names_in_diffusers("blocks.0.mlp.fc2.weight") == ("transformer_blocks.0.ff.net.2.weight",)
+    assert names_in_diffusers("t_block.1.bias") == ("adaln_single.linear.bias",)
+
+
+def test_an_original_file_is_the_same_transformer(tiny_checkpoint, plain, file):
+    checkpoint = opened(tiny_checkpoint, file)
+    weights = checkpoint.weights("transformer")
+    assert weights.files.keys() == plain.keys()
+    for name, expected in plain.items():
+        assert weights.shape(name) == tuple(expected.shape)
+        assert torch.equal(weights.read(name), expected), name
+    assert checkpoint.sources["transformer"].model == str(file)
+
+
+def test_an_original_file_is_a_model_that_is_completed(tiny_checkpoint, file):
+    checkpoint = open_checkpoint(CheckpointOptions(model=str(file), components_model=str(tiny_checkpoint)))
+    assert checkpoint.sources["vae"].model == str(tiny_checkpoint)
+    assert checkpoint.config("transformer")["num_attention_heads"] == 8
+
+
+def test_sizes_are_told_by_shapes(tiny_checkpoint, plain, file):
+    (file.parent / "config.json").unlink()
+    told = opened(tiny_checkpoint, file).config("transformer")
+    original = json.loads((tiny_checkpoint / "transformer" / "config.json").read_text())
+    assert (told.pop("num_attention_heads"), told.pop("attention_head_dim")) == (16, 4)
+    assert told.pop("interpolation_scale") == 0.5  # as the repository's script has it for 256 px
+    assert told == {key: original[key] for key in told}
+
+
+def test_what_is_no_such_file(tiny_checkpoint, plain, file, tmp_path):
+    tensors = as_original(plain)
+    save_file(tensors | {"blocks.0.attn.q_norm.weight": torch.zeros(8)}, file)
+    assert "weight blocks.0.attn.q_norm.weight is none of PixArt's transformer" in refusal(tiny_checkpoint, file)
+    save_file(tensors | {"blocks.0.attn.qkv.bias": torch.zeros(64)}, file)
+    assert "blocks.0.attn.qkv.bias of shape (64,) has no 3 equal shares" in refusal(tiny_checkpoint, file)
+    save_file(plain, file)
+    assert "is no transformer under the names of PixArt's own repository" in refusal(tiny_checkpoint, file)
+    (file.parent / "config.json").unlink()
+    save_file({name: each for name, each in tensors.items() if name != "pos_embed"}, file)
+    assert "has no pos_embed of 3 dimensions, which tells sizes of the model" in refusal(tiny_checkpoint, file)
+    pickled = file.with_suffix(".pth")
+    pickled.touch()
+    assert "is pickled, and pickled files can run code; convert it to .safetensors" in refusal(
+        tiny_checkpoint, pickled
+    )
