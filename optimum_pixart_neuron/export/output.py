@@ -98,7 +98,7 @@ def check_apart(output: Path, compiler_workdir: Path | None, checkpoint: PixArtC
         written[f"--compiler_workdir {compiler_workdir}"] = resolved(compiler_workdir)
     for named, path in written.items():
         for component, source in checkpoint.sources.items():
-            if _lies_in(path, resolved(source.folder)):
+            if source.file is None and _lies_in(path, resolved(source.folder)):
                 raise InvalidExportOption(
                     f"{named} lies in {source.folder}, the checkpoint's {component}; give a folder outside of it"
                 )

@@ -13,6 +13,7 @@ from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
 from optimum_pixart_neuron.components.registry import DENOISER
 from optimum_pixart_neuron.components.transformer.original_names import names_in_diffusers, original_name
 from optimum_pixart_neuron.errors import CheckpointError
+from optimum_pixart_neuron.export.output import check_apart
 
 
 def as_original(weights: dict[str, torch.Tensor], *, tokens: int = 256) -> dict[str, torch.Tensor]:
@@ -78,6 +79,10 @@ def test_an_original_file_is_a_model_that_is_completed(tiny_checkpoint, file):
     checkpoint = open_checkpoint(CheckpointOptions(model=str(file), components_model=str(tiny_checkpoint)))
     assert checkpoint.sources["vae"].model == str(tiny_checkpoint)
     assert checkpoint.config("transformer")["num_attention_heads"] == 8
+
+
+def test_an_export_may_lie_beside_the_file(tiny_checkpoint, file):
+    check_apart(file.parent / "exported", None, opened(tiny_checkpoint, file))
 
 
 def test_sizes_are_told_by_shapes(tiny_checkpoint, plain, file):
