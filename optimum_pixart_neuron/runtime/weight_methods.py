@@ -42,9 +42,14 @@ class TakesOtherWeights:
         found: dict[str, tuple[ExportedWeights, OneAtATime] | None] = {}
         for component in (DENOISER, PROMPT_ENCODER):
             folder, compiled = Path(self.model_save_dir) / component.name, self._compiled(component)
-            programs = getattr(getattr(self, component.name).model, "copies", ())
-            apart = len(programs) == 1 and (folder / WEIGHTS_FOLDER).is_dir()
-            found[component.name] = (ExportedWeights(component, folder, compiled), programs[0]) if apart else None
+            model = getattr(self, component.name).model
+            # Programs of several sizes are in one file, with the weights that they share.
+            files = {
+                id(copy): copy for each in getattr(model, "programs", [model]) for copy in getattr(each, "copies", ())
+            }
+            apart = len(files) == 1 and (folder / WEIGHTS_FOLDER).is_dir()
+            exported = ExportedWeights(component, folder, compiled)
+            found[component.name] = (exported, next(iter(files.values()))) if apart else None
         return LoadedAdapters(found, calls, self._forget_prompts)
 
     def _forget_prompts(self, changed: str) -> None:
