@@ -192,6 +192,20 @@ def _enter(folder: Path, python_path: str | None) -> None:
         os.environ["PYTHONPATH"] = python_path
 
 
+def try_hostile(cases: list[Any], folder: Path) -> list[str]:
+    """Try hostile repositories, of `tests/hostile`; what must not have happened, with the name of the case."""
+    from ..hostile.child import try_all
+    from ..hostile.guards import bound_memory
+
+    bound_memory()
+    wrong = []
+    for case, ending in try_all(cases, folder):
+        wrong += [f"{case}: {each}" for each in ending.wrong]
+        if case.must_be_refused and {"load", "export"}.intersection(ending.taken):
+            wrong.append(f"{case}: it was taken")
+    return wrong
+
+
 def draw_alone(folder: Path) -> list[str]:
     """Digests of the latents of all prompts, drawn one after the other."""
     pipe = _load(folder)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 SEED_VARIABLE = "FAULT_SEED"
 SEED = int(os.environ.get(SEED_VARIABLE, "20250807"))
-TOTAL = 140
+TOTAL = 148
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ KINDS = (
     Kind("kill-validating", 5, "an export that is killed while another process of its own validates"),
     Kind("interrupted", 7, "Ctrl-C while ranks run a program"),
     Kind("stopped-rank", 5, "a rank that is stopped while it starts or runs; each costs the time that it may be idle"),
+    Kind("hostile", 8, "repositories of strangers, 20 a fault, beside the 200 that every run tries"),
     Kind("threads", 8, "several threads that draw at once, with other numbers of them and other switches"),
 )
 

@@ -11,6 +11,7 @@ from .broken_hub import busy_hub, cut_download, cut_upload, kill_download, kill_
 from .damage import damage, foreign
 from .foreign_folder import run_in_foreign_folder
 from .full_disk import full_disk
+from .hostile import try_hostile
 from .interrupted import interrupt, stop_rank
 from .killed_export import kill_export
 from .killed_validation import kill_validating
@@ -39,6 +40,7 @@ INJECT = {
     "kill-validating": kill_validating,
     "interrupted": interrupt,
     "stopped-rank": stop_rank,
+    "hostile": try_hostile,
     "threads": draw_in_threads,
 }
 
