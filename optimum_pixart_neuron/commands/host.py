@@ -22,7 +22,15 @@ from ..checkpoint.layout import PIPELINE_CLASS
 from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
 from ..process.run import run_module
-from . import export_neuron, pixart_benchmark, pixart_generate, pixart_plan, pixart_serve, pixart_validate
+from . import (
+    export_neuron,
+    pixart_benchmark,
+    pixart_doctor,
+    pixart_generate,
+    pixart_plan,
+    pixart_serve,
+    pixart_validate,
+)
 from .export_neuron import PROG
 from .frame import fail
 from .parser import add_options, given
@@ -168,7 +176,9 @@ def _command(module: ModuleType) -> CommandInfo:
     return CommandInfo(name=name, help=module.DESCRIPTION, subcommand_class=command_class)
 
 
-SUBCOMMANDS = tuple(map(_command, (pixart_plan, pixart_validate, pixart_benchmark, pixart_generate, pixart_serve)))
+SUBCOMMANDS = tuple(
+    map(_command, (pixart_plan, pixart_validate, pixart_benchmark, pixart_doctor, pixart_generate, pixart_serve))
+)
 
 
 def add_subcommands(parent: type[BaseOptimumCLICommand]) -> None:

@@ -1,0 +1,84 @@
+"""The examination, top to bottom, in the order in which things have to be mended."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..hardware import FAMILIES, Instance, get_instance
+from ..hub import HUB_ERRORS, hub_reason
+from . import resources, software
+from .findings import Finding, conclusion
+from .host import Host, Places
+from .needs import MODEL, Needs
+
+_HUB_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        host: the machine, as it was seen.
+        findings: in the order in which things have to be mended.
+        conclusion: the last sentence.
+    """
+
+    host: Host
+    findings: tuple[Finding, ...]
+    conclusion: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing has to be done."""
+        return not any(finding.remedy for finding in self.findings)
+
+
+def diagnose(output: Path, *, instance: Instance | None = None, places: Places | None = None) -> Diagnosis:
+    """Examine this machine. Nothing is written, no device is opened.
+
+    Args:
+        output: folder in which an export would be written.
+        instance: that the export would be for; by default this machine, or the smallest trn1 where it is none.
+        places: where the machine says what it is.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    hub_cache = Path(HF_HUB_CACHE)
+    with ThreadPoolExecutor(1) as network:
+        asked = network.submit(hub_problem)
+        host = Host.seen(places or Places())
+        target = instance or resources.instance_of(host) or get_instance(FAMILIES["trn1"])
+        needs = Needs.of(target)
+        looked = (
+            software.check_python(host),
+            software.check_sdk(host),
+            software.check_torch(host),
+            software.check_packages(host),
+            software.check_compiler(host),
+            software.check_driver(host),
+            resources.check_devices(host),
+            resources.check_cores(host, needs),
+            resources.check_memory(host, needs),
+            resources.check_disk(needs, output, hub_cache),
+            resources.check_caches(host, hub_cache),
+            resources.check_hub(asked.result(), hub_cache, needs),
+        )
+    findings = tuple(finding for finding in looked if finding is not None)
+    return Diagnosis(host=host, findings=findings, conclusion=conclusion(findings, emulated=not host.has_sdk))
+
+
+def hub_problem() -> str | None:
+    """Why the Hub does not give the released model to this user; None if it does."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        HfApi().model_info(MODEL, timeout=_HUB_PATIENCE_S)
+    except HUB_ERRORS as error:
+        return hub_reason(error)
+    return None

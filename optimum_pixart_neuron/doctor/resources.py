@@ -1,0 +1,181 @@
+"""Whether the machine has what an export takes: devices, free cores, memory, disks, caches and the Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from ..hardware import CORE_VARIABLES, GIB, Instance, get_instance, runtime_cores
+from .findings import Finding
+from .host import Host
+from .needs import MODEL, Needs, downloaded_bytes
+
+COMPILE_CACHE = "/var/tmp/neuron-compile-cache"
+"""Where libneuronxla keeps what was compiled (AWS Neuron SDK documentation, neuron-caching.rst)."""
+
+_CACHE_FLAG = re.compile(r"--cache_dir[= ]'?\"?([^\s'\"]+)")
+
+
+def instance_of(host: Host) -> Instance | None:
+    """What is known of the machine; None if it is no instance with NeuronCores, or an unknown one."""
+    try:
+        return get_instance(host.instance or "")
+    except ValueError:
+        return None
+
+
+def check_devices(host: Host) -> Finding:
+    """Whether the machine has the devices of its kind."""
+    instance = instance_of(host)
+    if not host.devices:
+        if instance is not None:
+            return Finding(
+                what="devices",
+                found=f"none, and a {instance.name} has {instance.chips}",
+                remedy="load the driver (sudo modprobe neuron); pass a container its devices (--device /dev/neuron0)",
+            )
+        return Finding(
+            what="devices", found="none: exports compile with --instance_type, and are not validated here", note=True
+        )
+    shown = f"{len(host.devices)} on {host.instance or 'a machine that does not say what it is'}"
+    if instance is None:
+        return Finding(
+            what="devices",
+            found=f"{shown}, which this package does not know",
+            remedy="name one that it knows with --instance_type at the export, as trn1, trn2 or inf2",
+        )
+    return Finding(what="devices", found=shown, note=len(host.devices) != instance.chips)
+
+
+def check_cores(host: Host, needs: Needs) -> Finding | None:
+    """Whether the cores that this process would take exist and are free."""
+    instance = instance_of(host)
+    if not host.devices or instance is None:
+        return None
+    try:
+        taken = runtime_cores(instance, host.environment)
+    except ValueError as error:
+        return Finding(what="cores", found="cannot be taken", remedy=str(error))
+    visible, a_device = taken.visible, instance.logical_cores(taken.lnc) // instance.chips
+    busy = [
+        holder
+        for holder in host.holders
+        if holder.device * a_device < visible.stop and (holder.device + 1) * a_device > visible.start
+    ]
+    if busy:
+        held = {core for each in busy for core in range(each.device * a_device, (each.device + 1) * a_device)}
+        free = _longest_run([core for core in range(instance.logical_cores(taken.lnc)) if core not in held])
+        others = f", or set {CORE_VARIABLES[0]}={free.start}-{free.stop - 1}" if len(free) >= needs.ranks else ""
+        return Finding(
+            what="cores",
+            found=f"process {busy[0].process} ({busy[0].command}) holds device {busy[0].device}",
+            remedy=f"end process {busy[0].process} ({busy[0].command}){others}",
+        )
+    shown = f"{len(visible)} of {instance.logical_cores(taken.lnc)} visible, none held"
+    if len(visible) < needs.ranks:
+        return Finding(
+            what="cores",
+            found=f"{shown} ({taken.chosen_by})",
+            remedy=f"make {needs.ranks} visible, or export with --tensor_parallel_size {len(visible)}",
+        )
+    return Finding(what="cores", found=shown + (f" ({taken.chosen_by})" if taken.chosen_by else ""))
+
+
+def _longest_run(cores: list[int]) -> range:
+    longest = current = range(0)
+    for core in cores:
+        current = range(current.start, core + 1) if current and core == current.stop else range(core, core + 1)
+        longest = max(longest, current, key=len)
+    return longest
+
+
+def check_memory(host: Host, needs: Needs) -> Finding:
+    """Whether the host's memory holds the compilation of the largest program."""
+    found = (
+        f"{_gib(host.free_memory)} free, an export for {needs.instance.name} takes about {_gib(needs.memory)} with the"
+        " compiler"
+    )
+    if host.free_memory >= needs.memory:
+        return Finding(what="memory", found=found)
+    return Finding(
+        what="memory",
+        found=found,
+        remedy="end what holds it, or compile on a machine with more, naming this one's type with --instance_type",
+    )
+
+
+def check_disk(needs: Needs, output: Path, hub_cache: Path) -> Finding:
+    """Whether the disks have room for the download and the export; they may be one."""
+    download = max(0, needs.checkpoint - downloaded_bytes(hub_cache))
+    place, cache = _existing(output), _existing(hub_cache)
+    wanted = {place: needs.export}
+    if download:
+        same = place.stat().st_dev == cache.stat().st_dev
+        wanted = {place: needs.export + download} if same else {place: needs.export, cache: download}
+    for folder, bytes_wanted in wanted.items():
+        free = shutil.disk_usage(folder).free
+        if free < bytes_wanted:
+            return Finding(
+                what="disk",
+                found=f"{_gib(free)} free on the disk of {folder}, {_gib(bytes_wanted)} are needed",
+                remedy=f"free {_gib(bytes_wanted - free)} there, or choose other disks with --output and HF_HOME",
+            )
+    free = shutil.disk_usage(place).free
+    return Finding(
+        what="disk",
+        found=f"{_gib(free)} free, an export takes {_gib(needs.export)}"
+        + (f" and its download {_gib(download)}" if download else ", the model is downloaded"),
+    )
+
+
+def check_caches(host: Host, hub_cache: Path) -> Finding:
+    """Whether the compiler's cache and the Hub's can be written."""
+    named = _CACHE_FLAG.search(host.environment.get("NEURON_CC_FLAGS", ""))
+    compiled = named[1] if named else host.environment.get("NEURON_COMPILE_CACHE_URL") or COMPILE_CACHE
+    local = "://" not in compiled.removeprefix("file://")
+    for folder in (*((Path(compiled.removeprefix("file://")),) if local else ()), hub_cache):
+        above = _existing(folder)
+        if not os.access(above, os.W_OK | os.X_OK):
+            variable = "HF_HOME" if folder == hub_cache else "NEURON_COMPILE_CACHE_URL"
+            return Finding(
+                what="cache",
+                found=f"{folder} cannot be written",
+                remedy=f"mend the rights of {above}, or name another folder with {variable}",
+            )
+    if not local:
+        return Finding(what="cache", found=f"{compiled}, not looked at")
+    programs = sum(1 for _ in Path(compiled.removeprefix("file://")).glob("neuronxcc-*/MODULE_*"))
+    return Finding(what="cache", found=f"{programs} programs in {compiled}")
+
+
+def check_hub(problem: str | None, hub_cache: Path, needs: Needs) -> Finding:
+    """Whether the released model can be had.
+
+    Args:
+        problem: why the Hub does not give it; None if it does.
+    """
+    if problem is None:
+        return Finding(what="Hub", found=f"{MODEL} can be read")
+    if downloaded_bytes(hub_cache) >= needs.checkpoint // 2:  # the Hub may hold it in 16 bits
+        return Finding(what="Hub", found=f"{problem}; the model is downloaded", note=True)
+    return Finding(what="Hub", found=f"{MODEL}: {problem}", remedy=_hub_remedy(problem))
+
+
+def _hub_remedy(problem: str) -> str:
+    words = {"token": "log in with `hf auth login`, or correct HF_TOKEN", "HF_HUB_OFFLINE": "unset HF_HUB_OFFLINE"}
+    return next(
+        (remedy for word, remedy in words.items() if word in problem),
+        "mend the way to the Hub (network, proxy, HF_ENDPOINT), or download the model elsewhere",
+    )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    absolute = folder.absolute()
+    return next(each for each in (absolute, *absolute.parents) if each.is_dir())
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"

@@ -1,0 +1,20 @@
+"""The table of a diagnosis."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from ..terminal.table import table
+from .diagnosis import Diagnosis
+
+_COLOURS = {"ok": "green", "note": "yellow", "BAD": "bold red"}
+
+
+def show(diagnosis: Diagnosis, to: Console) -> None:
+    """Print a row for everything that was looked at."""
+    columns = ("", "what", "found")
+    rows = [
+        (f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]", finding.what, finding.found.replace("[", "\\["))
+        for finding in diagnosis.findings
+    ]
+    to.print(table(rows, columns, words=columns))
