@@ -126,6 +126,24 @@ class ComponentRecord(_Record):
     inputs_digest: _Text
 
 
+class StepRecord(_Record):
+    """One step of a whole schedule, from the original's latents.
+
+    Attributes:
+        timestep: of the step.
+        max_error: largest absolute difference from the original's prediction.
+        allowed: the largest that passes.
+        passed: the verdict, of this error and of the cosine.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    timestep: float
+    max_error: float
+    allowed: float
+    passed: bool
+
+
 class ValidationRecord(_Record):
     """The comparison of one component with its original in float32.
 
@@ -136,6 +154,8 @@ class ValidationRecord(_Record):
         psnr: in dB, of the range of the original, the least of all rows; infinite where nothing differs.
         limit: what was allowed, and why, in words.
         passed: the verdict.
+        ranks_differ: in what its ranks disagree, which are promised to return the same; None where they do not.
+        steps: of a whole schedule; none unless they were asked for.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")  # as null, infinity could not be read back
@@ -146,6 +166,23 @@ class ValidationRecord(_Record):
     psnr: float
     limit: _Text
     passed: bool
+    ranks_differ: _Text | None = None
+    steps: tuple[StepRecord, ...] = ()
+
+    @property
+    def misses(self) -> str:
+        """What is wrong with it, in words; empty where it passed."""
+        late = [number for number, step in enumerate(self.steps, start=1) if not step.passed]
+        wrong = [f"{self.component}: {self.ranks_differ}"] if self.ranks_differ else []
+        if late:
+            step = self.steps[late[0] - 1]
+            wrong.append(
+                f"{self.component} is off by {step.max_error:.3g} at step {late[0]} of {len(self.steps)}, timestep"
+                f" {step.timestep:g} ({step.allowed:.2g} is allowed)"
+            )
+        if not self.passed and not wrong:
+            wrong.append(f"{self.component} is off by {self.max_error:.3g} ({self.limit})")
+        return "; ".join(wrong)
 
 
 class Manifest(_Record):

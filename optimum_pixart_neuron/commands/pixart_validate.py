@@ -89,14 +89,16 @@ def _validate(argv: Sequence[str]) -> None:
     from ..validation.table import log_table
     from ..validation.validate import validate_here
 
-    records = validate_here(options.folder, checkpoint, atol=options.atol)
+    records = validate_here(options.folder, checkpoint, atol=options.atol, steps=options.steps)
     log_table(records)
     if options.json_file:
         content = TypeAdapter(tuple[ValidationRecord, ...]).dump_json(records, indent=2)
         write_result("--json", options.json_file, content + b"\n")
-    missed = [record.component for record in records if not record.passed]
+    missed = [record for record in records if not record.passed]
     if missed:
-        raise ValidationFailed(f"{', '.join(missed)} of {options.folder} do not compute what {checkpoint.source} does")
+        names = ", ".join(record.component for record in missed)
+        why = "; ".join(record.misses for record in missed)
+        raise ValidationFailed(f"{names} of {options.folder} do not compute what {checkpoint.source} does: {why}")
 
 
 if __name__ == "__main__":

@@ -163,6 +163,8 @@ class Component(ABC):
             output, see `runtime.followers`; None for those that diffusers' pipeline calls by itself.
         inputs: of the program, in call order.
         outputs: names of what it returns, in order.
+        rank_outputs: those of the outputs of which each rank returns its own; the others are promised to be equal, bit
+            for bit, on all ranks that run the program together.
         flags: of the compiler.
         plan: how tensor-parallel ranks divide its weights; None where they cannot.
         repeated: names under which a checkpoint may hold a weight a second time.
@@ -187,6 +189,7 @@ class Component(ABC):
     follows: ClassVar[str | None] = None
     inputs: ClassVar[tuple[Input, ...]]
     outputs: ClassVar[tuple[str, ...]]
+    rank_outputs: ClassVar[tuple[str, ...]] = ()
     flags: ClassVar[ComponentFlags]
     plan: ClassVar[ShardingPlan | None] = None
     repeated: ClassVar[tuple[str, ...]] = ()

@@ -44,7 +44,15 @@ def bundle(diagnosis: Diagnosis, output: Path) -> bytes:
         "environment": told_variables(host.environment),
         "logs": {log.name: _end(log) for log in sorted(output.glob(_LOGS)) if log.is_file()},
     }
-    return redacted(json.dumps(content, indent=2, ensure_ascii=False), host.environment).encode() + b"\n"
+    return json.dumps(_redacted_in(content, host.environment), indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _redacted_in(content: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(content, dict):
+        return {name: _redacted_in(value, environment) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_redacted_in(value, environment) for value in content]
+    return redacted(content, environment) if isinstance(content, str) else content
 
 
 def told_variables(environment: Mapping[str, str]) -> dict[str, str]:

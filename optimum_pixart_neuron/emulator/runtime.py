@@ -81,17 +81,28 @@ class RankPool:
         """Run program `index` on all ranks with the same inputs; returns rank 0's outputs.
 
         Raises:
+            RuntimeError: see `run_ranked`.
+        """
+        message = [to_message(tensor) for tensor in inputs]
+        return self._run([(index, message, rank == 0) for rank in range(len(self._connections))])[0]
+
+    def run_ranked(self, index: int, inputs: list[list[Tensor]]) -> list[list[Tensor]]:
+        """Run program `index`, each rank with inputs of its own; returns the outputs of every rank, in rank order.
+
+        Raises:
             RuntimeError: a rank died, failed, or did nothing for the time of `waiting.idle_limit`. All are stopped
                 then, and the pool is of no further use; so it is after KeyboardInterrupt or another exception of a
                 signal's handler.
         """
+        return self._run([(index, [to_message(tensor) for tensor in own], True) for own in inputs])
+
+    def _run(self, messages: list[Any]) -> list[list[Tensor]]:
         with self._lock:
             if self._stopped is not None:
                 raise RuntimeError(f"the ranks of this model were stopped: {self._stopped}; load the model again")
-            message = (index, [to_message(tensor) for tensor in inputs])
             try:
-                answers = self._exchange([message] * len(self._connections), "during a run")
-                return [from_message(output) for output in answers[0]]
+                answers = self._exchange(messages, "during a run")
+                return [[from_message(output) for output in answer or ()] for answer in answers]
             except BaseException as error:  # KeyboardInterrupt too: ranks in the middle of a run cannot be reused
                 self._stopped = str(error) or type(error).__name__
                 self.close()

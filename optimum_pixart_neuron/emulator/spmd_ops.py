@@ -41,6 +41,13 @@ class LoadedRanks:
         self.programs[index].check_inputs(inputs)
         return self.pool.run(index, inputs)
 
+    def run_ranked(self, index: int, inputs: list[list[Tensor]]) -> list[list[Tensor]]:
+        if len(inputs) != self.programs[index].world_size:
+            raise RuntimeError(f"inputs of {len(inputs)} ranks were given, the program runs on all of its own")
+        for own in inputs:
+            self.programs[index].check_inputs(own)
+        return self.pool.run_ranked(index, inputs)
+
     def close(self) -> None:
         self.pool.close()
         self._device.release(self._claim)
@@ -64,10 +71,23 @@ def _initialize(
 
 
 def _execute(handle: Tensor, index: int, inputs: list[Tensor]) -> list[Tensor]:
+    return _loaded(handle).run(index, inputs)
+
+
+def execute_ranked(handle: Tensor, index: int, inputs: list[list[Tensor]]) -> list[list[Tensor]]:
+    """Run a program with inputs for each rank; returns the outputs of each, in the order of the program.
+
+    Raises:
+        RuntimeError: the ranks are of another process, the inputs are not those of the program, or a rank failed.
+    """
+    return _loaded(handle).run_ranked(index, inputs)
+
+
+def _loaded(handle: Tensor) -> LoadedRanks:
     loaded = handles.find(handle)
     if loaded is None:
         raise RuntimeError("the ranks of this model belong to another process: load the model here")
-    return loaded.run(index, inputs)
+    return loaded
 
 
 def _is_loaded(handle: Tensor) -> bool:

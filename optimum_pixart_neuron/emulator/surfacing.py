@@ -48,13 +48,25 @@ class SurfacingExecutor(SurfacingModule):
 
 
 class SurfacingModel(SurfacingModule):
-    """NxD's model, which is initialised by a call of its own."""
+    """NxD's model, which is initialised by a call of its own, and may be asked for the outputs of every rank.
+
+    `forward_ranked` is not among the scripts, which are part of the file format.
+    """
 
     def initialize(self, checkpoint: list[dict[str, torch.Tensor]], start_rank_tensor: torch.Tensor) -> None:
         _surfaced(self._c._get_method("initialize"), (checkpoint, start_rank_tensor), {})
 
     def initialize_with_saved_weights(self, start_rank_tensor: torch.Tensor) -> None:
         _surfaced(self._c._get_method("initialize_with_saved_weights"), (start_rank_tensor,), {})
+
+    def forward_ranked(self, inputs: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+        """Run each rank with inputs of its own: as NxD 0.15 `trace/spmd.py`, flat outputs of every rank."""
+        from .spmd_ops import execute_ranked
+
+        key, bucket = _surfaced(self._c._get_method("router"), (inputs[0],), {})
+        if not torch.ops.neuron_emulator.is_loaded(self.handle):
+            raise torch.jit.Error("ValueError: This model is not initialized, please call nxd_model.initialize(...)")
+        return execute_ranked(self.handle, self.offsets[key] + bucket, inputs)
 
 
 def surface(module: nn.Module) -> Any:

@@ -70,13 +70,13 @@ def _serve(rank: int, world_size: int, connection: Connection, start: dict[str, 
     connection.send(("done", os.getpid()))
 
     while True:
-        index, inputs = connection.recv()
+        index, inputs, answers = connection.recv()
         try:
             outputs = programs[index].run(arguments[index], [from_message(message) for message in inputs])
         except Exception as error:
             connection.send(("failed", _failure(error)))
             continue
-        connection.send(("done", [to_message(output) for output in outputs] if rank == 0 else None))
+        connection.send(("done", [to_message(output) for output in outputs] if answers else None))
 
 
 def _failure(error: Exception, moment: str = "") -> tuple[float, str]:

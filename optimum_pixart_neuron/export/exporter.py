@@ -218,7 +218,9 @@ def _validate(request: _Request, unfinished: UnfinishedExport) -> tuple[Validati
         return ()
     from ..validation.validate import validate_artifacts
 
-    return validate_artifacts(unfinished.artifacts, request.checkpoint, atol=request.options.atol)
+    return validate_artifacts(
+        unfinished.artifacts, request.checkpoint, atol=request.options.atol, steps=request.options.steps
+    )
 
 
 def _manifest(
@@ -274,5 +276,5 @@ def _refuse_failed(validation: tuple[ValidationRecord, ...], unfinished: Unfinis
     if not failed:
         return
     aside = unfinished.put_aside(FAILED_LABEL)
-    misses = ", ".join(f"{record.component} is off by {record.max_error:.3g} ({record.limit})" for record in failed)
+    misses = "; ".join(record.misses for record in failed)
     raise ValidationFailed(f"validation failed: {misses}; the artifacts are kept in {aside}")

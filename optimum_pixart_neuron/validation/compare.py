@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..artifact.manifest import ValidationRecord
+from ..artifact.manifest import StepRecord, ValidationRecord
 
 ALLOWED = {"bfloat16": 3.0, "float32": 0.01}
 """Largest error of a compiled component by the precision of its matrix products, in parts of the yardstick's."""
@@ -68,10 +68,27 @@ def _distance(row: Tensor, reference: Tensor) -> Tensor:
     return (row / row.norm() - reference / reference.norm()).square().sum() / 2
 
 
-def judge(
-    component: str, found: Difference, precision: str, yardstick: Difference | None, atol: float | None
-) -> ValidationRecord:
-    """The verdict on one component.
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What may differ.
+
+    Attributes:
+        error: largest absolute difference.
+        distance: one minus the cosine; None for any.
+        words: both, and why.
+    """
+
+    error: float
+    distance: float | None
+    words: str
+
+    def holds(self, found: Difference) -> bool:
+        """Whether a difference keeps it; one that is no number does not."""
+        return found.error <= self.error and (self.distance is None or found.distance <= self.distance)
+
+
+def limit_of(precision: str, yardstick: Difference | None, atol: float | None) -> Limit:
+    """What may differ of a component.
 
     Args:
         precision: a key of `ALLOWED`.
@@ -79,22 +96,50 @@ def judge(
         atol: the user's limit of the largest error, in place of every other, as in optimum-neuron.
     """
     if atol is not None:
-        limit, passed = f"max error {atol:g}, as given", found.error <= atol
-    else:
-        assert yardstick is not None
-        share = ALLOWED[precision]
-        error = share * yardstick.error
-        distance = min(share**2 * yardstick.distance, 1 - LEAST_COSINE)
-        passed = found.error <= error and found.distance <= distance
-        limit = f"max error {error:.2g}, cosine {near_one(1 - distance)}: {share:g} x the original in bfloat16"
+        return Limit(error=atol, distance=None, words=f"max error {atol:g}, as given")
+    assert yardstick is not None
+    share = ALLOWED[precision]
+    error = share * yardstick.error
+    distance = min(share**2 * yardstick.distance, 1 - LEAST_COSINE)
+    words = f"max error {error:.2g}, cosine {near_one(1 - distance)}: {share:g} x the original in bfloat16"
+    return Limit(error=error, distance=distance, words=words)
+
+
+def judge(
+    component: str,
+    found: Difference,
+    precision: str,
+    yardstick: Difference | None,
+    atol: float | None,
+    *,
+    ranks_differ: str | None = None,
+    steps: tuple[StepRecord, ...] = (),
+) -> ValidationRecord:
+    """The verdict on one component; see `limit_of` for what it goes by.
+
+    Args:
+        ranks_differ: in what its ranks disagree.
+        steps: of a whole schedule.
+    """
+    limit = limit_of(precision, yardstick, atol)
     return ValidationRecord(
         component=component,
         max_error=found.error,
         cosine=1 - found.distance,
         psnr=found.psnr,
-        limit=limit,
-        passed=passed,
+        limit=limit.words,
+        passed=limit.holds(found) and ranks_differ is None and all(step.passed for step in steps),
+        ranks_differ=ranks_differ,
+        steps=steps,
     )
+
+
+def judge_step(
+    timestep: float, found: Difference, precision: str, yardstick: Difference | None, atol: float | None
+) -> StepRecord:
+    """The verdict on one step of a schedule."""
+    limit = limit_of(precision, yardstick, atol)
+    return StepRecord(timestep=timestep, max_error=found.error, allowed=limit.error, passed=limit.holds(found))
 
 
 def near_one(cosine: float) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..options import Flag, Options
+from ..options import Count, Flag, Options
 
 
 class ToleranceOptions(Options):
@@ -19,5 +19,12 @@ class ToleranceOptions(Options):
         description=(
             "Largest absolute difference from the original that is allowed, in place of every limit; default: by the"
             " rounding of bfloat16."
+        ),
+    )
+    steps: Annotated[Count | None, Flag(group="Validation")] = Field(
+        None,
+        description=(
+            "Also compare a whole schedule of so many denoising steps, each from the original's latents; the original"
+            " runs them all, which takes its time."
         ),
     )

@@ -16,6 +16,7 @@ from ..errors import ArtifactError, CheckpointError, DeviceError
 from ..files import read_json
 from ..hardware import get_instance
 from ..neuron.troubles import device_reason
+from .ranks import RankComparison
 
 # Keys of a `config.json` that say nothing of the model, or that the export writes anew.
 _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_version")
@@ -57,14 +58,14 @@ class CompiledComponent:
                 "--model must name the checkpoint that was exported"
             )
 
-    def run(self, inputs: dict[str, Tensor]) -> Tensor:
+    def run(self, inputs: dict[str, Tensor]) -> tuple[Tensor, str | None]:
         """Load the program onto its cores, run it on all rows, and release it.
 
         Args:
             inputs: of `Component.samples`, by name; what the program makes by itself is left out.
 
         Returns:
-            the output (rows, ...) float32.
+            the output (rows, ...) float32, and in what the ranks disagree: None where they return the same.
 
         Raises:
             DeviceError: it cannot be loaded here, or fails while it runs.
@@ -73,14 +74,16 @@ class CompiledComponent:
 
         try:
             program = load_program(self.folder, cores=1)[0]
+            ranked = RankComparison(program, self.component, self.compiled.ranks)
             taken = [inputs[given.name] for given in self.component.inputs]
             chunks = zip(*(tensor.split(self.compiled.batch) for tensor in taken))
             with torch.no_grad():
-                return torch.cat([_first_output(program(*chunk)) for chunk in chunks]).float()
+                output = torch.cat([_first_output(ranked(*chunk)) for chunk in chunks]).float()
+            return output, ranked.disagreement
         except RuntimeError as error:
             raise DeviceError(f"{self.name} cannot be run: {device_reason(error)}") from error
         finally:
-            program = None
+            program = ranked = None
             gc.collect()  # the cores and their memory belong to the program until it is collected
 
 

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _TITLE = "compiled components against diffusers and transformers in float32, their worst rows"
 _WIDTH = 140  # columns of the plain text
+_BAR = 30  # characters
 
 
 def log_table(records: Sequence[ValidationRecord]) -> None:
@@ -26,6 +27,30 @@ def log_table(records: Sequence[ValidationRecord]) -> None:
         verdict = "[green]ok[/green]" if record.passed else "[bold red]MISS[/bold red]"
         numbers = (f"{record.max_error:.2g}", near_one(record.cosine), f"{record.psnr:.1f} dB")
         table.add_row(record.component, *numbers, record.limit, verdict)
+    _log(table)
+    for record in records:
+        if record.ranks_differ:
+            logger.info(f"  ranks       {record.component}: {record.ranks_differ}")
+        if record.steps:
+            _log(_steps(record))
+
+
+def _steps(record: ValidationRecord) -> Table:
+    """The error of each step, drawn as a bar up to what is allowed."""
+    title = f"{record.component}: every step from the original's latents, a full bar is the largest error allowed"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("step", "timestep", "max error", "allowed"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for number, step in enumerate(record.steps, start=1):
+        share = step.max_error / step.allowed if step.allowed else float(step.max_error > 0)
+        bar = "█" * min(_BAR, round(_BAR * share)) if share == share else ""
+        drawn = f"[green]{bar}[/green]" if step.passed else f"[bold red]{'█' * _BAR} MISS[/bold red]"
+        table.add_row(str(number), f"{step.timestep:g}", f"{step.max_error:.2g}", f"{step.allowed:.2g}", drawn)
+    return table
+
+
+def _log(table: Table) -> None:
     text = io.StringIO()
     Console(file=text, width=_WIDTH).print(table)
     logger.info(text.getvalue().removesuffix("\n"), extra={"rich": table})

@@ -18,17 +18,19 @@ import torch
 from torch import Tensor
 
 from ..artifact.checks import machine_problem
-from ..artifact.manifest import ValidationRecord
+from ..artifact.manifest import StepRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.common.original import Samples
 from ..components.component import Component
-from ..components.registry import COMPONENTS, added_components, register_component
+from ..components.registry import COMPONENTS, DENOISER, added_components, register_component
+from ..components.scheduler.spec import SCHEDULER
 from ..errors import CheckpointError, PixArtNeuronError
 from ..neuron.compiler import environment_variables
 from ..neuron.sdk import ensure_sdk
 from ..process.run import run_module
-from .compare import Difference, judge
+from .compare import Difference, judge, judge_step
 from .programs import CompiledComponent, cores_needed, open_compiled
+from .schedule import joined, scheduled_inputs
 from .table import log_table
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ _TERMINATED = (128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
 
 def validate_artifacts(
-    folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None
+    folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None, steps: int | None = None
 ) -> tuple[ValidationRecord, ...]:
     """Compare every compiled component with its original, in a process of its own, and log the table.
 
@@ -50,6 +52,7 @@ def validate_artifacts(
         folder: with the compiled components and the tokenizer; index and manifest need not be there yet.
         checkpoint: that they were compiled from, with its weights.
         atol: largest absolute difference that passes, as optimum-neuron's flag; None for limits of our own.
+        steps: of a whole schedule that the denoiser is compared on, too; None for none.
 
     Returns:
         a record for each component, passed or not; none where this machine cannot run the programs, with a line that
@@ -65,7 +68,7 @@ def validate_artifacts(
         return ()
     # A file without a name: nothing of it is left, however this process ends.
     with tempfile.TemporaryFile() as exchange:
-        write_request(exchange, folder.absolute(), checkpoint, atol)
+        write_request(exchange, folder.absolute(), checkpoint, atol, steps)
         exchange.seek(0)
         with _logged_lines() as lines:
             status = run_module(_CHILD, "validation", [], descriptors=[exchange.fileno(), lines])
@@ -85,22 +88,24 @@ def validate_artifacts(
     return outcome
 
 
-def write_request(exchange: BinaryIO, folder: Path, checkpoint: PixArtCheckpoint, atol: float | None) -> None:
+def write_request(
+    exchange: BinaryIO, folder: Path, checkpoint: PixArtCheckpoint, atol: float | None, steps: int | None = None
+) -> None:
     """Say what is to be validated, and which components were registered, with the folders to import those from."""
     added = added_components()
     pickle.dump([_import_folder(component) for component in added], exchange)
-    pickle.dump((added, folder, checkpoint, atol), exchange)
+    pickle.dump((added, folder, checkpoint, atol, steps), exchange)
 
 
-def read_request(exchange: BinaryIO) -> tuple[Path, PixArtCheckpoint, float | None]:
-    """Register what the asking process had registered, and return folder, checkpoint and tolerance."""
+def read_request(exchange: BinaryIO) -> tuple[Path, PixArtCheckpoint, float | None, int | None]:
+    """Register what the asking process had registered, and return folder, checkpoint, tolerance and steps."""
     # Behind everything else: they may be the current folder, whose files must not stand in for other modules.
     sys.path += [place for place in pickle.load(exchange) if place not in sys.path]
-    added, folder, checkpoint, atol = pickle.load(exchange)
+    added, folder, checkpoint, atol, steps = pickle.load(exchange)
     for component in added:
         if component.name not in COMPONENTS:
             register_component(component)
-    return folder, checkpoint, atol
+    return folder, checkpoint, atol, steps
 
 
 @contextmanager
@@ -129,7 +134,9 @@ def _import_folder(component: Component) -> str:
     return str(inside.absolute().parent)
 
 
-def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None) -> tuple[ValidationRecord, ...]:
+def validate_here(
+    folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | None, steps: int | None = None
+) -> tuple[ValidationRecord, ...]:
     """As `validate_artifacts`, in this process, whose Neuron runtime must not have started yet.
 
     Components come one after the other, and of each the original before the program: memory holds one of them.
@@ -145,7 +152,7 @@ def validate_here(folder: Path, checkpoint: PixArtCheckpoint, *, atol: float | N
     sdk = ensure_sdk(components[0].compiled.instance_type)
     place = f"the emulator of {sdk.instance}" if sdk.emulated else sdk.instance
     logger.info(f"validation on {place} against {checkpoint.source}")
-    comparison = _Comparison(folder=folder, checkpoint=checkpoint, atol=atol)
+    comparison = _Comparison(folder=folder, checkpoint=checkpoint, atol=atol, steps=steps)
     # As optimum-neuron 0.4.5 `NeuronDiffusionPipelineBase.set_neuron_visible_cores`.
     with environment_variables({"NEURON_RT_NUM_CORES": str(cores_needed(components))}):
         for number, component in enumerate(components, start=1):
@@ -163,6 +170,7 @@ class _Comparison:
     folder: Path
     checkpoint: PixArtCheckpoint
     atol: float | None
+    steps: int | None
     records: list[ValidationRecord] = field(default_factory=list)
     inputs: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
@@ -184,8 +192,45 @@ class _Comparison:
         counted, yardstick = component.counted(given), None
         if self.atol is None:
             yardstick = Difference.between(self._original(component, given, torch.bfloat16), expected, counted)
-        found = Difference.between(compiled.run(given), expected, counted)
-        self.records.append(judge(component.name, found, compiled.compiled.precision, yardstick, self.atol))
+        result, ranks_differ = compiled.run(given)
+        found = Difference.between(result, expected, counted)
+        steps, in_schedule = (), None
+        if self.steps and component is DENOISER:
+            steps, in_schedule = self._schedule(compiled, given, self.steps)
+        self.records.append(
+            judge(
+                component.name,
+                found,
+                compiled.compiled.precision,
+                yardstick,
+                self.atol,
+                ranks_differ=ranks_differ or in_schedule,
+                steps=steps,
+            )
+        )
+
+    def _schedule(
+        self, compiled: CompiledComponent, given: dict[str, Tensor], steps: int
+    ) -> tuple[tuple[StepRecord, ...], str | None]:
+        """Compare a whole schedule of one run of the program; the second result is in what the ranks disagree."""
+        component, rows, parallel = compiled.component, compiled.compiled.batch, compiled.compiled.parallel
+        scheduler = self.checkpoint.copied[SCHEDULER.name].load()
+        times, inputs, expected = scheduled_inputs(
+            scheduler,
+            steps,
+            {name: tensor[:rows] for name, tensor in given.items()},
+            guided=parallel is not None and parallel.guided,
+            predict=lambda step: self._original(component, step, torch.float32),
+        )
+        together = joined(inputs)
+        rounded = None if self.atol is not None else self._original(component, together, torch.bfloat16).split(rows)
+        result, ranks_differ = compiled.run(together)
+        records = []
+        for number, (timestep, output, wanted) in enumerate(zip(times, result.split(rows), expected)):
+            yardstick = None if rounded is None else Difference.between(rounded[number], wanted)
+            found = Difference.between(output, wanted)
+            records.append(judge_step(timestep, found, compiled.compiled.precision, yardstick, self.atol))
+        return tuple(records), ranks_differ
 
     def _original(self, component: Component, given: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         part = component.part.name

@@ -257,11 +257,33 @@ def test_an_unlisted_release_is_a_note(machine):
     assert machine.diagnosis().conclusion == "ready"
 
 
-def test_the_planner_is_asked():
+@pytest.mark.soak
+def test_the_planners_figures_of_the_released_model():
     needs = Needs.of(get_instance("trn1.32xlarge"))
     assert needs.ranks == 8
     assert 21.5e9 < needs.checkpoint < 22e9, "T5-XXL, XL/2 and the VAE's decoder in float32"
     assert needs.export > 8 * 1.2e9 + 9.5e9, "a copy of the transformer for each rank, and the whole text encoder"
+
+
+def test_the_planner_is_asked(monkeypatch):
+    """By stand-ins for its rows: four ranks share the text encoder, and each has a copy of the transformer."""
+    from optimum_pixart_neuron.planner import prediction
+
+    class Deployment(SimpleNamespace):
+        def mode_of(self, component):
+            return SimpleNamespace(ranks=4)
+
+    def predict(request, instance):
+        weights = (3, 5) if request.torch_dtype == "bfloat16" else (24, 10)
+        parts = [
+            SimpleNamespace(component=SimpleNamespace(name=name), cost=SimpleNamespace(weights=size, activations=5))
+            for name, size in zip("ab", weights)
+        ]
+        return SimpleNamespace(components=parts, deployment=Deployment(ranks=4))
+
+    monkeypatch.setattr(prediction, "predict", predict)
+    needs = Needs.of(get_instance("trn1.32xlarge"))
+    assert (needs.ranks, needs.checkpoint, needs.export, needs.memory) == (4, 34, 32, 37)
 
 
 # The bundle

@@ -262,7 +262,7 @@ def validated(monkeypatch):
     """Stands in for the validation: `verdicts` by component, `calls` with what it was given."""
     stand_in = types.SimpleNamespace(verdicts={}, calls=[])
 
-    def validate_artifacts(folder, checkpoint, *, atol):
+    def validate_artifacts(folder, checkpoint, *, atol, steps):
         stand_in.calls.append((sorted(path.name for path in folder.iterdir()), atol))
         values = {"max_error": 0.5, "cosine": 0.9, "psnr": 20.0, "limit": "0.1 in bfloat16"}
         return tuple(ValidationRecord(component=name, passed=ok, **values) for name, ok in stand_in.verdicts.items())

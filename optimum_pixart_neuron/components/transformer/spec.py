@@ -32,6 +32,7 @@ _SDXL_SCALING = 0.13025
 
 LATENTS, EMBEDDINGS, MASK = "hidden_states", "encoder_hidden_states", "encoder_attention_mask"
 """Inputs that a call of the pipeline may bring along."""
+TIMESTEP = "timestep"
 
 
 def is_pixart_transformer(config: dict) -> bool:
@@ -110,7 +111,7 @@ class Transformer(Component):
     inputs = (
         Input(name=LATENTS, axes=("batch_size", "num_channels", "height", "width"), dtype="float32"),
         Input(name=EMBEDDINGS, axes=("batch_size", "sequence_length", "encoder_hidden_size"), dtype="float32"),
-        Input(name="timestep", axes=("batch_size",), dtype="float32"),
+        Input(name=TIMESTEP, axes=("batch_size",), dtype="float32"),
         Input(name=MASK, axes=("batch_size", "sequence_length"), dtype="int64"),
     )
     outputs = ("out_hidden_states",)
@@ -120,6 +121,8 @@ class Transformer(Component):
         extra=(FAST_LOADING,),
         by_target=(("trn2", NO_FUSE_DOT_LOGISTIC),),
     )
+    stepped = (LATENTS, TIMESTEP)
+    """The inputs that change from step to step."""
     plan = PLAN
     takes_guidance = True
     blocks = "num_layers"
