@@ -50,7 +50,7 @@ class TestRanks:
 def validate(monkeypatch):
     """Validate components of a folder in this process; records by component."""
 
-    def run_here(folder: Path, checkpoint, *only: str, steps: int | None = None) -> dict[str, ValidationRecord]:  # noqa: F811
+    def run_here(folder: Path, checkpoint, *only: str, steps: int | None = None) -> dict[str, ValidationRecord]:
         fresh_runtime()
         chosen = [component for component in open_compiled(folder) if component.name in only]
         monkeypatch.setattr(module, "open_compiled", lambda _: chosen)
