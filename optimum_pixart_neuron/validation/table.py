@@ -38,14 +38,15 @@ def log_table(records: Sequence[ValidationRecord]) -> None:
 def _steps(record: ValidationRecord) -> Table:
     """The error of each step, drawn as a bar up to what is allowed."""
     title = f"{record.component}: every step from the original's latents, a full bar is the largest error allowed"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, min_width=len(title))
     for name in ("step", "timestep", "max error", "allowed"):
         table.add_column(name, justify="right")
     table.add_column("")
     for number, step in enumerate(record.steps, start=1):
-        share = step.max_error / step.allowed if step.allowed else float(step.max_error > 0)
-        bar = "█" * min(_BAR, round(_BAR * share)) if share == share else ""
-        drawn = f"[green]{bar}[/green]" if step.passed else f"[bold red]{'█' * _BAR} MISS[/bold red]"
+        if step.passed:
+            drawn = f"[green]{'█' * round(_BAR * step.max_error / step.allowed) if step.allowed else ''}[/green]"
+        else:
+            drawn = f"[bold red]{'█' * _BAR} MISS[/bold red]"
         table.add_row(str(number), f"{step.timestep:g}", f"{step.max_error:.2g}", f"{step.allowed:.2g}", drawn)
     return table
 

@@ -107,7 +107,9 @@ def test_shards_in_each_others_place(bfloat16_folder, copied, checkpoint, valida
     first.rename(folder / "aside")
     second.rename(first)
     (folder / "aside").rename(second)
-    assert missed(validate(folder, checkpoint, "text_encoder", "transformer")) == ["transformer"]
+    records = validate(folder, checkpoint, "text_encoder", "transformer")
+    assert missed(records) == ["transformer"]
+    assert records["transformer"].misses.startswith("transformer is off by ")
 
 
 def test_a_weight_of_one_rank_that_is_a_little_off(float32_folder, copied, checkpoint, validate):
