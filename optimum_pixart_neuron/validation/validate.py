@@ -194,7 +194,8 @@ class _Comparison:
             yardstick = Difference.between(self._original(component, given, torch.bfloat16), expected, counted)
         result, ranks_differ = compiled.run(given)
         found = Difference.between(result, expected, counted)
-        steps, in_schedule = (), None
+        steps: tuple[StepRecord, ...] = ()
+        in_schedule: str | None = None
         if self.steps and component is DENOISER:
             steps, in_schedule = self._schedule(compiled, given, self.steps)
         self.records.append(
