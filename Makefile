@@ -33,7 +33,7 @@ $(INSTALLED): setup.cfg pyproject.toml $(TORCH_STAMP)
 	@touch $@
 
 demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimum-neuron, draw beside diffusers.
-	$(BIN)/python examples/demo.py
+	$(BIN)/optimum-cli neuron pixart-demo examples/output
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
@@ -45,8 +45,8 @@ quick: $(INSTALLED)  ## Run the tests that need no ranks and no export: the firs
 soak: $(INSTALLED)  ## Run the tests that take long: every fault of the plan, and whatever else is marked so.
 	$(BIN)/python -m pytest tests -m soak -n 2 --dist loadfile
 
-notebooks: $(INSTALLED)  ## Make the notebooks of examples/ from their scripts.
-	$(BIN)/jupytext --to ipynb --set-kernel python3 examples/*_optimized.py
+notebooks: $(INSTALLED)  ## Make the notebooks of examples/ from their scripts, and run them on the emulator.
+	$(BIN)/python examples/make_notebooks.py
 
 style: $(INSTALLED)  ## Format the code and mend what the linter can.
 	$(BIN)/ruff check --fix $(wildcard $(SOURCES))

@@ -1,20 +1,34 @@
-"""What the pages take from the code: `{{ options(...) }}` tables, and what stands in one place only.
+"""What the pages take from elsewhere: pictures of `examples/`, and tables of the code as `{{ options() }}`.
 
-mkdocs calls `on_page_markdown` for every page (mkdocs 1.6, "Hooks").
+mkdocs calls `on_files` once, and `on_page_markdown` for every page (mkdocs 1.6, "Hooks").
 """
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+_EXAMPLES = Path(__file__).parents[1] / "examples"
 _CALL = re.compile(r"^\{\{ *(\w+)\(([\w, ]*)\) *\}\}$", re.MULTILINE)
+_PICTURE = re.compile(r"\]\(\.\./examples/([\w.-]+\.png)\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Serve the pictures of `examples/`, which the repository has once, beside the manual's own."""
+    for picture in sorted(_EXAMPLES.glob("*.png")):
+        files.append(File.generated(config, f"assets/{picture.name}", abs_src_path=str(picture)))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put the generated parts of a page in.
+    """Put the generated parts of a page in, and lead to pictures where the site has them.
 
     Raises:
         KeyError: a page asks for a part that `PARTS` does not have.
     """
+    markdown = _PICTURE.sub(r"](assets/\1)", markdown)
     return _CALL.sub(lambda call: PARTS[call[1]](*filter(None, map(str.strip, call[2].split(",")))), markdown)
 
 

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from optimum_pixart_neuron.demo.demo import CHECKPOINT
+
 HERE = Path(__file__).resolve().parent
 INSTANCE = "trn1.2xlarge"
 STEPS, BATCH, PORT = 20, 4, 8765
@@ -57,7 +59,7 @@ def make_export(output: Path) -> Path:
     from optimum_pixart_neuron.export.exporter import export
     from optimum_pixart_neuron.export.options import ExportOptions
 
-    model = str(HERE / "shapes" / "checkpoint")
+    model = str(CHECKPOINT)
     options = {"tensor_parallel_size": 2, "batch_size": BATCH, "torch_dtype": "float32", "disable_validation": True}
     return export(ExportOptions(model=model, output=output, **options))
 

@@ -6,7 +6,7 @@
 #
 # On a trn1, trn2 or inf2 instance this compiles `PixArt-alpha/PixArt-Sigma-XL-2-1024-MS` and runs on its cores. On a
 # machine without NeuronCores the same cells run on the emulator; take the small checkpoint of this repository there:
-# `PIXART_MODEL=examples/shapes/checkpoint`.
+# `PIXART_MODEL=optimum_pixart_neuron/demo/checkpoint`. The outputs below are of the emulator and that checkpoint.
 #
 # Install: `pip install -e '.[neuronx]'` on an instance, `pip install -e .` elsewhere.
 
@@ -28,10 +28,15 @@ OPTIMUM_CLI = str(Path(sys.executable).with_name("optimum-cli"))
 
 
 def run(*command: str) -> None:
+    """Run a command and show what it says while it runs: a compilation takes long."""
     print("$ optimum-cli", *command, flush=True)
-    done = subprocess.run([OPTIMUM_CLI, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(done.stdout)
-    done.check_returncode()
+    with subprocess.Popen(
+        [OPTIMUM_CLI, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+    if process.returncode:
+        raise RuntimeError(f"optimum-cli ended with status {process.returncode}")
 
 
 # %% [markdown]

@@ -6,6 +6,8 @@ asking for it activates the emulator.
 
 from importlib import import_module
 
+__version__ = "0.2.0.dev0"
+
 _PUBLIC = {
     "register": "components.registration",
     "register_component": "components.registry",

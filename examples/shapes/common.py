@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 HERE = Path(__file__).resolve().parent
-CHECKPOINT = HERE / "checkpoint"
+CHECKPOINT = HERE.parents[1] / "optimum_pixart_neuron" / "demo" / "checkpoint"
 RESULTS = HERE / "results.json"
 
 

@@ -18,6 +18,8 @@ from reader import judge, read, share_right
 from tqdm import tqdm
 from world import COLOURS, GROUNDS, LINES, PLACES, SHAPES, Scene, caption, draw, random_scene
 
+from optimum_pixart_neuron.demo.sheet import captioned
+
 GUIDANCE = 4.5
 TOKENS = 16  # prompts are padded to this many; the mask makes longer padding equivalent
 EXAMPLES = (
@@ -110,10 +112,9 @@ def _shows(picture: np.ndarray, word: str) -> bool:
     return word == ground or any(word == f.thing.colour for f in found)
 
 
-def save_examples(paint: Painter, columns: int = 4) -> None:
+def save_examples(paint: Painter) -> None:
     pictures = paint(list(EXAMPLES), "examples")
-    rows = [np.concatenate(pictures[i : i + columns], axis=1) for i in range(0, len(pictures), columns)]
-    Image.fromarray(np.concatenate(rows)).save(HERE / "examples.png", optimize=True)
+    captioned(zip(EXAMPLES, map(Image.fromarray, pictures))).save(HERE / "examples.png", optimize=True)
 
 
 def main() -> None:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from huggingface_hub import ModelCardData
 
 from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
-from .manifest import Manifest, TensorRecord, own_name
+from .manifest import EXAMPLE_FILE, Manifest, TensorRecord, own_name
 from .owners import ARCHIVE_RISK
+
+EXAMPLE_PROMPT = "a photo of an astronaut riding a horse on mars"
+"""Of the card's code, and of its picture."""
 
 TAGS = ("neuron", "pixart-sigma", "text-to-image")
 
@@ -30,11 +33,11 @@ _CARD = """\
 from optimum.neuron import NeuronPixArtSigmaPipeline
 
 pipe = NeuronPixArtSigmaPipeline.from_pretrained("{repository}")
-image = pipe("a photo of an astronaut riding a horse on mars").images[0]
+image = pipe("{prompt}").images[0]
 ```
 
-`NeuronPixArtSigmaPipeline` of `optimum_pixart_neuron` is called the same way, downloads only the files listed in
-`neuron_manifest.json`, checks them, and takes any number of prompts and images.
+{example}`NeuronPixArtSigmaPipeline` of `optimum_pixart_neuron` is called the same way, downloads only the files that
+`neuron_manifest.json` lists, checks them, and takes any number of prompts and images.
 
 Load this only if you trust its owner: {risk}.
 
@@ -57,6 +60,12 @@ Load this only if you trust its owner: {risk}.
 ## Made with
 
 {versions}
+"""
+_EXAMPLE = """\
+![{prompt}]({file})
+
+Drawn by these artifacts, with the defaults of a call and seed 0.
+
 """
 _EMULATED = """\
 > [!WARNING]
@@ -82,10 +91,11 @@ class Licence:
     link: str | None = None
 
 
-def model_card(manifest: Manifest, repository_id: str, licence: Licence | None) -> str:
+def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, *, has_example: bool = False) -> str:
     """The text of README.md.
 
     Args:
+        has_example: whether the picture that the export drew lies beside the card.
         manifest: of the export.
         repository_id: where it is pushed to.
         licence: of the source; None where it is not known, which the card then says.
@@ -102,6 +112,8 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None) 
         metadata=metadata.to_yaml(),
         name=repository_id.split("/")[-1],
         repository=repository_id,
+        prompt=EXAMPLE_PROMPT,
+        example=_EXAMPLE.format(prompt=EXAMPLE_PROMPT, file=EXAMPLE_FILE) if has_example else "",
         risk=ARCHIVE_RISK,
         emulated=_EMULATED if manifest.emulated else "",
         instance=manifest.instance,
@@ -127,13 +139,18 @@ def _digest(text: str) -> str:
 
 
 def _target(manifest: Manifest) -> list[tuple[str, object]]:
-    names = sorted(manifest.options.keys() - _SOURCE_OPTIONS - PARTS.keys())
+    attention = [(name, record.attention) for name, record in manifest.components.items() if record.attention]
+    left_out = {"attention"} if attention else set()  # what was asked for, where the answer is known
+    if manifest.options.get("auto_cast") is None:
+        left_out.add("auto_cast_type")
+    names = sorted(manifest.options.keys() - _SOURCE_OPTIONS - PARTS.keys() - left_out)
     options = [(f"`{name}`", value) for name in names if (value := manifest.options[name]) not in (None, False, "")]
     return [
         ("Instance", manifest.instance),
         ("Compiler target", f"{manifest.target}, {manifest.lnc} physical core(s) behind a logical one"),
         ("Logical cores", manifest.ranks),
         ("Parallel mode", manifest.parallel_mode or "none, one core"),
+        *((f"Attention of `{name}`", computed) for name, computed in attention),
         *_shapes(manifest),
         *options,
     ]

@@ -19,7 +19,9 @@ from .compiled import AGAIN, Count
 
 MANIFEST_FILE = "neuron_manifest.json"
 SCHEMA_VERSION: Final = 1
-NOT_LISTED = (MANIFEST_FILE, "README.md", ".gitattributes")
+EXAMPLE_FILE = "example.png"
+"""Drawn by the export, for its model card."""
+NOT_LISTED = (MANIFEST_FILE, "README.md", ".gitattributes", EXAMPLE_FILE)
 """Files of the folder that the manifest does not list: itself, and what the Hub and its users edit."""
 
 _LOCAL_STARTS = ("/", ".", "~")  # of a path, which no id of the Hub has
@@ -116,6 +118,7 @@ class ComponentRecord(_Record):
         outputs: in order.
         source: of its weights.
         inputs_digest: of everything that the compilation depended on; equal digests mean an equal component.
+        attention: the kernel that computes it, "math" where it is written out; None where there is no choice.
     """
 
     ranks: Count
@@ -124,6 +127,15 @@ class ComponentRecord(_Record):
     outputs: tuple[TensorRecord, ...]
     source: SourceRecord
     inputs_digest: _Text
+    attention: _Text | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without attention as earlier releases wrote it, whose digests of themselves would not hold otherwise."""
+        written = write(self)
+        if self.attention is None:
+            del written["attention"]
+        return written
 
 
 class StepRecord(_Record):

@@ -21,7 +21,7 @@ from ..errors import ArtifactError, HubError, one_line, printable
 from ..hub import HUB_ERRORS, patiently
 from .card import Licence, is_generated, model_card
 from .expected_files import is_known
-from .manifest import MANIFEST_FILE, NOT_LISTED, Manifest, strangers
+from .manifest import EXAMPLE_FILE, MANIFEST_FILE, NOT_LISTED, Manifest, strangers
 
 CARD_FILE = "README.md"
 
@@ -68,18 +68,20 @@ def _check_access(api: HfApi, repository_id: str, private: bool | None) -> None:
 
 
 def push(
-    folder: str | Path,
+    save_directory: str | Path,
     repository_id: str,
-    *,
     private: bool | None = None,
     revision: str | None = None,
     token: bool | str | None = None,
     endpoint: str | None = None,
+    *,
     commit_message: str | None = None,
     allow_emulated: bool = False,
     changed: Mapping[str, bytes] | None = None,
 ) -> str:
     """Upload an export to the Hub, as one commit that holds only what changed; none where nothing did.
+
+    Needs no loaded pipeline. The first arguments are in the order of optimum-neuron's `push_to_hub`.
 
     What the manifest lists is uploaded, with the manifest itself, README.md and .gitattributes; a warning names what
     else lies in the folder. The uploaded manifest does not say where folders of this machine lie. Files that an
@@ -87,7 +89,7 @@ def push(
     uploaded as it is, one that was edited on the Hub is kept; else the model card is written there.
 
     Args:
-        folder: of the export.
+        save_directory: folder of the export.
         repository_id: on the Hub; made if it does not exist, in the user's own namespace if it names none.
         private: visibility of a repository that is made; the namespace's default if left out.
         revision: branch; made from the default branch if it does not exist.
@@ -106,7 +108,7 @@ def push(
         ArtifactError: the folder is no export, its files are not those that its manifest lists, or one of them is a
             link to somewhere else.
     """
-    folder, changed = Path(folder), changed or {}
+    folder, changed = Path(save_directory), changed or {}
     manifest = _check_folder(folder, changed).with_changes(changed)
     _check_emulated(manifest.emulated, repository_id, allow_emulated)
     # Read when the Hub has let us in, and only once, however often it is tried.
@@ -133,7 +135,7 @@ def _push(
     # Each try begins with what was read, and without what the Hub has said of it to another try.
     additions = {name: copy(addition) for name, addition in read().items()}
     if CARD_FILE not in additions and _card_is_ours(api, head, present):
-        card = model_card(manifest, repo_id, _licence(api, manifest))
+        card = model_card(manifest, repo_id, _licence(api, manifest), has_example=EXAMPLE_FILE in additions)
         additions[CARD_FILE] = CommitOperationAdd(CARD_FILE, card.encode())
     stale = (_pushed_files(api, head, present) & present) - additions.keys()
     for portion in _portions(additions.values()):

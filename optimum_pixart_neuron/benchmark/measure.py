@@ -26,7 +26,6 @@ from .report import (
     CompiledRecord,
     CostRecord,
     PlanRecord,
-    PromptRecord,
     RequestOptions,
     Sample,
     Summary,
@@ -64,7 +63,7 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
     begin = time.perf_counter()
     pipeline = _load(subject.folder, stock=options.stock)
     load = time.perf_counter() - begin
-    samples, prompts = _measure(pipeline, request, requests=ceil(options.images / request.images))
+    samples = _measure(pipeline, request, requests=ceil(options.images / request.images))
     summary = Summary.of(samples, request.images)
     return BenchmarkReport(
         emulated=sdk.emulated,
@@ -76,7 +75,6 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
         load=load,
         memory=MemoryRecord.here(emulated=sdk.emulated),
         summary=summary,
-        prompts=prompts,
         plan=PlanRecord.of(plan) if plan else None,
         plan_missing=plan_missing,
         cost=CostRecord.of(plan, summary.images_per_second) if plan else None,
@@ -154,38 +152,32 @@ def _load(folder: Path, *, stock: bool) -> Any:
     return pipeline
 
 
-def _measure(pipeline: Any, request: RequestOptions, *, requests: int) -> tuple[list[Sample], PromptRecord | None]:
-    """Run the warm-up and then `requests` requests, each with noise of its own."""
+def _measure(pipeline: Any, request: RequestOptions, *, requests: int) -> list[Sample]:
+    """Run the warm-up and then `requests` requests, each with noise of its own; every prompt is encoded every time."""
     recorder, samples = Recorder(), []
     cache = getattr(pipeline, "prompt_cache", None)  # which the stock class has not
-    before = PromptRecord(encoded=0, kept=0)
+    if cache is not None:
+        cache.limit = 0
     with (
         observed(pipeline, recorder),
         tqdm(total=request.warmup + requests, unit="request", leave=False, disable=None) as progress,
     ):
         for number in range(request.warmup + requests):
             progress.set_description("measuring" if number >= request.warmup else "warming up")
-            if cache is not None and number == request.warmup:
-                before = PromptRecord(encoded=cache.misses, kept=cache.hits)
             recorder.clear()
             span = _run(pipeline, request, number)
             if number >= request.warmup:
                 samples.append(Sample.of(span, recorder))
             progress.update()
-    if cache is None:
-        return samples, None
-    return samples, PromptRecord(encoded=cache.misses - before.encoded, kept=cache.hits - before.kept)
+    return samples
 
 
 def _run(pipeline: Any, request: RequestOptions, number: int) -> Span:
-    """One request. No prompt comes twice, as the pipeline keeps embeddings; the negative prompt stays."""
     generator = torch.Generator().manual_seed(request.seed + number)
-    first = number * request.batch_size
-    prompts = [f"{request.prompt}, {first + row}" for row in range(request.batch_size)]
     begin = time.perf_counter()
     try:
         pipeline(
-            prompts,
+            [request.prompt] * request.batch_size,
             negative_prompt=[request.negative_prompt] * request.batch_size,
             num_images_per_prompt=request.num_images_per_prompt,
             num_inference_steps=request.num_inference_steps,

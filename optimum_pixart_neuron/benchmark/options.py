@@ -25,7 +25,7 @@ class BenchmarkOptions(StepOptions):
         allow_inf_nan=False,
         description="Default: 4.5 as in diffusers, 1 for what was exported with --no_guidance.",
     )
-    prompt: str = Field(PROMPT, description="Given for every image, with a number behind it: no prompt comes twice.")
+    prompt: str = Field(PROMPT, description="Given for every image; encoded anew in every request.")
     negative_prompt: str = Field("", description="Likewise; default: empty.")
     batch_size: Count | None = Field(
         None, description="Prompts of a request; default: as compiled, for every copy of the transformer."

@@ -133,18 +133,6 @@ class Summary(_Record):
         )
 
 
-class PromptRecord(_Record):
-    """Prompts of the measured requests, negative ones too.
-
-    Attributes:
-        encoded: by the text encoder.
-        kept: taken from the embeddings that the pipeline keeps.
-    """
-
-    encoded: int
-    kept: int
-
-
 class PlannedComponent(_Record):
     """Seconds of all runs of a component, for `PlanRecord.images` images."""
 
@@ -237,7 +225,6 @@ class BenchmarkReport(_Record):
         load: seconds of `from_pretrained`.
         memory: peaks on the host.
         summary: figures of all samples.
-        prompts: None for the stock class, and for folders of the stock exporter.
         plan: prediction for the hardware, on hardware only.
         plan_missing: why there is none.
         cost: from measurement and price; on hardware only.
@@ -254,7 +241,6 @@ class BenchmarkReport(_Record):
     load: float
     memory: MemoryRecord
     summary: Summary
-    prompts: PromptRecord | None = None
     plan: PlanRecord | None
     plan_missing: str | None
     cost: CostRecord | None

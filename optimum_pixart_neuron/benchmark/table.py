@@ -7,7 +7,7 @@ from ..components.component import Per
 from ..components.registry import COMPONENTS
 from ..hardware import GIB
 from ..terminal.table import console as standard_output
-from ..terminal.table import duration, paragraph, table
+from ..terminal.table import duration, fact, paragraph, table
 from .report import BenchmarkReport
 from .statistics import FEWEST_FOR_P99, Percentiles
 
@@ -42,8 +42,6 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
         "throughput": f"{summary.images_per_second:.4g} images/s",
         "host": f"{summary.host_share:.2%} of the time is outside compiled graphs",
     }
-    if report.prompts:
-        facts["prompts"] = f"{report.prompts.encoded} encoded, {report.prompts.kept} kept from before"
     if report.cost:
         facts["cost"] = (
             f"${report.cost.per_1000_images:.3g} for 1000 images, expected"
@@ -51,7 +49,7 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
             f" (${report.cost.price_per_hour:g} an hour: {report.cost.price_source})"
         )
     for name, value in facts.items():
-        console.print(f"  {name:<11} {value}", highlight=False, markup=False, soft_wrap=True)
+        console.print(fact(name, value), highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(report: BenchmarkReport) -> Table:

@@ -32,11 +32,9 @@ def add_arguments(parser: ArgumentParser, model: type[ExportOptions] = ExportOpt
     parser.usage = f"{PROG} -m MODEL [options] output"
     one_line_errors(parser, PROG)
     add_options(parser, model.options())
-    group = parser.add_argument_group("Flags of other models")
-    for name, option in OF_OTHER_MODELS.items():
-        takes = {"action": "store_true"} if option.nargs == 0 else {"nargs": option.nargs, "metavar": "VALUE"}
-        text = f"Not for PixArt-Sigma: {option.reason}."
-        group.add_argument(option.flag, dest=name, default=SUPPRESS, help=text, **takes)
+    for name, option in OF_OTHER_MODELS.items():  # read, so that the refusal can say why
+        takes = {"action": "store_true"} if option.nargs == 0 else {"nargs": option.nargs}
+        parser.add_argument(option.flag, dest=name, default=SUPPRESS, help=SUPPRESS, **takes)
 
 
 def add_group(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions) -> None:

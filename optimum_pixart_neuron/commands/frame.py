@@ -26,8 +26,6 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
         SystemExit: As `work` raises it.
     """
     exit_on_termination()
-    # While it is imported, diffusers warns that several packages share the namespace of the commands.
-    logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
     try:
         with checked_streams(), shown_log():
             work()
@@ -76,9 +74,9 @@ class _Streams(logging.Handler):
         if record.levelno >= logging.WARNING:
             say(f"{_PACKAGE}: {self.format(record)}")
         elif table is not None and out.isatty():
-            from rich.console import Console
+            from ..terminal.table import console
 
-            Console(file=out).print(table)
+            console(out).print(table)
         else:
             print(self.format(record), file=out, flush=True)
 

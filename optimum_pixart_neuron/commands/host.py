@@ -25,6 +25,7 @@ from ..process.run import run_module
 from . import (
     export_neuron,
     pixart_benchmark,
+    pixart_demo,
     pixart_doctor,
     pixart_generate,
     pixart_plan,
@@ -177,7 +178,10 @@ def _command(module: ModuleType) -> CommandInfo:
 
 
 SUBCOMMANDS = tuple(
-    map(_command, (pixart_plan, pixart_validate, pixart_benchmark, pixart_doctor, pixart_generate, pixart_serve))
+    map(
+        _command,
+        (pixart_demo, pixart_plan, pixart_validate, pixart_benchmark, pixart_doctor, pixart_generate, pixart_serve),
+    )
 )
 
 

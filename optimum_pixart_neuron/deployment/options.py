@@ -15,7 +15,7 @@ from ..parallel.modes import DEFAULT_MODE, MODES, PICTURE_MODES
 _CORES, _COMPILATION, _SHAPES = "Cores", "Compilation", "Input shapes"
 _NO_CAST = "none"
 _OPTLEVELS = {
-    "-O1": (1, "Compile fast, with the core optimisations only."),
+    "-O1": (1, "Compile fast, with the core optimisations only; the default."),
     "-O2": (2, "Balance compile time and speed."),
     "-O3": (3, "Optimise further, with more compile time and host memory."),
 }
@@ -91,7 +91,7 @@ class DeploymentOptions(Options):
     )
     optlevel: Annotated[
         int | None, Flag(names=("-O",), switches=_OPTLEVELS, choices=(1, 2, 3), group="Optimisation level")
-    ] = Field(None, description="How far the compiler optimises; default: as far as suits each component.")
+    ] = Field(None, description="How far the compiler optimises; default: 1.")
     attention: Annotated[str, Flag(choices=("auto", "nki", WRITTEN_OUT), group=_COMPILATION)] = Field(
         "auto",
         description=(

@@ -22,6 +22,7 @@ from ..files import FileRecord, records_of
 from ..neuron.compile_cache import CompileCache
 from ..neuron.sdk import NeuronSdk, ensure_sdk
 from ..planner.decoding import DecodingChoice, decide_decoding
+from ..terminal.table import fact
 from .options import ExportOptions
 from .output import check_apart, check_output, check_workdir
 from .publish import check_publication, publish
@@ -80,7 +81,7 @@ def export(options: ExportOptions) -> Path:
     with torch.no_grad():
         _make(_Request(options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk, cache=cache))
     logger.info(f"saved to {options.output}")
-    publish(options)
+    publish(options, sdk)
     return options.output
 
 
@@ -107,13 +108,13 @@ def _say_choices(
 ) -> None:
     logger.info(f"PixArt-Sigma export: {options.model} -> {options.output}")
     if emulated:
-        logger.info("  SDK         emulator: these artifacts run on no Neuron device")
+        logger.info(fact("SDK", "emulator: these artifacts run on no Neuron device"))
     for name, value in deployment.table():
-        logger.info(f"  {name:<11} {value}")
+        logger.info(fact(name, value))
     if decoding:
-        logger.info(f"  {'decoder':<11} {decoding.describe()}")
+        logger.info(fact("decoder", decoding.describe()))
     for note in (*checkpoint.notes, *deployment.notes):
-        logger.info(f"  note        {note}")
+        logger.info(fact("note", note))
 
 
 def _make(request: _Request) -> None:
@@ -158,10 +159,10 @@ def _check_all(components: list["ExportConfig"], deployment: Deployment) -> list
                 component.build, component.example_inputs(), component.ranks, deployment.compiler.lnc
             )
         for finding in check_program(program, component.weights_dtype):
-            logger.info(f"  hygiene     {component.COMPONENT.name}: {finding}")
+            logger.info(fact("hygiene", f"{component.COMPONENT.name}: {finding}"))
         programs.append(program)
         needs.append(MemoryNeed.of(component.COMPONENT.name, program, weights, component.ranks))
-    logger.info(f"  memory      {check_memory(needs, deployment.instance, deployment.compiler.lnc)}")
+    logger.info(fact("memory", check_memory(needs, deployment.instance, deployment.compiler.lnc)))
     return programs
 
 

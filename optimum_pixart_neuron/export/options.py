@@ -27,13 +27,13 @@ class ExportOptions(ToleranceOptions, DeploymentOptions, CheckpointOptions):
         "auto", description="Only text-to-image, for which auto stands."
     )
     trust_remote_code: Annotated[bool, Flag(names=("--trust-remote-code",), group="Checkpoint")] = Field(
-        False, description="Allow code from the repository to run; PixArt-Sigma needs none."
+        False, description="Taken, and without effect: no code of a repository is run."
     )
     compiler_workdir: Annotated[Folder | None, Flag(group=_COMPILATION, recorded=False)] = Field(
         None, description="Folder to keep the compiler's intermediate files in."
     )
     inline_weights_to_neff: Annotated[bool, Flag(names=("--inline-weights-neff",), group=_COMPILATION)] = Field(
-        False, description="Put weights into the program; they can then no longer be replaced."
+        False, description="Put weights into the programs of one core; those of several cores have files."
     )
     disable_validation: Annotated[
         bool, Flag(names=("--disable-validation",), hidden=("--disable_validation",), group="Validation")

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..artifact.manifest import MANIFEST_FILE, NOT_LISTED, Manifest, strangers
+from ..artifact.manifest import EXAMPLE_FILE, MANIFEST_FILE, NOT_LISTED, Manifest, strangers
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.layout import INDEX
 from ..errors import ArtifactError, InvalidExportOption
@@ -144,5 +144,5 @@ def _reason(error: Exception) -> str:
 def copy_users_files(replaced: Path, folder: Path) -> None:
     """Take along what the user and the Hub edit in an export that is replaced, such as its README.md."""
     for name in NOT_LISTED:
-        if name != MANIFEST_FILE and (replaced / name).is_file():
+        if name not in (MANIFEST_FILE, EXAMPLE_FILE) and (replaced / name).is_file():
             shutil.copyfile(replaced / name, folder / name)

@@ -5,9 +5,12 @@ import logging
 from ..artifact.push import check_push, push
 from ..errors import HubError
 from ..neuron.sdk import NeuronSdk
+from ..process.run import run_module
 from .options import ExportOptions
 
 logger = logging.getLogger(__name__)
+
+_EXAMPLE = "optimum_pixart_neuron.commands.example_child"
 
 
 def check_publication(options: ExportOptions, sdk: NeuronSdk) -> None:
@@ -26,14 +29,16 @@ def check_publication(options: ExportOptions, sdk: NeuronSdk) -> None:
         )
 
 
-def publish(options: ExportOptions) -> None:
-    """Push the finished export, if that is asked for.
+def publish(options: ExportOptions, sdk: NeuronSdk) -> None:
+    """Push the finished export, if that is asked for, with a picture that it draws where this machine can run it.
 
     Raises:
         HubError: it cannot be pushed; says that it is kept, and how to push it later.
     """
     if not options.push_to_hub:
         return
+    if sdk.has_device and run_module(_EXAMPLE, "example picture", [str(options.output)]):
+        logger.warning("the model card has no picture: the reason stands above")
     logger.info(f"pushing to {options.push_to_hub}")
     try:
         address = push(

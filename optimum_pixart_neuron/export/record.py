@@ -17,6 +17,7 @@ from ..artifact.manifest import (
     installed_versions,
 )
 from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..components.common.attention_kernel import WRITTEN_OUT
 from ..components.export_config import ExportConfig
 from ..deployment.deployment import Deployment
 from ..files import FileRecord
@@ -55,7 +56,15 @@ def component_record(
         outputs=tuple(_tensor(name, tensor) for name, tensor in results),
         source=source,
         inputs_digest=_inputs_digest(job, program, source, emulated),
+        attention=_attention(job.component) if job.component.COMPONENT.has_kernel else None,
     )
+
+
+def _attention(component: ExportConfig) -> str:
+    kernel = component.kernel
+    if kernel is None:
+        return WRITTEN_OUT
+    return kernel.name if kernel.masked else f"{kernel.name}, cross-attention {WRITTEN_OUT}"
 
 
 def _tensor(name: str, tensor: Any) -> TensorRecord:

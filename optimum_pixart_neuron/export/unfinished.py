@@ -14,6 +14,7 @@ Beside the output NAME lies `.NAME.partial`, for as long as the export is unfini
 """
 
 import errno
+import fcntl
 import logging
 import os
 import shutil
@@ -22,7 +23,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from ..artifact.compiled import CONFIG_FILE
@@ -212,27 +212,37 @@ class UnfinishedExport:
     def locked(self) -> Iterator[None]:
         """Hold the lock; the system releases it when the process ends, however it ends.
 
-        The lock file is removed while the lock is held, so whoever waited for it finds it without a name, and
-        `filelock` (from 3.30 on) then opens the name anew.
+        The lock file is removed while the lock is held, so whoever opened it before has a file without a name, and
+        opens the name anew.
 
         Raises:
             InvalidExportOption: another process holds it, or the folder is not this user's own.
         """
-        lock = FileLock(self._lock, blocking=False)
-        while not lock.is_locked:
-            self._make_holder()
-            try:
-                lock.acquire()
-            except Timeout:
-                raise InvalidExportOption(
-                    f"{self._output}: another export is writing it; wait for that one or give another output folder"
-                ) from None
-            except FileNotFoundError:  # another export ended and took the folder with it
-                continue
+        while (lock := self._lock_once()) is None:
+            pass  # another export ended meanwhile
         try:
             yield
         finally:
-            lock.release()
+            os.close(lock)
+
+    def _lock_once(self) -> int | None:
+        """The lock file, open and locked; None if another export took the file or its folder with it."""
+        self._make_holder()
+        try:
+            lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_nlink:
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            raise InvalidExportOption(
+                f"{self._output}: another export is writing it; wait for that one or give another output folder"
+            ) from None
+        os.close(lock)
+        return None
 
     def _make_holder(self) -> None:
         """Folders above it that were made for it go with it, if nothing has come into them."""

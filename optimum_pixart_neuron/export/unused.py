@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
+from ..terminal.table import fact
 
 if TYPE_CHECKING:  # it imports the host's exporter, which needs the SDK
     from ..components.export_config import ExportConfig
@@ -35,7 +36,7 @@ def check_unused(components: Sequence[ExportConfig]) -> None:
         _refuse_lost_blocks(part, used, unused)
         if unused:
             names = "weight is" if len(unused) == 1 else "weights are"
-            logger.info(f"  note        {part}: {len(unused)} {names} not used, {unused[0]} for one")
+            logger.info(fact("note", f"{part}: {len(unused)} {names} not used, {unused[0]} for one"))
 
 
 def _refuse_lost_blocks(part: str, used: Iterable[str], unused: Iterable[str]) -> None:

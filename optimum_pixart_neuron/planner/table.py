@@ -71,7 +71,7 @@ def advice(rows: Sequence[PlanRow]) -> list[str]:
             " --vae_tile_size."
         ]
     fastest = lowest_latency(fitting)
-    lines = [f"Lowest latency: {_named(fastest)}, {_expected(fastest)} s."]
+    lines = [f"Lowest latency: {_named(fastest)}, {expected(fastest)} s."]
     decoding = fastest.expected_s_of(fastest.component(IMAGE_DECODER.name)) / fastest.expected_s
     if decoding > _MUCH_DECODING and not fastest.deployment.mode_of(IMAGE_DECODER).shares_batch:
         lines[0] += (
@@ -112,7 +112,7 @@ _FITS: _Column = ("fits", lambda row: "yes" if row.fits else "no")
 _BOUND: _Column = ("bound\ns", lambda row: _seconds(row.lower_bound_s))
 _BOUND_BY: _Column = ("by", lambda row: _BOUNDS.get(row.bound_by, row.bound_by))
 _RESULTS: tuple[_Column, ...] = (
-    ("expected\ns", lambda row: _expected(row)),
+    ("expected\ns", lambda row: expected(row)),
     ("images\nat once", lambda row: str(row.images)),
     ("images/s\ninstance", lambda row: f"{row.images_per_second:.3f}"),
     ("$/1000\nimages", lambda row: _dollars(row)),
@@ -188,7 +188,7 @@ def _short(row: PlanRow | None) -> str:
 
 
 def _latency(row: PlanRow | None) -> str:
-    return "-" if row is None else _expected(row) if row.fits else "too big"
+    return "-" if row is None else expected(row) if row.fits else "too big"
 
 
 def _dollars(row: PlanRow) -> str:
@@ -203,7 +203,7 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3f}" if seconds < 1 else f"{seconds:,.2f}" if seconds < 100 else f"{seconds:,.0f}"
 
 
-def _expected(row: PlanRow) -> str:
+def expected(row: PlanRow) -> str:
     """Seconds to the images; both ends of a band."""
     if not row.efficiency.is_band:
         return _seconds(row.expected_s)

@@ -21,6 +21,7 @@ def main() -> None:
     start = json.loads(_read(lifeline, int.from_bytes(_read(lifeline, 8), "little")))
     sys.path[:] = start["path"]
     sys.argv[1:] = start["arguments"]
+    _say_nothing_twice()
     _import_package(*start["package"])
     if start["parent"] is None:
         os.close(lifeline)
@@ -29,6 +30,20 @@ def main() -> None:
     import runpy
 
     runpy.run_module(start["module"], run_name="__main__", alter_sys=True)
+
+
+def _say_nothing_twice() -> None:
+    """Leave out what the host's packages say while they are imported: the command has said it, in the process before.
+
+    That there is no NeuronCore here (optimum-neuron 0.4.5, `optimum.neuron` and its `utils.system`), and that several
+    distributions share the name space `optimum` (diffusers 0.35, `utils.import_utils`).
+    """
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore", message="It seems this is running on a CPU-only machine", category=UserWarning)
+    logging.getLogger("optimum.neuron.utils.system").setLevel(logging.CRITICAL)
+    logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
 
 
 def _read(descriptor: int, length: int) -> bytes:

@@ -1,6 +1,5 @@
 """`push_to_hub` as optimum-neuron has it, of a folder, and as diffusers has it, of a loaded pipeline."""
 
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -8,52 +7,7 @@ from ..artifact.push import push
 from ..errors import InvalidArgument
 from .arguments import named, unknown_arguments
 
-
-def push_export(
-    save_directory: str | Path,
-    repository_id: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    token: bool | str | None = None,
-    endpoint: str | None = None,
-    *,
-    commit_message: str | None = None,
-    allow_emulated: bool = False,
-) -> str:
-    """Upload an export to the Hugging Face Hub with a model card, as one commit; see `artifact.push.push`.
-
-    Needs no loaded pipeline: `NeuronPixArtSigmaPipeline.push_to_hub(folder, repository_id)` runs on any machine.
-
-    Args:
-        save_directory: folder of the export.
-        repository_id: on the Hub; made if it does not exist.
-        private: visibility of a repository that is made.
-        revision: branch; made if it does not exist.
-        token: access token; by default the one that huggingface_hub finds.
-        endpoint: of the Hub, by default huggingface_hub's.
-        commit_message: first line of the commit.
-        allow_emulated: push also what the emulator made.
-
-    Returns:
-        the address of the commit.
-
-    Raises:
-        HubError: it cannot be pushed.
-        ArtifactError: the folder is no whole export.
-    """
-    return push(
-        save_directory,
-        repository_id,
-        private=private,
-        revision=revision,
-        token=token,
-        endpoint=endpoint,
-        commit_message=commit_message,
-        allow_emulated=allow_emulated,
-    )
-
-
-_FOLDER, _REPOSITORY, *_OPTIONS = named(push_export)
+_FOLDER, _REPOSITORY, *_OPTIONS = [name for name in named(push) if name != "changed"]
 
 
 def push_loaded(pipeline: Any, *args: Any, **kwargs: Any) -> str:
@@ -61,7 +15,7 @@ def push_loaded(pipeline: Any, *args: Any, **kwargs: Any) -> str:
 
     `push_to_hub("me/pixart")`, as diffusers has it, uploads the pipeline with the scheduler that it has now;
     `push_to_hub("folder/", "me/pixart")`, as optimum-neuron has it, uploads a folder. Further arguments by name:
-    private, revision, token, endpoint, commit_message, allow_emulated; see `push_export`.
+    private, revision, token, endpoint, commit_message, allow_emulated; see `artifact.push.push`.
 
     Returns:
         the address of the commit.
@@ -72,7 +26,7 @@ def push_loaded(pipeline: Any, *args: Any, **kwargs: Any) -> str:
         ArtifactError: the folder is no whole export.
     """
     if len(args) > 1 or _FOLDER in kwargs or (args and _REPOSITORY in kwargs):
-        return push_export(*args, **kwargs)
+        return push(*args, **kwargs)
     unknown = [name for name in kwargs if name not in ("repo_id", _REPOSITORY, *_OPTIONS)]
     if unknown:
         raise InvalidArgument(unknown_arguments(unknown, ("repo_id", *_OPTIONS), of="push_to_hub"))
@@ -86,4 +40,4 @@ class PushToHub:
     """The method, which a class has without a pipeline too."""
 
     def __get__(self, pipeline: Any, owner: type | None = None) -> Any:
-        return push_export if pipeline is None else MethodType(push_loaded, pipeline)
+        return push if pipeline is None else MethodType(push_loaded, pipeline)

@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,9 +18,9 @@ WIDTH = 80
 _UNLIMITED = 1000
 
 
-def console() -> Console:
-    """Standard output; it colours a terminal only."""
-    return Console(file=sys.stdout, width=_UNLIMITED, highlight=False)
+def console(to: TextIO | None = None) -> Console:
+    """Standard output, or `to`; it colours a terminal only."""
+    return Console(file=to or sys.stdout, width=_UNLIMITED, highlight=False)
 
 
 def paragraph(to: Console, text: str, style: str | None = None) -> None:
@@ -42,6 +43,11 @@ def table(rows: Iterable[Sequence[str]], titles: Sequence[str], *, words: Sequen
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def fact(name: str, value: object) -> str:
+    """A line of a list of names and values."""
+    return f"  {name:<11} {value}"
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,6 @@ from optimum_pixart_neuron.benchmark.report import (
     CompiledRecord,
     CostRecord,
     PlanRecord,
-    PromptRecord,
     RequestOptions,
     Sample,
     Summary,
@@ -77,7 +76,6 @@ def report(*, emulated: bool, images: int = 2) -> BenchmarkReport:
         load=1.5,
         memory=MemoryRecord(main=3 * 2**30, largest_rank=2**30 if emulated else None),
         summary=summary,
-        prompts=PromptRecord(encoded=7, kept=5),
         plan=None if emulated else PlanRecord.of(row),
         plan_missing="the emulator's times are those of a CPU" if emulated else None,
         cost=None if emulated else CostRecord.of(row, summary.images_per_second),
@@ -163,7 +161,6 @@ def test_the_table_has_every_part_and_says_what_p99_is_of(capsys):
         assert name in printed
     assert "4.24 s" in printed and "40 ms" in printed
     assert max(len(line.rstrip()) for line in printed.splitlines() if not line.startswith("  ")) <= 80
-    assert "7 encoded, 5 kept from before" in printed
     assert "0.82% of the time is outside compiled graphs" in printed
     assert "p99 of 3 request(s) is next to the slowest of them; for more ask for --images 200" in " ".join(
         printed.split()

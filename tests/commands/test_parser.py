@@ -26,6 +26,7 @@ OTHER_DEFAULTS = {
     "batch_size": (None, 1),
     "num_images_per_prompt": (None, 1),
     "sequence_length": (None, 300),
+    **dict.fromkeys(("lora_model_ids", "lora_weight_names", "lora_adapter_names", "lora_scales"), (None, ())),
 }
 # Keyword where the host's parser calls its flag otherwise.
 KEYWORDS = {"inline_weights_neff": "inline_weights_to_neff"}
@@ -71,6 +72,8 @@ def test_every_flag_of_the_host_is_ours_with_the_same_meaning(ours, hosts):
             continue
         for value in _values(theirs) or [None]:
             argv = [*REQUIRED, names[-1], *([] if value is None else [value])]
+            if names[-1].startswith("--lora_") and theirs.dest != "lora_model_ids":
+                argv += ["--lora_model_ids", "a LoRA"]  # which the others are of
             if ours[names].dest in OF_OTHER_MODELS:
                 with pytest.raises(InvalidExportOption, match="has no meaning for PixArt-Sigma"):
                     parse(argv)
@@ -107,8 +110,11 @@ def test_help_shows_every_flag_without_importing_torch():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     shown = [name for option in ExportOptions.options() for name in option.flag.switches or option.names]
-    shown += [option.flag for option in OF_OTHER_MODELS.values()]
-    assert [name for name in shown if f"{name} " not in run.stdout.replace("\n", " ")] == []
+    text = run.stdout.replace("\n", " ")
+    assert [name for name in shown if f"{name} " not in text] == []
+    assert [option.flag for option in OF_OTHER_MODELS.values() if f"{option.flag} " in text] == [], (
+        "refused, not shown"
+    )
 
 
 @pytest.mark.parametrize("option", OF_OTHER_MODELS.values(), ids=lambda option: option.flag)
@@ -168,7 +174,17 @@ def test_options_carry_every_flag():
         *["--auto_cast_type", "tf32", "--compiler_workdir", "w", "--inline-weights-neff"],
         *["--disable-validation", "--atol", "0.5", "--disable_neuron_cache", "--with_vae_encoder", "--batch_size"],
         *["2", "--num_images_per_prompt", "3", "--height", "256", "--width", "512", "--sequence_length", "64", "-O3"],
-        *["--push_to_hub", "me/repo", "--private", "--allow_emulated"],
+        *[
+            "--push_to_hub",
+            "me/repo",
+            "--private",
+            "--allow_emulated",
+            "--lora_model_ids",
+            "l",
+            "--lora_scales",
+            "0.5",
+        ],
+        *["--lora_weight_names", "w.safetensors", "--lora_adapter_names", "a"],
     ]
     carried = {
         "model": "m",
@@ -211,6 +227,10 @@ def test_options_carry_every_flag():
         "push_to_hub": "me/repo",
         "private": True,
         "allow_emulated": True,
+        "lora_model_ids": ("l",),
+        "lora_weight_names": ("w.safetensors",),
+        "lora_adapter_names": ("a",),
+        "lora_scales": (0.5,),
     }
     assert carried.keys() == ExportOptions.model_fields.keys()
     assert dict(parse(argv)) == carried

@@ -44,3 +44,19 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_every_measured_figure_can_be_measured_again():
+    """With its date, the commit, and the command."""
+    _, *sections = re.split(r"^## ", (ROOT / "docs" / "measured.md").read_text(), flags=re.MULTILINE)
+    for section in sections:
+        title = section.splitlines()[0]
+        assert re.search(r"`(python|optimum-cli|pytest) [^`]+`", section), title
+        held = "held at every commit" in title
+        assert held or re.search(r"\d{4}-\d{2}-\d{2}, at [0-9a-f]{7}:", section), title
+
+
+def test_the_manual_has_a_line_for_every_room():
+    told = set(re.findall(r"^\| `(\w+)/` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE))
+    package = ROOT / "optimum_pixart_neuron"
+    assert told == {path.parent.name for path in package.glob("*/__init__.py")}

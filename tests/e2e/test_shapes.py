@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from optimum_pixart_neuron.demo.demo import CHECKPOINT
+
 from .conftest import load_ours
 
 SHAPES = Path(__file__).resolve().parents[2] / "examples" / "shapes"
@@ -35,7 +37,7 @@ def export(tmp_path_factory) -> Path:
 
     output = tmp_path_factory.mktemp("shapes") / "shapes-neuron"
     options = {"tensor_parallel_size": 4, "batch_size": 8, "sequence_length": 16, "disable_validation": True}
-    return export(ExportOptions(model=str(SHAPES / "checkpoint"), output=output, **options))
+    return export(ExportOptions(model=str(CHECKPOINT), output=output, **options))
 
 
 def _draw(pipe, prompts: list[str], **arguments) -> list:
@@ -52,7 +54,7 @@ def test_the_export_draws_what_the_caption_says_as_often_as_diffusers(world, exp
     prompts = [world["world"].caption(scene) for scene in scenes]
     pictures = {
         "diffusers": _draw(
-            PixArtSigmaPipeline.from_pretrained(SHAPES / "checkpoint", torch_dtype=torch.float32),
+            PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32),
             prompts,
             max_sequence_length=16,
         ),

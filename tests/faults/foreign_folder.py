@@ -11,7 +11,7 @@ from .undisturbed import comparable_digests
 
 _VALIDATING = (0, 3)
 """Numbers of the faults whose run validates an export in a process of its own, which has ranks of its own."""
-_MODULES = ("json", "torch", "secrets", "numpy", "tempfile", "filelock", "pickle", "safetensors", "sitecustomize")
+_MODULES = ("json", "torch", "secrets", "numpy", "tempfile", "pickle", "safetensors", "sitecustomize")
 _PACKAGES = ("optimum", "optimum_pixart_neuron", "encodings")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from .source import PACKAGE, product
 
 FLOORS = (
-    *("commands", "doctor", "serving", "benchmark", "runtime", "export", "planner", "validation"),
+    *("commands", "demo", "doctor", "serving", "benchmark", "runtime", "export", "planner", "validation"),
     *("deployment", "program", "artifact", "checkpoint", "lora", "components", "parallel", "neuron", "emulator"),
     *("process", "terminal"),
     *("hub", "aten_graph", "options", "files", "hardware", "errors"),

@@ -5,9 +5,9 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from optimum_pixart_neuron.artifact.card import Licence, is_generated, model_card
+from optimum_pixart_neuron.artifact.card import EXAMPLE_PROMPT, Licence, is_generated, model_card
 
-from .exports import make_export
+from .exports import components, make_export
 
 REPO = "me/pixart-sigma-neuron"
 
@@ -48,6 +48,24 @@ def test_what_it_was_compiled_for(manifest):
         ["`vae_decoder`", f"[PixArt-alpha/PixArt-Sigma]({_link()}) at `abababababab`"],
     ):
         assert row in table, row
+
+
+def test_the_kernel_that_is_used_and_no_cast_that_is_not(tmp_path):
+    parts = components(4)
+    parts["transformer"] = parts["transformer"].model_copy(update={"attention": "attention_isa_kernel"})
+    asked = {"attention": "auto", "auto_cast": None, "auto_cast_type": "bf16"}
+    table = rows(model_card(make_export(tmp_path / "new", components=parts, options=asked), REPO, None))
+    assert ["Attention of `transformer`", "attention_isa_kernel"] in table
+    assert not [row for row in table if row[0] in ("`attention`", "`auto_cast_type`")]
+    cast = rows(model_card(make_export(tmp_path / "cast", options={**asked, "auto_cast": "matmul"}), REPO, None))
+    assert ["`auto_cast_type`", "bf16"] in cast
+    assert ["`attention`", "auto"] in cast, "an export of before says only what was asked for"
+
+
+def test_the_picture_that_the_export_drew(manifest):
+    assert "![" not in model_card(manifest, REPO, None)
+    card = model_card(manifest, REPO, None, has_example=True)
+    assert f"![{EXAMPLE_PROMPT}](example.png)" in card and f'pipe("{EXAMPLE_PROMPT}")' in card
 
 
 def _link() -> str:

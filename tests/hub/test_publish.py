@@ -1,5 +1,8 @@
 """`--push_to_hub`: asked about before anything is compiled, and what remains of a push that fails."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 
 from optimum_pixart_neuron.errors import HubError
@@ -11,6 +14,7 @@ from .exports import make_export
 from .fake_hub import Fault
 
 REPO = "user/pixart-sigma-neuron"
+NO_DEVICE = NeuronSdk(emulated=False, instance=None)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_what_cannot_be_pushed_is_not_compiled(hub, tmp_path, monkeypatch, allow
 
 
 def test_nothing_happens_without_the_flag(hub, export):
-    publish(ExportOptions(model="m", output=export))
+    publish(ExportOptions(model="m", output=export), NO_DEVICE)
     assert hub.requests == []
 
 
@@ -47,12 +51,29 @@ def test_a_push_that_fails_leaves_the_export_and_says_how_to_go_on(hub, export, 
     hub.faults.append(Fault("status", "/api/repos/create", status=403, times=1000))
     options = ExportOptions(model="m", output=export, push_to_hub=REPO, private=True, allow_emulated=True)
     with pytest.raises(HubError) as error:
-        publish(options)
+        publish(options, NO_DEVICE)
     assert str(error.value) == (
         f"{REPO}: the token may not do this: the fault that was asked for; the export is whole, in {export}: push it"
         f' later with NeuronPixArtSigmaPipeline.push_to_hub("{export}", "{REPO}", private=True, allow_emulated=True)'
     )
     hub.faults.clear()
-    publish(options)
+    publish(options, NO_DEVICE)
     assert logged.messages[-1].startswith(f"pushed to {hub.url}/{REPO}/commit/")
     assert hub.repositories[REPO].private
+
+
+def test_the_export_draws_the_picture_of_its_card_where_it_can_run(hub, export, logged, monkeypatch):
+    drawn, options = [], ExportOptions(model="m", output=export, push_to_hub=REPO)
+
+    def draw(module: str, prog: str, argv: list[str]) -> int:
+        drawn.append((module, argv))
+        return 1 if len(drawn) == 1 else bool(Path(argv[0], "example.png").write_bytes(b"a picture") < 0)
+
+    monkeypatch.setattr("optimum_pixart_neuron.export.publish.run_module", draw)
+    for shown in (False, True):
+        publish(options, NeuronSdk(emulated=False, instance="trn2.48xlarge"))
+        files = hub.files(REPO)
+        assert ("example.png" in files, b"](example.png)" in files["README.md"]) == (shown, shown)
+    assert drawn == [("optimum_pixart_neuron.commands.example_child", [str(export)])] * 2
+    assert find_spec(drawn[0][0])
+    assert any("the model card has no picture" in message for message in logged.messages)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import optimum_pixart_neuron
-from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
+from optimum_pixart_neuron.artifact.manifest import EXAMPLE_FILE, MANIFEST_FILE
 
 from .fake_hub import FakeHub
 
@@ -99,6 +100,7 @@ def test_the_command_pushes_the_whole_export(hub, pushed):
     assert "These artifacts run on no Neuron\n> device." in card
     assert "the local checkpoint `tiny-pixart-sigma`" in card
     assert "| Image | 256 x 256 px |" in card
+    assert f"]({EXAMPLE_FILE})" in card and Image.open(folder / EXAMPLE_FILE).size == (256, 256)
 
 
 def test_nothing_pushed_says_where_things_lie_on_this_machine(hub, pushed, tiny_checkpoint):
@@ -123,7 +125,7 @@ def test_both_classes_download_what_they_need_and_make_the_same_picture(hub, pus
     assert np.array_equal(pictures["from_hub"], pictures["from_folder"])
     assert np.allclose(pictures["stock"], pictures["from_folder"], atol=1e-6)  # the same programs on the same numbers
     downloads = hub.downloads()
-    assert downloads == sorted(content(folder))
+    assert downloads == sorted(content(folder).keys() - {EXAMPLE_FILE}), "the picture is for the card alone"
     for component in ("text_encoder", "transformer"):
         shards = [f"{component}/weights/tp{rank}_sharded_checkpoint.safetensors" for rank in range(RANKS)]
         assert [name for name in downloads if name.startswith(f"{component}/weights/")] == shards

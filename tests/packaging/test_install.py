@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -18,7 +19,7 @@ HOOK = "optimum/commands/register/register_pixart_neuron.py"
 def project(tmp_path_factory) -> Path:
     """A copy of what is packaged, so that building leaves nothing in the checkout."""
     copy = tmp_path_factory.mktemp("project")
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "LICENSE", "README.md"):
         if (PROJECT / name).exists():
             shutil.copy(PROJECT / name, copy)
     ignored = shutil.ignore_patterns("__pycache__")
@@ -84,6 +85,8 @@ def test_the_wheel_holds_every_module_and_the_hook_and_nothing_of_the_host(proje
     names = set(zipfile.ZipFile(wheel).namelist())
     python_files = {name for name in names if name.endswith(".py")}
     assert python_files == _sources(project) | {HOOK}
+    assert "optimum_pixart_neuron/py.typed" in names
+    assert "optimum_pixart_neuron/demo/checkpoint/transformer/diffusion_pytorch_model.safetensors" in names
 
 
 def test_a_wheel_install_gives_optimum_cli_the_command(wheel, tmp_path):
@@ -100,3 +103,23 @@ def test_an_editable_install_gives_optimum_cli_the_command(project, tmp_path):
     shown = _help(python, tmp_path)
     assert str(project / "optimum_pixart_neuron") in shown.splitlines()[0]
     assert "--parallel_mode" in shown
+
+
+def test_the_source_distribution_has_tests_examples_and_manual(tmp_path):
+    code = f"from setuptools import build_meta\nprint(build_meta.build_sdist({str(tmp_path)!r}))\n"
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no repository to build from")
+    copy = tmp_path / "copy"
+    for name in listed.stdout.splitlines():
+        if (PROJECT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, copy / name)
+    built = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    wanted = {"setup.py", "Makefile", "tests/conftest.py", "examples/first_light.py", "docs/index.md", "mkdocs.yml"}
+    assert wanted <= names
+    assert "optimum_pixart_neuron/demo/checkpoint/tokenizer/spiece.model" in names

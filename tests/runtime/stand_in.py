@@ -15,7 +15,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-TOKENIZER = Path(__file__).parents[2] / "examples" / "shapes" / "checkpoint" / "tokenizer"
+from optimum_pixart_neuron.demo.demo import CHECKPOINT
+
+TOKENIZER = CHECKPOINT / "tokenizer"
 SCALE = 8  # pixels a latent cell
 
 

@@ -95,8 +95,9 @@ class TestPush:
         """Arguments of the pushes."""
         calls = []
 
-        def push(folder, repository, *, changed=None, **options):
-            calls.append((folder, repository, sorted(changed or {}), {k: v for k, v in options.items() if v}))
+        def push(save_directory, repository_id, private=None, *, changed=None, **options):
+            given = {name: value for name, value in {"private": private, **options}.items() if value}
+            calls.append((save_directory, repository_id, sorted(changed or {}), given))
             return "address"
 
         monkeypatch.setattr("optimum_pixart_neuron.runtime.push_forms.push", push)

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
+from optimum_pixart_neuron.artifact.manifest import ValidationRecord
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
 from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer, position_table
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
 from optimum_pixart_neuron.validation.compare import Difference, judge, near_one
+from optimum_pixart_neuron.validation.table import log_table
 from tests.originals import cells, run_original, samples
 
 LENGTH = 64
@@ -213,3 +215,15 @@ def test_numbers_of_a_known_difference():
     assert found.psnr == pytest.approx(10 * math.log10(64 / 32))
     assert Difference.between(original, original) == Difference(error=0, distance=0, psnr=math.inf)
     assert [near_one(cosine) for cosine in (1.0, 1 - 2e-7, 0.99, -0.5)] == ["1", "1 - 2e-07", "0.9900", "-0.5000"]
+
+
+def test_the_table_fits_80_columns_whole(caplog):
+    limit = "max error 0.14, cosine 1 - 3e-04: 3 x the original in bfloat16"
+    kept = {"max_error": 0.0423, "cosine": 0.99997, "psnr": 62.34, "limit": limit, "passed": True}
+    missed = {"max_error": 1.5, "cosine": 0.98, "psnr": 42, "limit": "max error 0.05, as given", "passed": False}
+    records = [ValidationRecord(component="text_encoder", **kept), ValidationRecord(component="vae_decoder", **missed)]
+    with caplog.at_level("INFO"):
+        log_table(records)
+    assert max(map(len, caplog.messages[-1].splitlines())) <= 80 and "…" not in caplog.text
+    for figure in ("0.042", "1 - 3e-05", "62.3 dB", "0.14, 1 - 3e-04", "MISS"):
+        assert figure in caplog.text
