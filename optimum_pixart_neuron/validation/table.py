@@ -42,8 +42,10 @@ def _steps(record: ValidationRecord) -> Table:
         length = min(_BAR, round(_BAR * step.max_error / step.allowed)) if step.allowed else 0
         drawn = "█" * length if step.passed else f"{'█' * _BAR} MISS"
         rows.append((str(number), f"{step.timestep:g}", f"{step.max_error:.2g}", f"{step.allowed:.2g}", drawn))
-    title = f"{record.component}: every step from the original's latents, a full bar is the most allowed"
-    return table(rows, ("step", "timestep", "max error", "allowed", ""), words=("",), title=title)
+    title = f"{record.component}: every step from the original's latents, a full bar is the largest error allowed"
+    made = table(rows, ("step", "timestep", "max error", "allowed", ""), words=("",), title=title)
+    made.min_width = len(title)  # on one line
+    return made
 
 
 def _log(made: Table, passed: Sequence[bool]) -> None:
