@@ -48,4 +48,19 @@ def _messages(of: str) -> str:
     return troubles.manual_table(tables[of])
 
 
-PARTS: dict[str, Callable[..., str]] = {"options": _options, "messages": _messages}
+def _releases() -> str:
+    """The releases of the SDK that are data."""
+    from optimum_pixart_neuron.hardware.sdk_releases import SDK_RELEASES
+
+    names = ("torch-neuronx", "neuronx-distributed", "neuronx-cc", "libneuronxla")
+    rows = [
+        f"| {each.name} | {each.python_range} | {each.version('torch')} | "
+        + " | ".join(each.version(name) for name in names)
+        + f" | {each.driver} | {each.runtime} |"
+        for each in SDK_RELEASES.values()
+    ]
+    head = "| SDK | Python | torch | " + " | ".join(names) + " | driver | runtime |"
+    return "\n".join([head, "|---" * 9 + "|", *rows])
+
+
+PARTS: dict[str, Callable[..., str]] = {"options": _options, "messages": _messages, "releases": _releases}

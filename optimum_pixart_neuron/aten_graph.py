@@ -114,6 +114,24 @@ def largest_live_set(graph: fx.Graph, weight_count: int) -> int:
     return peak
 
 
+# Operations on 64-bit integers that neuronx-cc announces to refuse, see `hardware.sdk_releases`: their names here.
+_INT64_KINDS = {
+    "dot": ("addmm", "baddbmm", "bmm", "dot", "matmul", "mm", "mv"),
+    "pow": ("pow",),
+    "scatter": ("index_add", "index_copy", "index_put", "scatter", "scatter_add", "scatter_reduce"),
+}
+_INT64_KIND_OF = {name: kind for kind, names in _INT64_KINDS.items() for name in names}
+
+
+def int64_kind(node: fx.Node) -> str | None:
+    """Which of "dot", "pow" and "scatter" on 64-bit integers an operation is; None for another operation."""
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    value = node.meta.get("val")
+    is_int64 = isinstance(value, Tensor) and value.dtype == torch.int64
+    return _INT64_KIND_OF.get(node.target.overloadpacket.__name__.rstrip("_")) if is_int64 else None
+
+
 def node_bytes(node: fx.Node) -> int:
     """Bytes of the values that a node makes."""
     value = node.meta.get("val")

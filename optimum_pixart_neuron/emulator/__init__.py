@@ -23,17 +23,21 @@ def activate(instance: str | None = None) -> None:
     Sets `NEURON_PLATFORM_TARGET_OVERRIDE` unless it is set: torch_neuronx takes the default compile target from the
     device, which optimum-neuron looks for in /proc and would otherwise take for a trn1.
 
+    The variable `NEURON_EMULATOR_SDK` chooses the release whose versions and refusals it has, 2.26.1 by default.
+
     Args:
         instance: emulated instance type, as `trn2.48xlarge`; by default the variable `NEURON_EMULATOR_INSTANCE`, then
             `trn1.32xlarge`.
 
     Raises:
         RuntimeError: a real Neuron SDK is installed, or the emulator is active as another instance.
-        ValueError: the instance is not known.
+        ValueError: the instance is not known, or the release.
     """
     global _active
     from . import importing
+    from .release import emulated_release
 
+    emulated_release()
     chosen = _chosen_instance(instance)
     if _active is not None:
         if instance is not None and chosen != _active:
@@ -73,9 +77,12 @@ def make_importable() -> None:
 
     Raises:
         RuntimeError: a real Neuron SDK is installed.
+        ValueError: the release of `NEURON_EMULATOR_SDK` is not known.
     """
     from . import importing
+    from .release import emulated_release
 
+    emulated_release()
     importing.install()
 
 

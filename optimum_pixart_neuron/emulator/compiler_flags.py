@@ -10,6 +10,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..hardware.sdk_releases import LATE_FLAGS
+from .release import emulated_release
+
 _CHOICES = {
     "--target": ("inf2", "trn1", "trn1n", "trn2"),
     "--model-type": ("generic", "transformer", "unet-inference"),
@@ -42,8 +45,9 @@ def parse_flags(compiler_args: str | list[str] | None, default_target: str | Non
     """Read target and logical core config; the right-most of two equal flags wins.
 
     Raises:
-        RuntimeError: see `split_flags`; a documented flag has a value outside its choices, `--lnc 2` meets a target
-            without logical cores (NCC_EARG001), or there is neither `--target` nor a default.
+        RuntimeError: see `split_flags`; a flag that the emulated release does not know, a documented one with a value
+            outside its choices, `--lnc 2` meets a target without logical cores (NCC_EARG001), or there is neither
+            `--target` nor a default.
     """
     tokens = split_flags(compiler_args)
     values: dict[str, str] = {}
@@ -53,6 +57,10 @@ def parse_flags(compiler_args: str | list[str] | None, default_target: str | Non
         if match:
             flag, separator, value = "--optlevel", "=", match[1]
         flag = _ALIASES.get(flag, flag)
+        if flag in LATE_FLAGS and flag not in emulated_release().flags:
+            raise RuntimeError(
+                f"neuronx-cc (emulated, SDK {emulated_release().name}): error: unrecognized arguments: {flag}"
+            )
         if flag not in _CHOICES:
             continue
         if not separator:

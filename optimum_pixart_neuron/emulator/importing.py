@@ -15,16 +15,6 @@ from types import FrameType, ModuleType
 _SDK = Path(__file__).parent / "sdk"
 PACKAGES = ("torch_neuronx", "torch_xla", "neuronxcc", "libneuronxla", "neuronx_distributed")
 
-# Versions of SDK 2.26.1, which optimum-neuron 0.4.5 pins. The local part says that they are not the real ones; it also
-# makes artifacts compiled here "newer" than the real compiler, so that optimum-neuron on hardware refuses them.
-DISTRIBUTIONS = {
-    "torch-neuronx": "2.8.0.2.10.16998+emulated",
-    "neuronx-distributed": "0.15.22404+emulated",
-    "neuronx-cc": "2.21.33363.0+emulated",
-    "libneuronxla": "2.2.12677.0+emulated",
-}
-
-
 _ANY = importlib.metadata.DistributionFinder.Context()
 
 
@@ -61,10 +51,12 @@ class EmulatedSdkFinder:
     def find_distributions(
         context: importlib.metadata.DistributionFinder.Context = _ANY,
     ) -> Iterable[importlib.metadata.Distribution]:
+        from .release import distributions
+
         wanted = None if context.name is None else context.name.lower().replace("_", "-").replace(".", "-")
         return [
             EmulatedDistribution(name, version)
-            for name, version in DISTRIBUTIONS.items()
+            for name, version in distributions().items()
             if wanted is None or wanted == name
         ]
 

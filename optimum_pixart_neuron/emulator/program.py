@@ -16,6 +16,7 @@ from .collectives import Mesh
 from .compiler_flags import CompilerFlags, parse_flags, platform_target
 from .memory_meter import MemoryMeter
 from .operations import DTYPES, resolve_operation
+from .refused_integers import check_integers
 from .serialization import Instruction, decode_argument, encode_graph, pack, unpack
 
 
@@ -97,6 +98,8 @@ class Program:
             traced = trace(module, example_inputs)
         graph = traced.graph_module
         kernels.check_launches(graph, flags.lnc)
+        arguments = compiler_args if isinstance(compiler_args, str) else " ".join(compiler_args or ())
+        check_integers(graph, arguments, collectives.NAMESPACE)
         instructions, results, constants = encode_graph(graph)
         placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
         state = dict([*module.named_parameters(), *module.named_buffers()])

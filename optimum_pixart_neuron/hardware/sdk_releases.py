@@ -24,8 +24,9 @@ class SdkRelease:
         driver: version of aws-neuronx-dkms.
         runtime: version of aws-neuronx-runtime-lib.
         pythons: first and last minor version of Python 3 that its packages are for.
-        announced_errors: kinds of 64-bit integer operations that the compiler announces to refuse by default, for
-            which it has the flag `--native-int64`.
+        announced_errors: kinds of 64-bit integer operations that the compiler is to refuse unless it gets the flag
+            `--native-int64`.
+        flags: of its compiler, that earlier ones do not know.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SdkRelease:
     runtime: str
     pythons: tuple[int, int]
     announced_errors: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def python_range(self) -> str:
@@ -46,6 +48,9 @@ class SdkRelease:
         return self.versions[package]
 
 
+NATIVE_INT64 = "--native-int64"
+LATE_FLAGS = (NATIVE_INT64,)
+"""Flags of neuronx-cc that not every listed release knows."""
 _INT64 = ("dot", "scatter", "collective", "pow")
 
 SDK_RELEASES: dict[str, SdkRelease] = {
@@ -90,6 +95,7 @@ SDK_RELEASES: dict[str, SdkRelease] = {
             runtime="2.35.30.0",
             pythons=(11, 13),
             announced_errors=_INT64,
+            flags=(NATIVE_INT64,),
         ),
     )
 }

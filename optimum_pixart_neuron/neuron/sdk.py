@@ -106,11 +106,18 @@ def _choose_lowering() -> None:
 
 
 def ensure_importable() -> None:
-    """Make the SDK's modules importable, for code that looks at programs and runs none; nothing is emulated yet."""
+    """Make the SDK's modules importable, for code that looks at programs and runs none; nothing is emulated yet.
+
+    Raises:
+        InvalidExportOption: the emulator does not know the release that it should be.
+    """
     from .. import emulator
 
     if not emulator.is_importable() and find_spec("torch_neuronx") is None:
-        emulator.make_importable()
+        try:
+            emulator.make_importable()
+        except ValueError as error:
+            raise InvalidExportOption(str(error)) from None
 
 
 def _device_instance() -> str | None:

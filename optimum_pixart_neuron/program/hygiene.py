@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch.fx import Node
 
+from ..aten_graph import int64_kind
+from .lowerings import is_lowered
 from .program import TracedProgram
 
 MAX_CONSTANT_BYTES = 1_000_000
@@ -58,18 +60,26 @@ def check_program(program: TracedProgram, weights_dtype: torch.dtype) -> list[Fi
         index-arithmetic: integer arithmetic on tensors at run time.
         index-gather: a gather with computed indices, nearest upsampling included.
         float32-collective: a collective in float32 though the weights are in lower precision; a few statistics may.
+        int64: a product, power, scatter or collective of 64-bit integers, which neuronx-cc announces to refuse.
+        unlowered: an operation on a weight that PyTorch/XLA does not lower, of which tracers die.
 
     Args:
         weights_dtype: the dtype the component was exported with.
     """
     low = weights_dtype in _LOW_PRECISION
     findings = []
-    for node in program.graph.graph_module.graph.nodes:
+    nodes = program.graph.graph_module.graph.nodes
+    weights = set([node for node in nodes if node.op == "placeholder"][: len(program.graph.weight_names)])
+    for node in nodes:
         if node.op == "get_attr":
             findings += _check_constant(node, getattr(program.graph.graph_module, node.target))
         elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             findings += [Finding(rule=rule, operation=_describe(node)) for rule in _broken_rules(node, low)]
+            if weights.intersection(node.all_input_nodes) and not is_lowered(node.target):
+                findings.append(Finding(rule="unlowered", operation=_describe(node)))
     for collective in program.collectives:
+        if collective.dtype == torch.int64:
+            findings.append(Finding(rule="int64", operation=f"{collective.kind} {list(collective.shape)}"))
         if low and collective.dtype == torch.float32 and math.prod(collective.shape) > MAX_STATISTICS:
             shape = list(collective.shape)
             findings.append(Finding(rule="float32-collective", operation=f"{collective.kind} {shape}"))
@@ -88,6 +98,8 @@ def _broken_rules(node: Node, low: bool) -> list[str]:
         rules.append("low-precision-norm")
     if name in _INDEX_ARITHMETIC and _is_index(outputs[0]):
         rules.append("index-arithmetic")
+    if int64_kind(node) is not None:
+        rules.append("int64")
     if _NEAREST in name or (name in _INDEX_READS and any(_is_computed_index(index) for index in _indices(node))):
         rules.append("index-gather")
     return rules

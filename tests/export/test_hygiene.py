@@ -47,6 +47,9 @@ def rules(function, *shape: int, dtype: torch.dtype = BFLOAT16) -> set[str]:
         ("index-arithmetic", lambda x: x + (torch.arange(8)[None] - torch.arange(8)[:, None]).clamp(0)),
         ("index-gather", lambda x: F.interpolate(x[None, None], scale_factor=2.0, mode="nearest")),
         ("index-gather", lambda x: x[:, torch.arange(8) * 1]),
+        ("int64", lambda x: x + x.long() @ x.long()),
+        ("int64", lambda x: x + x.long().pow(2)),
+        ("int64", lambda x: x + x.long().scatter(0, x.long(), 1)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -57,6 +60,46 @@ def test_each_rule_finds_its_pattern(rule, function):
 def test_clean_patterns():
     assert rules(lambda x: F.layer_norm(x.float(), (8,)).to(x.dtype) @ x, 8, 8) == set()
     assert rules(lambda x: (x.float() @ x.float().t()), 8, 8, dtype=torch.float32) == {"float32-matmul"}
+
+
+def test_integers_of_32_bits_and_other_operations_on_64_are_no_finding():
+    assert "int64" not in rules(lambda x: x + x.int() @ x.int(), 8, 8)
+    assert "int64" not in rules(lambda x: x + (x.long() != 0), 8, 8)
+
+
+def test_a_collective_of_64_bit_integers():
+    traced = trace_graph(nn.Identity(), (torch.ones(2, dtype=BFLOAT16),))
+    collective = Collective(kind="all-gather", shape=(2,), dtype=torch.int64, groups=((0, 1),))
+    findings = check_program(TracedProgram(graph=traced, collectives=(collective,)), BFLOAT16)
+    assert [str(finding) for finding in findings] == ["int64: all-gather [2]"]
+
+
+class Weighted(nn.Module):
+    """Applies a function to its weight alone."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.weight, self.function = nn.Parameter(torch.ones(1, 1, 4, 4)), function
+
+    def forward(self, tensor):
+        return self.function(self.weight) + tensor
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda weight: F.unfold(weight, 2).sum(), ["unlowered: im2col -> [1, 4, 9] float32"]),
+        (lambda weight: torch.histc(weight).sum(), ["unlowered: histc -> [100] float32"]),
+        (lambda weight: weight.t() if weight.dim() < 3 else weight.mT.softmax(-1).sum(), []),
+        (lambda weight: F.group_norm(F.conv2d(weight, weight), 1).sum(), []),
+    ],
+)
+def test_an_operation_on_a_weight_that_is_not_lowered(function, found):
+    program = trace_program(lambda: Weighted(function), (torch.ones(1),), ranks=1)
+    findings = check_program(program, torch.float32)
+    assert [str(finding) for finding in findings if finding.rule == "unlowered"] == found
+    on_an_input = trace_program(lambda: Calls(function), (torch.ones(1, 1, 4, 4),), ranks=1)
+    assert not [finding for finding in check_program(on_an_input, torch.float32) if finding.rule == "unlowered"]
 
 
 def test_float32_collective():

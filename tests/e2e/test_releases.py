@@ -1,0 +1,34 @@
+"""An export, a load and a picture with the emulator as each later release of the SDK."""
+
+import pytest
+
+from optimum_pixart_neuron.artifact.manifest import Manifest
+from optimum_pixart_neuron.errors import ArtifactError
+from optimum_pixart_neuron.hardware.sdk_releases import DEFAULT_RELEASE, SDK_RELEASES
+
+from ..parity import psnr
+from .conftest import PROMPTS, load_ours, pipeline_arguments, reference, reference_images  # noqa: F401
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+LATER = [name for name in SDK_RELEASES if name != DEFAULT_RELEASE]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_it_exports_loads_and_draws(name, monkeypatch, tiny_checkpoint, tmp_path, reference_images):  # noqa: F811
+    from optimum_pixart_neuron.export.exporter import export
+    from optimum_pixart_neuron.export.options import ExportOptions
+
+    monkeypatch.setenv("NEURON_EMULATOR_SDK", name)
+    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "disable_validation": True}
+    folder = export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "pipeline", **options))
+    versions = Manifest.read(folder).versions
+    release = SDK_RELEASES[name]
+    assert versions["neuronx-cc"] == f"{release.version('neuronx-cc')}+emulated"
+    images = load_ours(folder)(PROMPTS, **pipeline_arguments()).images
+    assert psnr(images, reference_images) > 60
+    monkeypatch.setenv("NEURON_EMULATOR_SDK", DEFAULT_RELEASE)
+    with pytest.raises(
+        ArtifactError, match="it is compiled with neuronx-cc .*, and .* is installed; update the Neuron"
+    ):
+        load_ours(folder)
