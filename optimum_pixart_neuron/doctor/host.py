@@ -176,7 +176,7 @@ def _holders(listed: Mapping[int, Mapping[str, Any]], places: Places) -> tuple[H
 
 
 def _open_files(places: Places) -> tuple[Holder, ...]:
-    found = set()
+    found: set[Holder] = set()
     for process in places.processes.iterdir() if places.processes.is_dir() else ():
         if process.name.isdecimal() and int(process.name) != os.getpid():
             found |= {

@@ -6,15 +6,13 @@ not has other weights, runs another program, or computes wrongly (a compiler's f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..components.component import Component
-
-Run = Callable[[Sequence[Tensor]], Tensor]
 
 
 class RankComparison:
