@@ -10,7 +10,7 @@ from ..hardware import FAMILIES, Instance, get_instance
 from ..hub import HUB_ERRORS, hub_reason
 from . import resources, software
 from .findings import Finding, conclusion
-from .host import Host, Places
+from .inventory import Host, Places
 from .needs import MODEL, Needs
 
 _HUB_PATIENCE_S = 10.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..hardware import CORE_VARIABLES, GIB, Instance, get_instance, runtime_cores
 from .findings import Finding
-from .host import Host
+from .inventory import Host
 from .needs import MODEL, Needs, downloaded_bytes
 
 COMPILE_CACHE = "/var/tmp/neuron-compile-cache"

@@ -19,7 +19,7 @@ from ..hardware.sdk_releases import (
     same_minor,
 )
 from .findings import Finding
-from .host import SDK_PACKAGES, Host
+from .inventory import SDK_PACKAGES, Host
 
 _PACKAGE = "optimum-pixart-neuron"
 _INSTALL = "pip install 'optimum-pixart-neuron[neuronx]' --extra-index-url https://pip.repos.neuron.amazonaws.com"

@@ -13,10 +13,10 @@ import pytest
 from optimum_pixart_neuron.commands import pixart_doctor as command
 from optimum_pixart_neuron.doctor import bundle as bundles
 from optimum_pixart_neuron.doctor import diagnosis as examined
-from optimum_pixart_neuron.doctor import host, resources
+from optimum_pixart_neuron.doctor import inventory, resources
 from optimum_pixart_neuron.doctor.diagnosis import Diagnosis, diagnose
 from optimum_pixart_neuron.doctor.findings import Finding
-from optimum_pixart_neuron.doctor.host import Holder, Places
+from optimum_pixart_neuron.doctor.inventory import Holder, Places
 from optimum_pixart_neuron.doctor.needs import MODEL, Needs
 from optimum_pixart_neuron.hardware import GIB, get_instance
 from optimum_pixart_neuron.hardware.sdk_releases import SDK_RELEASES, get_release, release_of
@@ -86,13 +86,13 @@ class Machine:
         self._script(self.places.tools / "neuron-ls", f"exec /bin/cat '{self.folder / 'listing.json'}'")
 
     def packages(self, found: dict) -> None:
-        self.patch.setattr(host, "_packages", lambda: dict(found))
+        self.patch.setattr(inventory, "_packages", lambda: dict(found))
 
     def python(self, *numbers: int) -> None:
-        self.patch.setattr(host.sys, "version_info", (*numbers, 1))
+        self.patch.setattr(inventory.sys, "version_info", (*numbers, 1))
 
     def free_memory(self, count: int) -> None:
-        self.patch.setattr(host.psutil, "virtual_memory", lambda: SimpleNamespace(available=count))
+        self.patch.setattr(inventory.psutil, "virtual_memory", lambda: SimpleNamespace(available=count))
 
     def free_disk(self, count: int) -> None:
         self.patch.setattr(resources.shutil, "disk_usage", lambda folder: SimpleNamespace(free=count))
@@ -152,7 +152,7 @@ def no_hub(machine: Machine) -> None:
 
 BAD = {
     "python": (lambda m: m.python(3, 13), "Python", "make the environment with Python 3.10 to 3.11"),
-    "sdk absent": (lambda m: m.packages(without(*host.SDK_PACKAGES)), "Neuron SDK", "activate the environment"),
+    "sdk absent": (lambda m: m.packages(without(*inventory.SDK_PACKAGES)), "Neuron SDK", "activate the environment"),
     "sdk not whole": (lambda m: m.packages(without("libneuronxla")), "Neuron SDK", "pip install 'optimum-pixart-"),
     "sdk mixed": (
         lambda m: m.packages({**PACKAGES, "neuronx-distributed": "0.19.28492"}),
@@ -207,7 +207,7 @@ def test_the_first_of_several_is_told(machine):
 
 
 def test_without_sdk_and_devices_it_is_the_emulator(machine):
-    machine.packages(without(*host.SDK_PACKAGES) | {"torch": "2.13.0+cpu"})
+    machine.packages(without(*inventory.SDK_PACKAGES) | {"torch": "2.13.0+cpu"})
     no_devices(machine)
     machine.places.driver_version.unlink()
     machine.places.product_name.write_text("Laptop 13")
@@ -313,9 +313,9 @@ def test_a_bundle_holds_no_secrets(machine, tmp_path, monkeypatch):
 
 
 def test_commands_are_told_without_their_arguments():
-    assert host._command("/usr/bin/python3 -c secret") == "python3"
-    assert host._command("/opt/x/vllm serve --api-key y") == "vllm serve"
-    assert host._command(None) == "?" and len(host._command("a" * 999)) < 70
+    assert inventory._command("/usr/bin/python3 -c secret") == "python3"
+    assert inventory._command("/opt/x/vllm serve --api-key y") == "vllm serve"
+    assert inventory._command(None) == "?" and len(inventory._command("a" * 999)) < 70
 
 
 # The command

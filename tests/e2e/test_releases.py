@@ -11,7 +11,8 @@ from .conftest import PROMPTS, load_ours, pipeline_arguments, reference, referen
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
-LATER = [name for name in SDK_RELEASES if name != DEFAULT_RELEASE]
+*_BETWEEN, NEWEST = (name for name in SDK_RELEASES if name != DEFAULT_RELEASE)
+LATER = [*(pytest.param(name, marks=pytest.mark.soak) for name in _BETWEEN), NEWEST]
 
 
 @pytest.mark.parametrize("name", LATER)
