@@ -39,8 +39,10 @@ def _steps(record: ValidationRecord) -> Table:
     """The error of each step, drawn as a bar up to what is allowed."""
     rows = []
     for number, step in enumerate(record.steps, start=1):
-        length = min(_BAR, round(_BAR * step.max_error / step.allowed)) if step.allowed else 0
-        drawn = "█" * length if step.passed else f"{'█' * _BAR} MISS"
+        if not step.passed:  # its error may be no number
+            drawn = f"{'█' * _BAR} MISS"
+        else:
+            drawn = "█" * round(_BAR * step.max_error / step.allowed) if step.allowed else ""
         rows.append((str(number), f"{step.timestep:g}", f"{step.max_error:.2g}", f"{step.allowed:.2g}", drawn))
     title = f"{record.component}: every step from the original's latents, a full bar is the largest error allowed"
     made = table(rows, ("step", "timestep", "max error", "allowed", ""), words=("",), title=title)
