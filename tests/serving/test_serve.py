@@ -80,6 +80,24 @@ def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
     assert not (tmp_path / "ran").exists(), "a file of the user's folder was run"
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_server_that_is_interrupted_or_killed(export, tmp_path, ending):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with running("pixart_serve", export, "--port", port, "--no_page", cwd=tmp_path) as process:
+        wait_until(lambda: healthy(url) or process.poll() is not None, BOUND_S, "health")
+        assert process.poll() is None, process.communicate()
+        family = family_of(process)
+        named(process, "commands.pixart_serve")[-1].send_signal(ending)
+        process.wait(60)
+        assert process.returncode != 0
+        wait_until(lambda: not alive(family), 60, f"the end of {alive(family)}")
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def drawn_alone(export) -> Image.Image:
     from tests.e2e.conftest import load_ours
 
