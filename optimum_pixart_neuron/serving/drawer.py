@@ -65,6 +65,7 @@ class Drawer:
         import torch
 
         kind = pictures[0].kind
+        interval = {} if kind.guidance_interval is None else {"guidance_interval": kind.guidance_interval}
         stopped: list[BaseException] = []
 
         def after_step(index: int, _timestep: Any, _latents: Any) -> None:
@@ -86,6 +87,7 @@ class Drawer:
                 guidance_scale=kind.guidance_scale,
                 callback=after_step,
                 callback_steps=1,
+                **interval,
             ).images
         except Exception as error:
             if error in stopped:

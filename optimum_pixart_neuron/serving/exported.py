@@ -35,6 +35,7 @@ class Exported:
         batch: pictures that its programs take at a time.
         cores: logical cores that a pipeline of it holds.
         guided: whether it can compute guidance.
+        takes_interval: whether it can leave guidance out of a part of the steps.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Exported:
     batch: int
     cores: int
     guided: bool
+    takes_interval: bool = False
 
     @property
     def guidance_scale(self) -> float:

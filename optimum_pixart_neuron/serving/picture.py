@@ -18,12 +18,14 @@ class Kind(NamedTuple):
         width: pixels.
         steps: denoising steps.
         guidance_scale: as diffusers' argument.
+        guidance_interval: fractions of the schedule between which guidance is computed; None for all of it.
     """
 
     height: int
     width: int
     steps: int
     guidance_scale: float
+    guidance_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ class Painter:
 
     Attributes:
         batches: the prompts of each call, in order.
+        intervals: of guidance, of each call; "all" where the call names none.
         steps: denoising steps that were run, of all calls.
         gate: calls wait here; open unless a test closes it.
         on_step: called with the number of steps done, before the caller's callback.
@@ -41,6 +42,7 @@ class Painter:
 
     def __init__(self, step_s: float = 0.0) -> None:
         self.batches: list[list[str]] = []
+        self.intervals: list[Any] = []
         self.steps = 0
         self.gate = threading.Event()
         self.gate.set()
@@ -52,6 +54,7 @@ class Painter:
 
     def __call__(self, *, prompt, negative_prompt, generator, height, width, num_inference_steps, **call):
         self.batches.append(prompt)
+        self.intervals.append(call.get("guidance_interval", "all"))
         assert self.gate.wait(30)
         if "refuse" in prompt:
             raise ProgramInputError("prompt: this one is refused")

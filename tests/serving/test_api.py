@@ -314,6 +314,22 @@ def test_draining_finishes_what_is_there_and_takes_nothing_new():
         assert drained.result() is True
 
 
+def test_guidance_in_a_part_of_the_steps_where_the_export_has_it():
+    painter = Painter()
+    with served(painters={"painter": painter}, facts={"painter": exported(takes_interval=True)}) as server:
+        with httpx.Client(base_url=server.url) as http:
+            ask = lambda *interval: http.post(GENERATE, json={"prompt": "a cat", "guidance_interval": interval})  # noqa: E731
+            assert http.post(GENERATE, json={"prompt": "a cat"}).status_code == 200
+            assert ask(0.25, 1).status_code == 200
+            for interval in [(0.5, 0.5), (-0.1, 1), (0, 1.5), (1, 0)]:
+                answer = ask(*interval)
+                assert answer.status_code == 400
+                assert "0 <= begin < end <= 1" in answer.json()["error"]["message"]
+            assert ask(0.5).status_code == 400
+            assert http.get("/v1/models").json()["data"][0]["guidance_interval"] is True
+    assert painter.intervals == ["all", (0.25, 1.0)]
+
+
 def test_an_export_without_guidance_is_not_asked_for_it():
     with served(facts={"painter": exported(guided=False)}) as server:
         answer = httpx.post(server.url + GENERATE, json={"prompt": "a cat", "guidance_scale": 4.5})

@@ -59,16 +59,16 @@ class Planned:
 
     def metadata(self, exported: Exported) -> dict[str, Any]:
         """The line of metadata.jsonl."""
-        height, width, steps, guidance_scale = self.picture.kind
+        kind = self.picture.kind
         return {
             "file_name": self.file_name,
             "prompt": self.picture.prompt,
             "negative_prompt": self.picture.negative_prompt,
             "seed": self.picture.seed,
-            "height": height,
-            "width": width,
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
+            "height": kind.height,
+            "width": kind.width,
+            "num_inference_steps": kind.steps,
+            "guidance_scale": kind.guidance_scale,
             "row": self.row,
             "export": exported.name,
             "revision": exported.made,

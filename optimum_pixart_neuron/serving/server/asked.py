@@ -77,12 +77,10 @@ class ImageRequest(BaseModel):
         steps = options.default_steps if self.num_inference_steps is None else self.num_inference_steps
         if steps > options.max_steps:
             _refuse("num_inference_steps", f"{steps}: at most {options.max_steps} are allowed")
-        if self.guidance_interval is not None:
-            _refuse("guidance_interval", "this export has no program without guidance, which it needs")
         scale = exported.guidance_scale if self.guidance_scale is None else self.guidance_scale
         if scale > 1 and not exported.guided:
             _refuse("guidance_scale", f"{scale:g}: exported with --no_guidance; leave it out")
-        kind = Kind(*self._size(exported), steps, scale)
+        kind = Kind(*self._size(exported), steps, scale, self._interval(exported))
         seed = secrets.randbits(32) if self.seed is None else self.seed
         return [
             Picture(
@@ -93,6 +91,16 @@ class ImageRequest(BaseModel):
             )
             for number in range(self.n)
         ]
+
+    def _interval(self, exported: Exported) -> tuple[float, float] | None:
+        if self.guidance_interval is None:
+            return None
+        if not exported.takes_interval:
+            _refuse("guidance_interval", "this export has no program without guidance, which it needs")
+        begin, end = self.guidance_interval
+        if not 0 <= begin < end <= 1:
+            _refuse("guidance_interval", f"[{begin:g}, {end:g}]: two fractions of the schedule, 0 <= begin < end <= 1")
+        return begin, end
 
     def _size(self, exported: Exported) -> tuple[int, int]:
         """(height, width); OpenAI writes the width first."""

@@ -50,5 +50,6 @@ class Model:
             "sizes": [size_name(size) for size in self.exported.sizes],
             "batch": self.exported.batch,
             "guidance_scale": self.exported.guidance_scale,
+            "guidance_interval": self.exported.takes_interval,
             "revision": self.exported.made,
         }
