@@ -2,9 +2,9 @@
 
     python -m tests.runtime.measure_host [CALLS]
 
-Says what diffusers' loop, its scheduler, the tokenizer and this package's border cost beside the programs: elapsed time,
-which needs a quiet machine, and the processor time of this process, which does not. The counts that keep it so are
-tested in `test_pipeline.py`.
+Says what diffusers' loop, its scheduler, the tokenizer and this package's border cost beside the programs: elapsed
+time, which needs a quiet machine, and the processor time of this process, which does not. The counts that keep it so
+are tested in `test_pipeline.py`.
 """
 
 import sys
@@ -57,9 +57,7 @@ def main() -> None:
     """Entry point of `python -m tests.runtime.measure_host`."""
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     torch.set_num_threads(1)
-    print(
-        f"{STEPS} steps at {XL_2.side * SCALE} px, milliseconds on the host, median of {calls} calls: elapsed, processor"
-    )
+    print(f"{STEPS} steps at {XL_2.side * SCALE} px, ms elapsed and ms of the processor, median of {calls} calls")
     for name, (elapsed, busy) in measure(calls).items():
         print(f"  {name:<26} {elapsed:6.1f} {busy:6.1f}")
 
