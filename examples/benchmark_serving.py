@@ -14,6 +14,7 @@ Writes benchmark_serving.json beside itself; its exit status is 1 when a goal is
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=40, help="Of each side of generate.")
     parser.add_argument("--load", type=int, default=200, help="Requests of the load.")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server is ended, too
     os.environ |= {"NEURON_EMULATOR_INSTANCE": INSTANCE, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as holder:
         export = (args.export or make_export(Path(holder) / "pixart")).resolve()
@@ -120,6 +122,7 @@ def server_figures(export: Path, requests: int, many: int) -> dict[str, float]:
                 started = time.perf_counter()
                 side(number)
                 seconds[name].append(time.perf_counter() - started)
+        print({name: f"{median(times):.3f} s" for name, times in seconds.items()}, flush=True)
         before = runs(http)
         with ThreadPoolExecutor(16) as threads:
             list(threads.map(lambda number: ask(number, steps=2), range(many)))
