@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -34,15 +35,10 @@ def serve_until_terminated(options: ServeOptions, on_ready: Callable[[str], None
     exports, keys = open_all(options), read_keys(options)
     if not keys and options.host not in LOOPBACK:
         _log.warning("anybody who reaches %s:%s may draw: there is no --api_key_file", options.host, options.port)
-    try:
-        with ray_session(options.address):
-            from .application import build_of  # imports Ray, which now has its environment
+    with ray_session(options.address):
+        from .application import build_of  # imports Ray, which now has its environment
 
-            _serve(options, build_of(options, exports, keys), on_ready)
-    except TimeoutError:
-        _log.warning("not everything had ended %g s after the signal; it is killed", options.drain_timeout)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _serve(options, build_of(options, exports, keys), on_ready)
 
 
 def _serve(options: ServeOptions, application, on_ready: Callable[[str], None]) -> None:
@@ -55,8 +51,7 @@ def _serve(options: ServeOptions, application, on_ready: Callable[[str], None]) 
         on_ready(f"http://{options.host}:{options.port}")
         while not stopping.wait(1.0):
             pass
-        signal.signal(signal.SIGALRM, _give_up)
-        signal.setitimer(signal.ITIMER_REAL, options.drain_timeout)
+        _end_after(options.drain_timeout)
         _drain(handle, max(options.drain_timeout - _SHUTDOWN_S, 0.5))
     finally:
         if options.address is None:
@@ -90,8 +85,20 @@ def _drain(handle, seconds: float) -> None:
         _log.warning("the server could not be drained: %s", one_line(error))
 
 
-def _give_up(*_: object) -> None:
-    raise TimeoutError
+def _end_after(seconds: float) -> None:
+    """End this process then, unless it has ended by itself; what it started is ended by `left_behind`.
+
+    By a thread, because calls into Ray whose own processes are gone last a minute and see no signal: `timeout`, systemd
+    and others send SIGTERM to them, too.
+    """
+
+    def end() -> None:
+        _log.warning("not everything had ended %g s after the signal; it is killed", seconds)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _check_port(options: ServeOptions) -> None:
