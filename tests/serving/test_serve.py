@@ -84,7 +84,7 @@ def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_nothing_is_left_of_a_server_however_it_ends(export, tmp_path, ending):
-    """SIGTERM goes to all of its processes at once, as `timeout` and systemd send it: Ray is gone before the command."""
+    """SIGTERM goes to all of its processes, as `timeout` and systemd send it: Ray is gone before the command."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     arguments = (export, "--port", port, "--no_page")

@@ -88,8 +88,8 @@ def _drain(handle, seconds: float) -> None:
 def _end_after(seconds: float) -> None:
     """End this process then, unless it has ended by itself; what it started is ended by `left_behind`.
 
-    By a thread, because calls into Ray whose own processes are gone last a minute and see no signal: `timeout`, systemd
-    and others send SIGTERM to them, too.
+    By a thread, because calls into a Ray whose own processes are gone last a minute and see no signal: `timeout`,
+    systemd and others send SIGTERM to them, too.
     """
 
     def end() -> None:
