@@ -115,23 +115,23 @@ def test_tiled_decoder_in_the_pipeline(exported, reference):
 
 @pytest.mark.soak
 def test_2048_pixels_through_the_stock_class(tmp_path):
-    """Context mode with the attention kernel, the decoder in bands; to bfloat16's accuracy, see test_parity."""
+    """A bin of the 1024 px checkpoints that tiles alone could decode before; to bfloat16's accuracy, see test_parity."""
     from diffusers import PixArtSigmaPipeline
 
     from optimum_pixart_neuron.export.exporter import export
     from optimum_pixart_neuron.export.options import ExportOptions
     from tests.tiny import build_tiny_checkpoint
 
-    checkpoint = build_tiny_checkpoint(tmp_path / "checkpoint", sample_size=256, heads=2, layers=1)
-    options = {"tensor_parallel_size": 4, "attention": "nki", "disable_validation": True}
+    checkpoint = build_tiny_checkpoint(tmp_path / "checkpoint", sample_size=128, heads=2, layers=1)
+    options = {"tensor_parallel_size": 4, "height": 2048, "width": 512, "disable_validation": True}
     folder = export(ExportOptions(model=str(checkpoint), output=tmp_path / "exported", **options))
     assert parallel(folder, "vae_decoder")["mode"] == "rows"
-    coarse = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    smooth = torch.nn.functional.interpolate(coarse, size=(256, 256), mode="bicubic")
-    arguments = {"num_inference_steps": 1, "latents": smooth, "output_type": "np"}
+    latents = torch.randn(1, 4, 256, 64, generator=torch.Generator().manual_seed(0))
+    arguments = {"num_inference_steps": 1, "latents": latents, "output_type": "np"}
     image = load_stock(folder)(PROMPTS[0], **arguments).images[0]
-    assert image.shape == (2048, 2048, 3)
-    expected = PixArtSigmaPipeline.from_pretrained(checkpoint)(PROMPTS[0], **arguments).images[0]
+    assert image.shape == (2048, 512, 3)
+    own = PixArtSigmaPipeline.from_pretrained(checkpoint)
+    expected = own(PROMPTS[0], height=2048, width=512, **arguments).images[0]
     found = psnr(image, expected)
     print(f"{found:.1f} dB")
     assert found >= 38
@@ -140,7 +140,10 @@ def test_2048_pixels_through_the_stock_class(tmp_path):
 @pytest.mark.soak
 @torch.no_grad()
 def test_4096_pixels_decode_on_eight_cores(sdk, tmp_path):
-    """The small VAE's program for 8 of trn1.32xlarge's cores fits the memory of each, and runs."""
+    """A small VAE's program for 8 of trn1.32xlarge's cores fits the memory of each, and computes diffusers' picture.
+
+    Of 32 pixels a cell, so that its attention over all cells ends on a CPU.
+    """
     from diffusers import AutoencoderKL
     from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder
 
@@ -150,10 +153,10 @@ def test_4096_pixels_decode_on_eight_cores(sdk, tmp_path):
     from optimum_pixart_neuron.program.memory import MemoryNeed, check_memory
     from optimum_pixart_neuron.program.program import trace_program
 
-    ranks, latents = 8, torch.randn(1, 4, 512, 512, generator=torch.Generator().manual_seed(0))
+    ranks, latents = 8, torch.randn(1, 4, 128, 128, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
-    vae = AutoencoderKL(block_out_channels=[8] * 4, norm_num_groups=4, layers_per_block=1, **blocks).eval()
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 6, "up_block_types": ["UpDecoderBlock2D"] * 6}
+    vae = AutoencoderKL(block_out_channels=[8] * 6, norm_num_groups=4, layers_per_block=1, **blocks).eval()
 
     def build() -> PixArtVaeDecoder:
         model = PixArtVaeDecoder(dict(vae.config), torch.float32)
@@ -186,4 +189,4 @@ def test_4096_pixels_decode_on_eight_cores(sdk, tmp_path):
     program.nxd_model.initialize(shards, torch.tensor([0], dtype=torch.int32))
     image = program(latents)["sample"]
     assert image.shape == (1, 3, 4096, 4096)
-    assert image.isfinite().all() and image.std() > 0.01
+    assert (image - vae.decode(latents).sample).abs().max() < 1e-4
