@@ -115,7 +115,7 @@ def test_tiled_decoder_in_the_pipeline(exported, reference):
 
 @pytest.mark.soak
 def test_2048_pixels_through_the_stock_class(tmp_path):
-    """A bin of the 1024 px checkpoints that tiles alone could decode before; to bfloat16's accuracy, see test_parity."""
+    """A bin of the 1024 px checkpoints that needed tiles before; to the accuracy of bfloat16, see test_parity."""
     from diffusers import PixArtSigmaPipeline
 
     from optimum_pixart_neuron.export.exporter import export
