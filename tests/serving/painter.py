@@ -34,6 +34,7 @@ class Painter:
 
     Attributes:
         batches: the prompts of each call, in order.
+        drawn: the prompts of the calls that ended in pictures.
         intervals: of guidance, of each call; "all" where the call names none.
         steps: denoising steps that were run, of all calls.
         gate: calls wait here; open unless a test closes it.
@@ -42,6 +43,7 @@ class Painter:
 
     def __init__(self, step_s: float = 0.0) -> None:
         self.batches: list[list[str]] = []
+        self.drawn: list[str] = []
         self.intervals: list[Any] = []
         self.steps = 0
         self.gate = threading.Event()
@@ -65,6 +67,7 @@ class Painter:
             self.steps += 1
             self.on_step(index + 1)
             call["callback"](index, None, None)
+        self.drawn += prompt
         return type(
             "Output",
             (),

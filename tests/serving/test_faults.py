@@ -226,7 +226,7 @@ def test_nobody_suffers_from_other_clients(injected):
             injected[kind] += 1
         wait_until(lambda: not server.models["painter"].open, client_faults.BOUND_S, "the end of every request")
         assert httpx.get(f"{server.url}/health").status_code == 200
-        drawn = Counter(prompt for batch in server.painters["painter"].batches for prompt in batch)
+        drawn = Counter(server.painters["painter"].drawn)
     wanted = {f"bystander {10 * seed + n}": 1 for seed in range(len(kinds)) for n in range(3)}
     assert {prompt: times for prompt, times in drawn.items() if prompt.startswith("bystander")} == wanted
 
