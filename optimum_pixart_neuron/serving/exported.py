@@ -102,4 +102,5 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
         batch=sizes["batch_size"] * max(batches, 1),
         cores=cores,
         guided=guided,
+        takes_interval=manifest.options.get("guidance") == "both",
     )
