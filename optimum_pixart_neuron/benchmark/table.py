@@ -6,15 +6,13 @@ from rich.table import Table
 from ..components.component import Per
 from ..components.registry import COMPONENTS
 from ..hardware import GIB
-from ..terminal.table import console as standard_output
 from ..terminal.table import duration, fact, paragraph, table
 from .report import BenchmarkReport
 from .statistics import FEWEST_FOR_P99, Percentiles
 
 
-def print_report(report: BenchmarkReport) -> None:
+def print_report(report: BenchmarkReport, console: Console) -> None:
     """Print everything but the first line, which was said before the measurement."""
-    console = standard_output()
     _print_facts(report, console)
     console.print(_table(report))
     for note in _notes(report):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from ..errors import PixArtNeuronError
+from ..process.run import run_module, shell_status
 from .streams import checked_streams, say
 
 _PACKAGE = __package__.partition(".")[0]
@@ -36,6 +37,21 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
         say(f"{prog}: interrupted.")
         return 128 + signal.SIGINT
     return 0
+
+
+def run_child(module: str, prog: str, argv: Sequence[str]) -> int:
+    """Do a command's work in a process of its own, see `process.run`, and return the exit status for the shell.
+
+    Args:
+        module: With a `__main__` guard.
+        prog: The command as the user typed it, for messages.
+        argv: The arguments after it.
+    """
+    status = run_module(module, argv)
+    if status < 0:
+        hint = "; the machine may be out of memory" if -status == signal.SIGKILL else ""
+        say(f"{prog}: error: ended by {signal.Signals(-status).name}{hint}.")
+    return shell_status(status)
 
 
 def fail(prog: str, message: str, status: int = 2) -> NoReturn:

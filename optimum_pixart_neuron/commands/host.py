@@ -21,7 +21,6 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from ..checkpoint.layout import PIPELINE_CLASS
 from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
-from ..process.run import run_module
 from . import (
     export_neuron,
     pixart_benchmark,
@@ -33,7 +32,7 @@ from . import (
     pixart_validate,
 )
 from .export_neuron import PROG
-from .frame import fail
+from .frame import fail, run_child
 from .parser import add_options, given
 from .streams import CLOSED, StreamLost
 
@@ -154,7 +153,7 @@ def _one_line() -> Iterator[None]:
 def _run_child(module: str, prog: str) -> NoReturn:
     if sys.stdout is None:  # a child would get /dev/null in its place, and nobody would know
         fail(prog, CLOSED, StreamLost.exit_status)
-    raise SystemExit(run_module(module, prog, _argv()))
+    raise SystemExit(run_child(module, prog, _argv()))
 
 
 def _argv() -> list[str]:

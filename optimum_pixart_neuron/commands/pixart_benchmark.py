@@ -67,9 +67,10 @@ def _benchmark(argv: Sequence[str]) -> None:
     # Here and not above: they import torch and the SDK, which the help and refused flags do not need.
     from ..benchmark.measure import benchmark
     from ..benchmark.table import print_report
+    from ..terminal.table import console
 
     report = benchmark(options)
-    print_report(report)
+    print_report(report, console())
     if options.json_file:
         write_result("--json", options.json_file, report.to_json())
 

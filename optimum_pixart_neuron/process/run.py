@@ -15,17 +15,19 @@ _GRACE_S = 10.0
 """Seconds that an interrupted command gets to stop its workers and remove its unfinished output."""
 
 
-def run_module(module: str, prog: str, argv: Sequence[str], *, descriptors: Sequence[int] = ()) -> int:
-    """Run a module in a child process and return the exit status for the shell.
+def run_module(module: str, argv: Sequence[str], *, descriptors: Sequence[int] = ()) -> int:
+    """Run a module in a child process.
 
     Termination signals are handed on, and the child ends when this process does, so that no work goes on without its
     command.
 
     Args:
         module: With a `__main__` guard.
-        prog: The command as the user typed it, for messages.
-        argv: The arguments after it.
+        argv: Its arguments.
         descriptors: Open files for the child. Their numbers there follow the arguments.
+
+    Returns:
+        its exit status, and minus the number of the signal that ended it, as `subprocess` has it.
     """
     if sys.stdout is not None:
         sys.stdout.flush()
@@ -34,7 +36,7 @@ def run_module(module: str, prog: str, argv: Sequence[str], *, descriptors: Sequ
     handled = _FORWARDED if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in handled}
     try:
-        return _status(child.wait(), prog)
+        return child.wait()
     except KeyboardInterrupt:
         _wind_down(child)
         return 128 + signal.SIGINT
@@ -56,10 +58,6 @@ def _wind_down(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def _status(returncode: int, prog: str) -> int:
-    if returncode >= 0:
-        return returncode
-    name = signal.Signals(-returncode).name
-    hint = "; the machine may be out of memory" if -returncode == signal.SIGKILL else ""
-    print(f"{prog}: error: ended by {name}{hint}.", file=sys.stderr)
-    return 128 - returncode
+def shell_status(status: int) -> int:
+    """What a shell calls the status of `run_module`: 128 and more for a signal."""
+    return status if status >= 0 else 128 - status

@@ -27,7 +27,7 @@ from ..components.scheduler.spec import SCHEDULER
 from ..errors import CheckpointError, PixArtNeuronError
 from ..neuron.compiler import environment_variables
 from ..neuron.sdk import ensure_sdk
-from ..process.run import run_module
+from ..process.run import run_module, shell_status
 from .compare import Difference, judge, judge_step
 from .programs import CompiledComponent, cores_needed, open_compiled
 from .schedule import joined, scheduled_inputs
@@ -71,7 +71,7 @@ def validate_artifacts(
         write_request(exchange, folder.absolute(), checkpoint, atol, steps)
         exchange.seek(0)
         with _logged_lines() as lines:
-            status = run_module(_CHILD, "validation", [], descriptors=[exchange.fileno(), lines])
+            status = shell_status(run_module(_CHILD, [], descriptors=[exchange.fileno(), lines]))
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         if status in _TERMINATED:

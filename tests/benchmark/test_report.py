@@ -22,6 +22,7 @@ from optimum_pixart_neuron.benchmark.statistics import Percentiles
 from optimum_pixart_neuron.benchmark.table import print_report
 from optimum_pixart_neuron.planner import Request, predict
 from optimum_pixart_neuron.planner.prices import own_price
+from optimum_pixart_neuron.terminal.table import console
 
 STEPS = 20
 COMPONENTS = ("text_encoder", "transformer", "vae_decoder")
@@ -127,7 +128,7 @@ def test_cost_is_that_of_a_full_instance():
 
 def test_no_cost_of_the_emulator_anywhere(capsys):
     found = report(emulated=True)
-    print_report(found)
+    print_report(found, console())
     printed = capsys.readouterr().out
     assert "$" not in printed and "cost" not in printed
     assert "expected" not in printed and "no plan: the emulator's times are those of a CPU" in printed
@@ -138,7 +139,7 @@ def test_no_cost_of_the_emulator_anywhere(capsys):
 
 def test_hardware_has_a_cost_and_no_note(capsys):
     found = report(emulated=False)
-    print_report(found)
+    print_report(found, console())
     printed = capsys.readouterr().out
     assert f"${found.cost.per_1000_images:.3g} for 1000 images" in printed
     assert "EMULATOR" not in printed and "emulated" not in printed
@@ -149,13 +150,13 @@ def test_hardware_has_a_cost_and_no_note(capsys):
 
 def test_an_unknown_price_is_said(capsys):
     found = report(emulated=False).model_copy(update={"cost": None})
-    print_report(found)
+    print_report(found, console())
     said = "no cost: the price of trn1.32xlarge is not known; give it with --price_per_hour"
     assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_table_has_every_part_and_says_what_p99_is_of(capsys):
-    print_report(report(emulated=False))
+    print_report(report(emulated=False), console())
     printed = capsys.readouterr().out
     for name in ("end to end", *COMPONENTS, "one call", "host outside graphs", *HOST_PARTS, REST):
         assert name in printed

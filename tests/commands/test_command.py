@@ -15,9 +15,9 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
 from optimum_pixart_neuron.commands import host
+from optimum_pixart_neuron.commands.frame import run_child
 from optimum_pixart_neuron.commands.host import PixArtNeuronExportCommand, extend_host_command
 from optimum_pixart_neuron.errors import CheckpointError
-from optimum_pixart_neuron.process.run import run_module
 
 NASTY = ["with space", 'quo"te', "apos'trophe", "semi;colon && true", "$HOME `id`", "star*", "", "line\nbreak", "ünï"]
 
@@ -71,7 +71,7 @@ def test_the_childs_status_is_the_commands(status, recorder, tmp_path, monkeypat
 def test_a_killed_child_gives_a_line_and_the_shells_status(tmp_path, monkeypatch, capfd):
     (tmp_path / "dying_export.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert run_module("dying_export", "optimum-cli export neuron", []) == 137
+    assert run_child("dying_export", "optimum-cli export neuron", []) == 137
     assert capfd.readouterr().err == (
         "optimum-cli export neuron: error: ended by SIGKILL; the machine may be out of memory.\n"
     )
@@ -200,8 +200,8 @@ def test_signals_end_command_and_child_without_traceback(number, to_group, statu
         "except KeyboardInterrupt:\n    sys.exit(130)\n"
     )
     code = (
-        "import sys\nfrom optimum_pixart_neuron.process.run import run_module\n"
-        "sys.exit(run_module('slow_export', 'slow', []))\n"
+        "import sys\nfrom optimum_pixart_neuron.commands.frame import run_child\n"
+        "sys.exit(run_child('slow_export', 'slow', []))\n"
     )
     command = subprocess.Popen(
         [sys.executable, "-c", code],

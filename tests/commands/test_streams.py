@@ -49,7 +49,7 @@ def test_a_refusal_that_nobody_can_read_has_its_status(stderr):
 
 
 def test_a_command_says_at_once_that_its_output_is_closed(monkeypatch, capsys):
-    monkeypatch.setattr(host, "run_module", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(host, "run_child", lambda *_: pytest.fail("it ran"))
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", None)
         with pytest.raises(SystemExit) as end:

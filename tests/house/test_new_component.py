@@ -163,12 +163,13 @@ class TestExported:
         from optimum_pixart_neuron.benchmark.measure import benchmark
         from optimum_pixart_neuron.benchmark.options import BenchmarkOptions
         from optimum_pixart_neuron.benchmark.table import print_report
+        from optimum_pixart_neuron.terminal.table import console
 
         fresh_runtime()
         report = benchmark(BenchmarkOptions(output=exported, images=1, warmup=0, num_inference_steps=1))
         (sample,) = report.samples
         assert len(sample.calls[NAME]) == 1 and sample.components[NAME] > 0
-        print_report(report)
+        print_report(report, console())
         assert NAME in capsys.readouterr().out
 
     def test_it_runs_on_any_number_of_images(self, exported):

@@ -58,8 +58,8 @@ def running(
 ) -> Iterator[subprocess.Popen]:
     """A command in a process of its own, as `optimum-cli` runs it; killed with all that it started at the end."""
     script = (
-        "import sys; from optimum_pixart_neuron.process.run import run_module;"
-        " sys.exit(run_module(*sys.argv[1:3], sys.argv[3:]))"
+        "import sys; from optimum_pixart_neuron.commands.frame import run_child;"
+        " sys.exit(run_child(*sys.argv[1:3], sys.argv[3:]))"
     )
     module = f"optimum_pixart_neuron.commands.{command}"
     environment = {**environment, "NEURON_EMULATOR_INSTANCE": instance, "OMP_NUM_THREADS": "1"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InvalidExportOption
 from ...neuron.compiler import FAST_LOADING, UNET_MODEL, ComponentFlags
@@ -22,30 +22,6 @@ if TYPE_CHECKING:
     from ..common.original import Original, Samples
 
 NAME = "vae"
-
-
-def _picture_mode(chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
-    """How the ranks of a pipeline share the work on pictures.
-
-    Bands of rows let all of them work on one picture, which is what `auto` stands for here; where a run has several,
-    `planner.decoding` compares bands with whole pictures.
-
-    Raises:
-        InvalidExportOption: bands are asked for where a rank works alone, or together with tiles.
-    """
-    asked, tiles = options.vae_parallel, options.vae_tile_size
-    alone = chosen.ranks == 1 or not chosen.shares_batch
-    if asked == RowParallel.name and (alone or tiles):
-        reason = "--vae_tile_size decodes tile by tile" if tiles else "every core works on pictures of its own here"
-        raise InvalidExportOption(f"--vae_parallel {asked}: {reason}; leave one of them out")
-    if asked == "auto":
-        picked: type[ParallelMode] = DataParallel if alone or tiles else RowParallel
-    else:
-        picked = PICTURE_MODES[asked]
-    if chosen.ranks == 1:
-        return chosen
-    ranks = 1 if picked is OneCore else chosen.ranks
-    return picked(ranks=ranks, guidance_groups=chosen.guidance_groups)
 
 
 VAE = Part(
@@ -66,19 +42,63 @@ VAE = Part(
 )
 
 
-class VaeDecoder(Component):
+class _Half(Component):
+    """What decoder and encoder have in common.
+
+    Class attributes:
+        graph: name of its module in `graph.py`.
+    """
+
+    part = VAE
+    task = "semantic-segmentation"
+    flags = ComponentFlags(model_type=UNET_MODEL, extra=(FAST_LOADING,))
+    graph: ClassVar[str]
+
+    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
+        """How the ranks of a pipeline share the work on pictures.
+
+        Bands of rows let all of them work on one picture, which is what `auto` stands for here; where a run has
+        several, `planner.decoding` compares bands with whole pictures.
+
+        Raises:
+            InvalidExportOption: bands are asked for where a rank works alone, or together with tiles.
+        """
+        asked, tiles = options.vae_parallel, options.vae_tile_size
+        alone = chosen.ranks == 1 or not chosen.shares_batch
+        if asked == RowParallel.name and (alone or tiles):
+            reason = (
+                "--vae_tile_size decodes tile by tile" if tiles else "every core works on pictures of its own here"
+            )
+            raise InvalidExportOption(f"--vae_parallel {asked}: {reason}; leave one of them out")
+        if asked == "auto":
+            picked: type[ParallelMode] = DataParallel if alone or tiles else RowParallel
+        else:
+            picked = PICTURE_MODES[asked]
+        if chosen.ranks == 1:
+            return chosen
+        ranks = 1 if picked is OneCore else chosen.ranks
+        return picked(ranks=ranks, guidance_groups=chosen.guidance_groups)
+
+    def build(
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
+    ) -> nn.Module:
+        from . import graph
+
+        return getattr(graph, self.graph)(config, dtype)
+
+
+class VaeDecoder(_Half):
     """Latents to images: bands of their rows on all cores, or whole or in tiles on one core each."""
 
     name = "vae_decoder"
     label = "VAE"
     colour = "#E69F00"
-    part = VAE
-    model_type, task = "vae-decoder", "semantic-segmentation"
+    model_type = "vae-decoder"
+    graph = "PixArtVaeDecoder"
     host_config = "VaeDecoderNeuronConfig"
     per = Per.IMAGE
     inputs = (Input(name="latent_sample", axes=("batch_size", "num_channels", "height", "width"), dtype="float32"),)
     outputs = ("sample",)
-    flags = ComponentFlags(model_type=UNET_MODEL, extra=(FAST_LOADING,))
 
     @staticmethod
     def pixels_per_cell(config: dict) -> int:
@@ -95,16 +115,6 @@ class VaeDecoder(Component):
             "height": tall // scale,
             "width": wide // scale,
         }
-
-    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
-        return _picture_mode(chosen, options)
-
-    def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
-    ) -> nn.Module:
-        from .graph import PixArtVaeDecoder
-
-        return PixArtVaeDecoder(config, dtype)
 
     def pieces(self, config: dict, deployment: Deployment) -> int:
         """Tiles of an image."""
@@ -128,20 +138,19 @@ class VaeDecoder(Component):
         return latent_samples(wanted)
 
 
-class VaeEncoder(Component):
+class VaeEncoder(_Half):
     """Images to latents; text-to-image does not use it."""
 
     name = "vae_encoder"
     label = "VAE encoder"
     colour = "#F0E442"
-    part = VAE
-    model_type, task = "vae-encoder", "semantic-segmentation"
+    model_type = "vae-encoder"
+    graph = "PixArtVaeEncoder"
     host_config = "VaeEncoderNeuronConfig"
     per = Per.NEVER
     required = False
     inputs = (Input(name="sample", axes=("batch_size", "num_channels", "height", "width"), dtype="float32"),)
     outputs = ("latent_parameters",)
-    flags = ComponentFlags(model_type=UNET_MODEL, extra=(FAST_LOADING,))
 
     def is_exported(self, options: Any) -> bool:
         return options.with_vae_encoder
@@ -153,16 +162,6 @@ class VaeEncoder(Component):
             "height": deployment.height,
             "width": deployment.width,
         }
-
-    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
-        return _picture_mode(chosen, options)
-
-    def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
-    ) -> nn.Module:
-        from .graph import PixArtVaeEncoder
-
-        return PixArtVaeEncoder(config, dtype)
 
     def original(self) -> Original:
         from .original import ENCODER
