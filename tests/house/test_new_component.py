@@ -142,9 +142,14 @@ class TestExported:
         card = model_card(manifest, "somebody/pixart", None)
         assert card.count(f"| `{NAME}` |") == 3, "among programs, comparisons and sources"
 
-    def test_it_was_compared_with_its_original(self, exported):
-        records = {record.component: record for record in Manifest.read(exported).validation}
+    def test_it_was_compared_with_its_original(self, exported, logged):
+        from optimum_pixart_neuron.validation.table import log_table
+
+        validation = Manifest.read(exported).validation
+        records = {record.component: record for record in validation}
         assert records[NAME].passed and records[NAME].max_error < 1e-5
+        log_table(validation)
+        assert NAME in logged.messages[-1]
 
     @torch.no_grad()
     def test_it_runs_in_the_pipelines_call(self, exported, checkpoint):
@@ -192,6 +197,7 @@ def test_it_is_planned_and_has_a_column(registered, checkpoint, sdk):  # noqa: F
 
     from optimum_pixart_neuron.checkpoint.open import open_checkpoint
     from optimum_pixart_neuron.planner import Request, plan
+    from optimum_pixart_neuron.planner.report import report
     from optimum_pixart_neuron.planner.table import show
 
     opened = open_checkpoint(ExportOptions(model=str(checkpoint), output="out"))
@@ -202,6 +208,7 @@ def test_it_is_planned_and_has_a_column(registered, checkpoint, sdk):  # noqa: F
     shown = Console(file=StringIO(), width=200)
     show(rows, opened, request, shown, wide=True)
     assert registered.label in shown.file.getvalue()
+    assert NAME in json.dumps(report(rows, opened, request))
 
 
 class TestRegistering:
@@ -230,10 +237,18 @@ class TestRegistering:
             with pytest.raises(ValueError, match=message):
                 register_component(component)
 
-    def test_one_of_main_cannot_be_validated(self, registered, checkpoint, tmp_path, monkeypatch):
+    def test_one_of_main_cannot_be_validated(self, registered, checkpoint, tmp_path):
         from optimum_pixart_neuron.export.exporter import export
 
-        monkeypatch.setattr(SharpenerComponent, "__module__", "__main__")
-        with pytest.raises(InvalidExportOption, match=f"{NAME} is defined in __main__, which the"):
-            export(ExportOptions(model=str(checkpoint), output=tmp_path / "out"))
+        class InMain(SharpenerComponent):
+            __module__ = "__main__"
+
+        unregister_component(NAME)
+        register_component(InMain())
+        try:
+            with pytest.raises(InvalidExportOption, match=f"{NAME} is defined in __main__, which the"):
+                export(ExportOptions(model=str(checkpoint), output=tmp_path / "out"))
+        finally:
+            unregister_component(NAME)
+            register_component(registered)
         assert not (tmp_path / "out").exists()
