@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -80,8 +80,10 @@ def write_shards(
             file.write(header)
         writers = stack.enter_context(ThreadPoolExecutor(min(ranks, os.cpu_count() or 1)))
         gathered = [bytearray() for _ in files]
-        bar: dict[str, Any] = {"desc": title, "total": len(names), "unit": "weight", "leave": False, "disable": None}
-        for name, tensor in tqdm(_read_ahead(names, read), **bar):
+        tensors = tqdm(
+            _read_ahead(names, read), desc=title, total=len(names), unit="weight", leave=False, disable=None
+        )
+        for name, tensor in tensors:
             weight = weights[name]
             if tuple(tensor.shape) != weight.shape:
                 raise ValueError(f"{name}: shape {tuple(tensor.shape)} in the checkpoint, {weight.shape} in the model")

@@ -60,6 +60,16 @@ def _writes_elsewhere(function: str, call: ast.Call, module: Module) -> bool:
     return function == "Console" and ((bool(files) and "sys." not in files[0]) or module.name == "terminal.table")
 
 
+def test_progress_bars_are_for_terminals():
+    found = [
+        f"{module.path}:{line}"
+        for module in product()
+        for line, function, call in calls(module)
+        if function == "tqdm" and "disable" not in [each.arg for each in call.keywords]
+    ]
+    assert not found, f"a bar fills a file with its pieces; disable=None draws it on a terminal only: {found}"
+
+
 def test_only_commands_say_what_is_logged():
     rays = r"(?!logging\.getLogger\('ray\.)"  # whose own lines are left out where a service starts a Ray
     settings = re.compile(
