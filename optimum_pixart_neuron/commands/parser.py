@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace, _ArgumentGroup
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..options import Option, Options
@@ -78,3 +78,14 @@ def one_line_errors(parser: ArgumentParser, prog: str) -> None:
     The parser of a sub-command comes from the host, so its class is not ours.
     """
     parser.error = lambda message: fail(prog, message)  # type: ignore[method-assign]  # see above
+
+
+def given_words(prog: str, add_arguments: Callable[[ArgumentParser], None], argv: Sequence[str]) -> dict[str, Any]:
+    """What the arguments after a command give, by option.
+
+    Raises:
+        SystemExit: they cannot be read (status 2), or only help was asked for (status 0).
+    """
+    parser = ArgumentParser(prog=prog)
+    add_arguments(parser)
+    return vars(parser.parse_args(argv))

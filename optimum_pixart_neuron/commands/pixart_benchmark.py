@@ -12,7 +12,7 @@ from pydantic import Field
 from ..benchmark.options import BenchmarkOptions
 from ..options import Flag
 from .frame import run_main
-from .parser import add_options, one_line_errors
+from .parser import add_options, given_words, one_line_errors
 from .result_file import ResultFile, write_result
 
 PROG = "optimum-cli neuron pixart-benchmark"
@@ -45,9 +45,7 @@ def parse(argv: Sequence[str]) -> CommandOptions:
         InvalidExportOption: A value that its flag cannot have.
         SystemExit: They cannot be read (status 2), or only help was asked for (status 0).
     """
-    parser = ArgumentParser(prog=PROG)
-    add_arguments(parser)
-    return CommandOptions(**vars(parser.parse_args(argv)))
+    return CommandOptions(**given_words(PROG, add_arguments, argv))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..errors import PicturesMissing
 from ..serving.generate.options import GenerateOptions
 from .frame import run_main
-from .parser import add_options, one_line_errors
+from .parser import add_options, given_words, one_line_errors
 
 PROG = "optimum-cli neuron pixart-generate"
 DESCRIPTION = "Draw a file of prompts into a folder of pictures, on all cores of this machine or of a Ray cluster."
@@ -37,9 +37,7 @@ def parse(argv: Sequence[str]) -> GenerateOptions:
         InvalidExportOption: A value that its flag cannot have.
         SystemExit: They cannot be read (status 2), or only help was asked for (status 0).
     """
-    parser = ArgumentParser(prog=PROG)
-    add_arguments(parser)
-    return GenerateOptions(**vars(parser.parse_args(argv)))
+    return GenerateOptions(**given_words(PROG, add_arguments, argv))
 
 
 def main(argv: Sequence[str]) -> int:

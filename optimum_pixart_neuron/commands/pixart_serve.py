@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..serving.server.options import ServeOptions
 from .frame import run_main
-from .parser import add_options, one_line_errors
+from .parser import add_options, given_words, one_line_errors
 
 PROG = "optimum-cli neuron pixart-serve"
 DESCRIPTION = "Serve compiled PixArt-Sigma pipelines over HTTP with OpenAI's image API, and a page to draw with."
@@ -34,9 +34,7 @@ def parse(argv: Sequence[str]) -> ServeOptions:
         InvalidExportOption: A value that its flag cannot have.
         SystemExit: They cannot be read (status 2), or only help was asked for (status 0).
     """
-    parser = ArgumentParser(prog=PROG)
-    add_arguments(parser)
-    return ServeOptions(**vars(parser.parse_args(argv)))
+    return ServeOptions(**given_words(PROG, add_arguments, argv))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -146,6 +146,13 @@ class ComputedWeight:
     compute: Callable[..., Tensor]
 
 
+def first_output(output: Any) -> Any:
+    """The first tensor of what a program returns: itself, or in a dict, tuple or list."""
+    if isinstance(output, dict):
+        return next(iter(output.values()))
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
 class Component(ABC):
     """One compiled program, for every phase: export, plan, validation, benchmark and pipeline.
 

@@ -37,7 +37,7 @@ def publish(options: ExportOptions, sdk: NeuronSdk) -> None:
     """
     if not options.push_to_hub:
         return
-    if sdk.has_device and run_module(_EXAMPLE, "example picture", [str(options.output)]):
+    if sdk.has_device and run_module(_EXAMPLE, [str(options.output)]):
         logger.warning("the model card has no picture: the reason stands above")
     logger.info(f"pushing to {options.push_to_hub}")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..artifact.compiled import PROGRAM_FILE
-from ..components.component import Component
+from ..components.component import Component, first_output
 from ..components.registry import COMPONENTS
 
 
@@ -50,13 +50,7 @@ class Followed:
         """Run both."""
         output = self.program(*tensors)
         named = dict(zip(self._inputs, tensors))
-        made = _first(self.part.model(_first(output), *(named[name] for name in self._others)))
+        made = first_output(self.part.model(first_output(output), *(named[name] for name in self._others)))
         if isinstance(output, dict):
             return {**output, next(iter(output)): made}
         return type(output)([made, *output[1:]]) if isinstance(output, (tuple, list)) else made
-
-
-def _first(output: Any) -> Any:
-    if isinstance(output, dict):
-        return next(iter(output.values()))
-    return output[0] if isinstance(output, (tuple, list)) else output

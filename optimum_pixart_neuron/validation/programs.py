@@ -3,14 +3,13 @@
 import gc
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..artifact.compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled
 from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..components.component import Component
+from ..components.component import Component, first_output
 from ..components.registry import COMPONENTS
 from ..errors import ArtifactError, CheckpointError, DeviceError
 from ..files import read_json
@@ -78,7 +77,7 @@ class CompiledComponent:
             taken = [inputs[given.name] for given in self.component.inputs]
             chunks = zip(*(tensor.split(self.compiled.batch) for tensor in taken))
             with torch.no_grad():
-                output = torch.cat([_first_output(ranked(*chunk)) for chunk in chunks]).float()
+                output = torch.cat([first_output(ranked(*chunk)) for chunk in chunks]).float()
             return output, ranked.disagreement
         except RuntimeError as error:
             raise DeviceError(f"{self.name} cannot be run: {device_reason(error)}") from error
@@ -123,9 +122,3 @@ def _check_instance(folder: Path, name: str | None) -> None:
 def cores_needed(components: list[CompiledComponent]) -> int:
     """Cores that the components are spread over, one after the other."""
     return max(component.compiled.ranks for component in components)
-
-
-def _first_output(output: Any) -> Tensor:
-    if isinstance(output, dict):
-        return next(iter(output.values()))
-    return output[0] if isinstance(output, (tuple, list)) else output
