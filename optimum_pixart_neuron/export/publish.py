@@ -5,7 +5,7 @@ import logging
 from ..artifact.push import check_push, push
 from ..errors import HubError
 from ..neuron.sdk import NeuronSdk
-from ..process.run import run_module
+from ..process.run import run_module, shell_status
 from .options import ExportOptions
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,9 @@ def publish(options: ExportOptions, sdk: NeuronSdk) -> None:
     """
     if not options.push_to_hub:
         return
-    if sdk.has_device and run_module(_EXAMPLE, [str(options.output)]):
-        logger.warning("the model card has no picture: the reason stands above")
+    status = shell_status(run_module(_EXAMPLE, [str(options.output)])) if sdk.has_device else 0
+    if status:
+        logger.warning(f"the model card has no picture: drawing it ended with status {status}")
     logger.info(f"pushing to {options.push_to_hub}")
     try:
         address = push(

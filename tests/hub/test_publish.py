@@ -65,7 +65,7 @@ def test_a_push_that_fails_leaves_the_export_and_says_how_to_go_on(hub, export, 
 def test_the_export_draws_the_picture_of_its_card_where_it_can_run(hub, export, logged, monkeypatch):
     drawn, options = [], ExportOptions(model="m", output=export, push_to_hub=REPO)
 
-    def draw(module: str, prog: str, argv: list[str]) -> int:
+    def draw(module: str, argv: list[str]) -> int:
         drawn.append((module, argv))
         return 1 if len(drawn) == 1 else bool(Path(argv[0], "example.png").write_bytes(b"a picture") < 0)
 
