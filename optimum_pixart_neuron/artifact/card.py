@@ -165,16 +165,27 @@ def _shapes(manifest: Manifest) -> Iterable[tuple[str, object]]:
         borders = (denoiser.inputs[0], decoder.inputs[0], decoder.outputs[0])
         latent, tile, image = (border.shape[-2:] for border in borders)
         height, width = (size * pixels // latents for size, pixels, latents in zip(latent, image, tile))
-        yield "Image", f"{width} x {height} px"
+        sizes = dict.fromkeys(each.name.removesuffix("-one-half") for each in denoiser.programs)
+        yield "Image", ", ".join(_written(size) for size in sizes) or f"{width} x {height} px"
+        if any(each.name.endswith("-one-half") for each in denoiser.programs):
+            yield "Guidance", "with it and without, a program each"
     if encoder:
         prompts, tokens = encoder.inputs[0].shape
         yield "Prompts a run", prompts
         yield "Tokens a prompt", tokens
 
 
+def _written(size: str) -> str:
+    height, _, width = size.partition("x")
+    return f"{width} x {height} px"
+
+
 def _components(manifest: Manifest) -> Iterable[tuple[object, ...]]:
     for name, component in manifest.components.items():
-        yield f"`{name}`", component.ranks, _tensors(component.inputs), _tensors(component.outputs)
+        if not component.programs:
+            yield f"`{name}`", component.ranks, _tensors(component.inputs), _tensors(component.outputs)
+        for each in component.programs:
+            yield f"`{name}` {each.name}", component.ranks, _tensors(each.inputs), _tensors(each.outputs)
 
 
 def _tensors(tensors: Sequence[TensorRecord]) -> str:
@@ -186,7 +197,7 @@ def _validation(manifest: Manifest) -> str:
         return "The compiled components were not compared with the original ones."
     rows = (
         (
-            f"`{row.component}`",
+            f"`{row.label}`",
             f"{row.max_error:.3g}",
             f"{row.cosine:.6f}",
             f"{row.psnr:.1f} dB",

@@ -26,6 +26,11 @@ SHARD_NAME = re.compile(r"tp(\d+)_sharded_checkpoint\.safetensors")
 AGAIN = "export or download it again"
 """What to do about files that are not as they should be."""
 
+PROGRAM_PATH = re.compile(rf"([1-9]\d{{0,4}}x[1-9]\d{{0,4}}(-one-half)?/)?{re.escape(PROGRAM_FILE)}")
+"""Of a program in a component's folder; further programs of one core have a folder each."""
+_MOST_PROGRAMS = 256
+"""Of a component; diffusers' largest table has 40 aspect ratios."""
+
 _SIZE = "static_"
 _LARGEST = 1 << 16
 """Of an axis."""
@@ -65,6 +70,30 @@ class Parallel(BaseModel):
     collectives: dict[str, dict[str, int]] = {}
 
 
+class CompiledProgram(BaseModel):
+    """One of several programs of a component, which run on the same weights.
+
+    Attributes:
+        name: of the size, and of the half of a guidance pair that it takes alone.
+        file: where it lies in the component's folder.
+        height, width: in pixels, of what it makes.
+        guided: whether one run takes both rows of the guidance pair.
+        axes: what it is compiled for, as `Compiled.sizes`.
+        exchange, collectives: as in `Parallel`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: Annotated[str, Field(max_length=64)]
+    file: Annotated[str, Field(pattern=f"^{PROGRAM_PATH.pattern}$")]
+    height: Annotated[int, Field(ge=1, le=_LARGEST)]
+    width: Annotated[int, Field(ge=1, le=_LARGEST)]
+    guided: bool
+    axes: dict[str, Annotated[int, Field(ge=1, le=_LARGEST)]]
+    exchange: str | None = None
+    collectives: dict[str, dict[str, int]] = {}
+
+
 class Compiled(BaseModel):
     """The `neuron` section; keys of optimum-neuron that nothing here asks for are kept as they are.
 
@@ -83,6 +112,7 @@ class Compiled(BaseModel):
         torch_dtype: of weights and matmuls; None in sections of the stock exporter.
         parallel: None in sections of the stock exporter.
         attention: by which kernel, in components that may have one.
+        programs: all of them where there are several; the rest of the section is that of the first.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -103,16 +133,40 @@ class Compiled(BaseModel):
     torch_dtype: str | None = None
     parallel: Parallel | None = None
     attention: dict[str, str] | None = None
+    programs: Annotated[tuple[CompiledProgram, ...], Field(max_length=_MOST_PROGRAMS)] = ()
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Compiled:
         for axis, size in self.sizes.items():
             if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= _LARGEST:
                 raise ValueError(f"{_SIZE}{printable(axis)} is {printable(repr(size))}, no size")
-        elements = prod(self.sizes.get(axis, 1) for axis in ("batch_size", "num_channels", "height", "width"))
-        if elements > _MOST_ELEMENTS:
-            raise ValueError(f"its inputs have {elements} elements, more than any instance holds")
+        for sizes in (self.sizes, *(program.axes for program in self.programs)):
+            elements = prod(sizes.get(axis, 1) for axis in ("batch_size", "num_channels", "height", "width"))
+            if elements > _MOST_ELEMENTS:
+                raise ValueError(f"its inputs have {elements} elements, more than any instance holds")
         return self
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the programs in the component's folder."""
+        return list(dict.fromkeys(program.file for program in self.programs)) or [PROGRAM_FILE]
+
+    def each(self) -> list[Compiled]:
+        """This section as it would be of each program alone, the first one first."""
+        if not self.programs or self.parallel is None:
+            return [self]
+        sections = []
+        for program in self.programs:
+            own = {"guided": program.guided, "exchange": program.exchange, "collectives": program.collectives}
+            sizes = {f"{_SIZE}{axis}": size for axis, size in program.axes.items()}
+            changed = {"parallel": self.parallel.model_copy(update=own), "programs": (program,)}
+            sections.append(self.model_copy(update={**changed, **sizes}))
+        return sections
+
+    @property
+    def program(self) -> CompiledProgram | None:
+        """The program of a section of `each`; None where the component has one only."""
+        return self.programs[0] if self.programs else None
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..checkpoint.layout import INDEX
 from ..components.registry import COMPONENTS, PARTS
-from .compiled import CONFIG_FILE, PROGRAM_FILE, SHARD_NAME, WEIGHTS_FOLDER, shard_files
+from .compiled import CONFIG_FILE, PROGRAM_FILE, PROGRAM_PATH, SHARD_NAME, WEIGHTS_FOLDER, shard_files
 
 _FOREIGN = ("unet", "text_encoder_2", "image_encoder", "controlnet*")
 
@@ -27,7 +27,8 @@ def is_known(name: str) -> bool:
         return file in part.copied.FILES
     above, _, shard = file.partition("/")
     is_shard = above == WEIGHTS_FOLDER and SHARD_NAME.fullmatch(shard) is not None
-    return folder in COMPONENTS and (is_shard or file in (CONFIG_FILE, PROGRAM_FILE))
+    is_program = PROGRAM_PATH.fullmatch(file) is not None
+    return folder in COMPONENTS and (is_shard or is_program or file == CONFIG_FILE)
 
 
 def known_files(components: Iterable[str], ranks: int) -> list[str]:
@@ -48,7 +49,8 @@ def loadable(folder: Path) -> list[str]:
     optimum-neuron 0.4.5 `NeuronDiffusionPipelineBase._from_pretrained` loads beside PixArt-Sigma's components.
     """
     program = Path(PROGRAM_FILE).suffix
-    patterns = [f"*/*{program}", f"*/{WEIGHTS_FOLDER}/*.safetensors", *(f"{name}/*" for name in _FOREIGN)]
+    patterns = [f"*/*{program}", f"*/*/*{program}", f"*/{WEIGHTS_FOLDER}/*.safetensors"]
+    patterns += [f"{name}/*" for name in _FOREIGN]
     found = {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
     known = [name for name in known_files(COMPONENTS, 0) if os.path.lexists(folder / name)]
     return sorted(found.union(known))

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from ..files import full_digest, open_regular, safetensors_header, sample_digest
-from .compiled import AGAIN, PROGRAM_FILE, SHARD_NAME, WEIGHTS_FOLDER, shard_files
+from .compiled import AGAIN, SHARD_NAME, WEIGHTS_FOLDER, shard_files
 from .expected_files import is_known
 from .manifest import MANIFEST_FILE
 from .under_check import PROGRAM, WEIGHTS, Artifact, Check
@@ -16,7 +16,8 @@ from .under_check import PROGRAM, WEIGHTS, Artifact, Check
 def _files(artifact: Artifact) -> str | None:
     """What the manifest lists, and what loaders open, whatever it lists."""
     listed = artifact.manifest.files if artifact.manifest else ()
-    wanted = [*listed, *(f"{name}/{PROGRAM_FILE}" for name in artifact.compiled), *_own_shards(artifact)]
+    programs = [f"{name}/{file}" for name, compiled in artifact.compiled.items() for file in compiled.files]
+    wanted = [*listed, *programs, *_own_shards(artifact)]
     missing = [name for name in dict.fromkeys(wanted) if not (artifact.folder / name).is_file()]
     return f"{_name_first(missing)} missing; {AGAIN}" if missing else None
 

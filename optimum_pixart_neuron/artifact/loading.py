@@ -14,24 +14,29 @@ from ..errors import ArtifactError, LoadError, PixArtNeuronError
 from ..files import read_ahead
 from ..neuron.sdk import ensure_sdk
 from ..neuron.troubles import device_reason
-from .compiled import AGAIN, PROGRAM_FILE, WEIGHTS_FOLDER, Compiled, shard_files
+from .compiled import AGAIN, WEIGHTS_FOLDER, Compiled, shard_files
 from .configurations import read_copied
 
 
-def load_program(component: Path, cores: int) -> list[Any]:
-    """Load one program of ours: once over all its ranks, or one copy on each of `cores` cores.
+def load_program(component: Path, cores: int) -> dict[str, list[Any]]:
+    """Load the programs of a component of ours: once over all their ranks, or one copy on each of `cores` cores.
 
     Args:
         component: its folder.
 
     Returns:
-        the copies; a single one where the ranks run it together.
+        for each file, by its path in the folder, the copies; a single one where the ranks run it together.
 
     Raises:
-        ArtifactError: nothing in the folder is compiled; on the emulator, the program is not one that the emulator
+        ArtifactError: nothing in the folder is compiled; on the emulator, a program is not one that the emulator
             wrote.
     """
-    program, compiled = component / PROGRAM_FILE, Compiled.require(component)
+    compiled = Compiled.require(component)
+    return {file: _load_file(component, file, compiled, cores) for file in compiled.files}
+
+
+def _load_file(component: Path, file: str, compiled: Compiled, cores: int) -> list[Any]:
+    program = component / file
     try:
         ensure_sdk().check_program(program)
     except RuntimeError as error:

@@ -108,14 +108,31 @@ class SourceRecord(_Record):
         return written
 
 
+class ProgramRecord(_Record):
+    """One of several programs of a component, which run on the same weights.
+
+    Attributes:
+        name: of the size in pixels, as in "768x1344"; "-one-half" behind it for one without the guidance pair.
+        file: where it lies in the component's folder; one file may hold several.
+        inputs: in call order.
+        outputs: in order.
+    """
+
+    name: _Text
+    file: _Text
+    inputs: tuple[TensorRecord, ...]
+    outputs: tuple[TensorRecord, ...]
+
+
 class ComponentRecord(_Record):
     """One compiled component.
 
     Attributes:
         ranks: that run its program together.
         mode: how they share it: "context" or "tensor"; "data" for copies on every core, None where there is one core.
-        inputs: in call order.
-        outputs: in order.
+        inputs: in call order; of the first program.
+        outputs: in order; likewise.
+        programs: all of them, the first one first; empty where there is one.
         source: of its weights.
         inputs_digest: of everything that the compilation depended on; equal digests mean an equal component.
         attention: the kernel that computes it, "math" where it is written out; None where there is no choice.
@@ -125,6 +142,7 @@ class ComponentRecord(_Record):
     mode: _Text | None = None
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+    programs: Annotated[tuple[ProgramRecord, ...], Field(max_length=256)] = ()
     source: SourceRecord
     inputs_digest: _Text
     attention: _Text | None = None
@@ -157,10 +175,11 @@ class StepRecord(_Record):
 
 
 class ValidationRecord(_Record):
-    """The comparison of one component with its original in float32.
+    """The comparison of one program of a component with its original in float32.
 
     Attributes:
         component: its folder.
+        program: its name among several of the component; None where there is one.
         max_error: largest absolute difference.
         cosine: of an output row and its original, the least of all rows.
         psnr: in dB, of the range of the original, the least of all rows; infinite where nothing differs.
@@ -173,6 +192,7 @@ class ValidationRecord(_Record):
     model_config = ConfigDict(ser_json_inf_nan="strings")  # as null, infinity could not be read back
 
     component: _Text
+    program: _Text | None = None
     max_error: float
     cosine: float
     psnr: float
@@ -195,6 +215,11 @@ class ValidationRecord(_Record):
         if not self.passed and not wrong:
             wrong.append(f"{self.component} is off by {self.max_error:.3g} ({self.limit})")
         return "; ".join(wrong)
+
+    @property
+    def label(self) -> str:
+        """For tables and messages."""
+        return self.component if self.program is None else f"{self.component} {self.program}"
 
 
 class Manifest(_Record):

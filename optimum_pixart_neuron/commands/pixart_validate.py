@@ -96,7 +96,7 @@ def _validate(argv: Sequence[str]) -> None:
         write_result("--json", options.json_file, content + b"\n")
     missed = [record for record in records if not record.passed]
     if missed:
-        names = ", ".join(record.component for record in missed)
+        names = ", ".join(record.label for record in missed)
         why = "; ".join(record.misses for record in missed)
         raise ValidationFailed(f"{names} of {options.folder} do not compute what {checkpoint.source} does: {why}")
 

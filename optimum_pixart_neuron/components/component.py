@@ -238,6 +238,14 @@ class Component(ABC):
             for given in self.inputs
         )
 
+    def size(self, deployment: Deployment) -> tuple[int, int]:
+        """Height and width in pixels of what the program makes, by which programs of several sizes are called.
+
+        Args:
+            deployment: decided.
+        """
+        return deployment.size
+
     def pieces(self, config: dict, deployment: Deployment) -> int:
         """Runs of the program that one image takes, where it runs for each image.
 

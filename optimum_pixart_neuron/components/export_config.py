@@ -46,6 +46,9 @@ class ExportConfig:
         guided: whether the program takes the guidance pair, twice the batch of images.
         dynamic_batch: whether the program cuts larger batches itself, for the stock class.
         kernel: computes attention; None for the written-out form.
+        size: height and width in pixels of what the program makes.
+        images: height and width in pixels of the images that it works for.
+        others: configs of the component's further programs, which have the weights of this one.
     """
 
     COMPONENT: ClassVar[Component]
@@ -64,6 +67,20 @@ class ExportConfig:
     guided: bool = False
     dynamic_batch: bool = False
     kernel: KernelAttention | None = None
+    size: tuple[int, int] = (0, 0)
+    images: tuple[tuple[int, int], ...] = ()
+    others: tuple[ExportConfig, ...] = ()
+
+    @property
+    def programs(self) -> tuple[ExportConfig, ...]:
+        """This one and the others."""
+        return (self, *self.others)
+
+    @property
+    def program_name(self) -> str:
+        """Of the program among those of its component."""
+        tall, wide = self.size
+        return f"{tall}x{wide}" if self.guided or not self.COMPONENT.takes_guidance else f"{tall}x{wide}-one-half"
 
     @property
     def has_source(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from ..components.registry import COMPONENTS, DENOISER
 from ..errors import InvalidExportOption
 from ..hardware import Instance
-from ..parallel.modes import OneCore, ParallelMode, Workload, mode_of
+from ..parallel.modes import ParallelMode, Workload, mode_of
 from .options import DeploymentOptions
 
 # Pixels. Above, a VAE decoder on one core runs on tiles: its activations grow with the area.
@@ -23,11 +24,6 @@ class Configurations(Protocol):
         """A component's `config.json`."""
 
 
-def guidance_groups_of(options: DeploymentOptions) -> int:
-    """Rows of a guided step that different ranks may own: 2, or 1 without guidance."""
-    return 1 if options.no_guidance else 2
-
-
 def check_side(flag: str, size: int, cell: int) -> None:
     """Refuse a height or width that is not made of whole tokens of `cell` pixels.
 
@@ -38,48 +34,77 @@ def check_side(flag: str, size: int, cell: int) -> None:
         raise InvalidExportOption(f"--{flag} {size} is not a positive multiple of {cell}, the pixels of one token")
 
 
+def choose_ranks(
+    options: DeploymentOptions, instance: Instance, checkpoint: Configurations, tokens: Collection[int]
+) -> int:
+    """The ranks that were asked for, or the most up to the mode's default that can share the work of every program.
+
+    Args:
+        tokens: of one image of each size.
+
+    Raises:
+        InvalidExportOption: more were asked for than the instance has.
+    """
+    cores, ranks = instance.logical_cores(), options.tensor_parallel_size
+    if ranks is None:
+        wanted = mode_of(options.parallel_mode, cores).wanted_ranks(instance)
+        each = [(number, guided) for number in tokens for guided in options.pairs]
+        return next(
+            (
+                ranks
+                for ranks in range(wanted, 1, -1)
+                if all(_is_possible(options, checkpoint, number, ranks, guided, instance) for number, guided in each)
+            ),
+            1,
+        )
+    if not 1 <= ranks <= cores:
+        raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
+    return ranks
+
+
 def choose_mode(
-    options: DeploymentOptions, instance: Instance, checkpoint: Configurations, tokens: int
+    options: DeploymentOptions,
+    checkpoint: Configurations,
+    tokens: int,
+    ranks: int,
+    guided: bool,
+    instance: Instance,
 ) -> ParallelMode:
-    """The mode and the ranks that were asked for, or the most ranks up to the mode's default that can share the work.
+    """The mode of one program, on so many ranks; every number but 1 is checked against every component.
 
     Args:
         tokens: of one image.
+        guided: whether guidance is computed in it.
 
     Raises:
-        InvalidExportOption: what was asked for is more than the instance has, or cannot share the work.
+        InvalidExportOption: the ranks cannot share the work; names the number, what it does not divide, and the flag.
     """
-    cores = instance.logical_cores()
-    if options.tensor_parallel_size is None:
-        wanted = mode_of(options.parallel_mode, cores).wanted_ranks(instance)
-        mode = next(
-            (
-                mode
-                for ranks in range(wanted, 1, -1)
-                if (mode := _possible(options, checkpoint, tokens, ranks, instance))
-            ),
-            None,
-        )
-    else:
-        ranks = options.tensor_parallel_size
-        if not 1 <= ranks <= cores:
-            raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
-        mode = _checked(options, checkpoint, tokens, ranks, instance)
-    mode = mode or OneCore(ranks=1, guidance_groups=guidance_groups_of(options))
+    mode = _checked(options, checkpoint, tokens, ranks, guided, instance)
     return mode.settled(denoiser_workload(checkpoint, tokens), options.exchange)
 
 
-def _possible(
-    options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int, instance: Instance
-) -> ParallelMode | None:
+def _is_possible(
+    options: DeploymentOptions,
+    checkpoint: Configurations,
+    tokens: int,
+    ranks: int,
+    guided: bool,
+    instance: Instance,
+) -> bool:
     try:
-        return _checked(options, checkpoint, tokens, ranks, instance)
+        _checked(options, checkpoint, tokens, ranks, guided, instance)
     except InvalidExportOption:
-        return None
+        return False
+    return True
 
 
 def _checked(
-    options: DeploymentOptions, checkpoint: Configurations, tokens: int, ranks: int, instance: Instance
+    options: DeploymentOptions,
+    checkpoint: Configurations,
+    tokens: int,
+    ranks: int,
+    guided: bool,
+    instance: Instance,
 ) -> ParallelMode:
     """The mode for a number of ranks; every number but 1 is checked against the instance and every component.
 
@@ -87,13 +112,13 @@ def _checked(
         InvalidExportOption: names the number, what it does not divide or what the chips cannot form, and the flag.
     """
     allowed = sorted((*instance.chip.groups, *instance.chip.disputed_groups))
-    if allowed and ranks not in allowed:
+    if allowed and ranks > 1 and ranks not in allowed:
         raise InvalidExportOption(
             f"--tensor_parallel_size {ranks}: cores of {instance.name} form groups of"
             f" {', '.join(str(each) for each in allowed if each <= instance.logical_cores())}; choose one of these"
         )
-    mode = mode_of(options.parallel_mode, ranks)(ranks=ranks, guidance_groups=guidance_groups_of(options))
-    for component in COMPONENTS.values():
+    mode = mode_of(options.parallel_mode, ranks)(ranks=ranks, guidance_groups=2 if guided else 1)
+    for component in COMPONENTS.values() if ranks > 1 else ():
         if component.required:
             component.mode(mode, options).check(component.workload(checkpoint.config(component.part.name), tokens))
     return mode

@@ -13,9 +13,17 @@ from ..errors import InvalidExportOption
 from ..hardware import Instance, get_instance
 from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import NeuronSdk
-from ..parallel.modes import ParallelMode, Workload
-from .decisions import Configurations, check_side, choose_mode, denoiser_workload, group_notes, vae_tile_of
-from .options import DeploymentOptions
+from ..parallel.modes import ParallelMode, Workload, mode_of
+from .decisions import (
+    Configurations,
+    check_side,
+    choose_mode,
+    choose_ranks,
+    denoiser_workload,
+    group_notes,
+    vae_tile_of,
+)
+from .options import BINS, DeploymentOptions
 
 # `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
 RESOLUTION_BINS = {
@@ -46,6 +54,7 @@ class Deployment:
         attention_kernel: of self-attention, a name of `attention_kernel.KERNELS`; None: it is written out.
         masked_kernel: likewise of cross-attention.
         notes: what the user should know of these choices, a line each.
+        others: the same for the further programs of an export of several: another size, or without the guidance pair.
     """
 
     instance: Instance
@@ -63,6 +72,17 @@ class Deployment:
     attention_kernel: str | None = None
     masked_kernel: str | None = None
     notes: tuple[str, ...] = ()
+    others: tuple["Deployment", ...] = ()
+
+    @property
+    def each(self) -> tuple["Deployment", ...]:
+        """This one and the others."""
+        return (self, *self.others)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.height, self.width
 
     def mode_of(self, component: Component) -> ParallelMode:
         """How a component uses the cores."""
@@ -110,6 +130,10 @@ class Deployment:
             return f", decoded {mode.describe()}"
         return "" if self.vae_tile == (self.height, self.width) else f", decoded in tiles of {wide} x {tall} px"
 
+    def _sizes(self) -> str:
+        sizes = dict.fromkeys(each.size for each in self.each)
+        return f"{', '.join(f'{wide} x {tall}' for tall, wide in sizes)} px"
+
     def _attention(self) -> str:
         own, cross = self.attention_kernel or WRITTEN_OUT, self.masked_kernel or WRITTEN_OUT
         return own if own == cross else f"{own}, cross-attention {cross}"
@@ -119,7 +143,8 @@ class Deployment:
         return [
             ("instance", f"{self.instance.name} (--target {self.compiler.target}, LNC {self.compiler.lnc})"),
             ("cores", f"{self.ranks} ({self.mode.describe()})"),
-            ("image", f"{self.width} x {self.height} px{self._decoding()}"),
+            ("image", f"{self._sizes()}{self._decoding()}"),
+            *([("guidance", "with it and without")] if {each.mode.takes_pair for each in self.each} > {True} else []),
             ("batch", f"{self.batch_size} prompt(s) x {self.num_images_per_prompt} image(s)"),
             ("text", f"{self.sequence_length} tokens"),
             ("attention", self._attention()),
@@ -142,11 +167,85 @@ def decide_for(
     """The same for any instance, and for an SDK that offers these attention kernels."""
     denoiser = checkpoint.config(DENOISER.part.name)
     scale = IMAGE_DECODER.pixels_per_cell(checkpoint.config(IMAGE_DECODER.part.name))
+    sizes = _sizes(options, denoiser, scale)
+    notes = _check_size(*sizes[0], denoiser, scale)
+    by_hand = options.sizes != (BINS,)
+    ranks = choose_ranks(
+        options, instance, checkpoint, [_tokens(size, denoiser, scale) for size in (sizes if by_hand else sizes[:1])]
+    )
+    pairs, said = _pairs(options, ranks)
+    found: list[Deployment] = []
+    for size in sizes:
+        try:
+            _check_size(*size, denoiser, scale)
+            found += [_decide_one(options, checkpoint, instance, kernels, size, ranks, guided) for guided in pairs]
+        except InvalidExportOption as refused:
+            if options.sizes and by_hand:
+                raise InvalidExportOption(f"--sizes {size[0]}x{size[1]}: {refused}") from None
+            if not found:
+                raise
+            notes += (f"--sizes {BINS}: {size[0]}x{size[1]} is left out, {refused}",)
+    _check_shared(found[0], {each.size for each in found})
+    return replace(found[0], notes=(*notes, *group_notes(instance, ranks), *said), others=tuple(found[1:]))
+
+
+def _sizes(options: DeploymentOptions, denoiser: dict, scale: int) -> list[tuple[int, int]]:
+    """(height, width) in pixels of every program, the first one first; of all aspect ratios the native one is it.
+
+    Raises:
+        InvalidExportOption: the checkpoint has no aspect ratios.
+    """
     native = denoiser["sample_size"] * scale
-    height, width = options.height or native, options.width or native
-    notes = _check_size(height, width, denoiser, scale)
-    tokens = height * width // (scale * denoiser["patch_size"]) ** 2
-    mode = choose_mode(options, instance, checkpoint, tokens)
+    if options.sizes != (BINS,):
+        named = [(int(tall), int(wide)) for tall, wide in (name.split("x") for name in options.sizes)]
+        return named or [(options.height or native, options.width or native)]
+    bins = [(int(tall), int(wide)) for tall, wide in resolution_bins(denoiser["sample_size"]).values()]
+    if not bins:
+        raise InvalidExportOption(f"--sizes {BINS}: the checkpoint has none; name sizes, such as {native}x{native}")
+    return list(dict.fromkeys([(native, native), *bins]))
+
+
+def _pairs(options: DeploymentOptions, ranks: int) -> tuple[tuple[bool, ...], tuple[str, ...]]:
+    """For each program of a size whether guidance is computed in it, and what to say of that."""
+    first = mode_of(options.parallel_mode, ranks)(ranks=ranks, guidance_groups=2 if options.pairs[0] else 1)
+    if len(options.pairs) == 1 or first.shares_batch:
+        return options.pairs, ()
+    return options.pairs[:1], (
+        f"--guidance {options.guidance} changes nothing here: a program of one core runs on rows with guidance or"
+        " without, and fills up with other images",
+    )
+
+
+def _check_shared(first: Deployment, sizes: Collection[tuple[int, int]]) -> None:
+    """Refuse several sizes where each would need weights of its own.
+
+    Raises:
+        InvalidExportOption: programs of one core hold their weights.
+    """
+    if len(sizes) > 1 and not first.mode.shares_batch:
+        raise InvalidExportOption(
+            f"--sizes: {len(sizes)} programs of one core cannot share their weights, as those of several ranks do;"
+            " export each size by itself, or choose another --tensor_parallel_size or --parallel_mode"
+        )
+
+
+def _tokens(size: tuple[int, int], denoiser: dict, scale: int) -> int:
+    return size[0] * size[1] // (scale * denoiser["patch_size"]) ** 2
+
+
+def _decide_one(
+    options: DeploymentOptions,
+    checkpoint: Configurations,
+    instance: Instance,
+    kernels: Collection[str],
+    size: tuple[int, int],
+    ranks: int,
+    guided: bool,
+) -> Deployment:
+    """One program of the denoiser, and what goes with it."""
+    scale = IMAGE_DECODER.pixels_per_cell(checkpoint.config(IMAGE_DECODER.part.name))
+    tokens = _tokens(size, checkpoint.config(DENOISER.part.name), scale)
+    mode = choose_mode(options, checkpoint, tokens, ranks, guided, instance)
     modes = {name: component.mode(mode, options) for name, component in COMPONENTS.items()}
     deployment = Deployment(
         instance=instance,
@@ -155,11 +254,11 @@ def decide_for(
         weights_dtype=getattr(torch, options.torch_dtype),
         batch_size=options.batch_size,
         num_images_per_prompt=options.num_images_per_prompt,
-        height=height,
-        width=width,
+        height=size[0],
+        width=size[1],
         sequence_length=options.sequence_length,
         vae_scale_factor=scale,
-        vae_tile=vae_tile_of(options, modes[IMAGE_DECODER.name], height, width, scale),
+        vae_tile=vae_tile_of(options, modes[IMAGE_DECODER.name], *size, scale),
         compiler=CompilerSettings(
             target=instance.compile_target,
             lnc=instance.default_lnc,
@@ -167,7 +266,6 @@ def decide_for(
             auto_cast_type=options.auto_cast_type,
             optlevel=options.optlevel,
         ),
-        notes=(*notes, *group_notes(instance, mode.ranks)),
     )
     return _with_kernels(deployment, options.attention, denoiser_workload(checkpoint, tokens), kernels)
 

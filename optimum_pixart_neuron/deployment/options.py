@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..components.common.attention_kernel import WRITTEN_OUT
+from ..errors import InvalidExportOption
 from ..hardware import get_instance
 from ..options import Count, Flag, Options
 from ..parallel.exchange import EXCHANGES
@@ -14,6 +16,11 @@ from ..parallel.modes import DEFAULT_MODE, MODES, PICTURE_MODES
 
 _CORES, _COMPILATION, _SHAPES = "Cores", "Compilation", "Input shapes"
 _NO_CAST = "none"
+BINS = "bins"
+"""Of `--sizes`: every aspect ratio of the checkpoint."""
+GUIDANCE = {"on": (True,), "off": (False,), "both": (True, False)}
+"""What `--guidance` compiles, a program each -> whether it takes the guidance pair."""
+_SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}")
 _OPTLEVELS = {
     "-O1": (1, "Compile fast, with the core optimisations only; the default."),
     "-O2": (2, "Balance compile time and speed."),
@@ -35,6 +42,25 @@ def _no_float16(name: str) -> str:
     if name == "float16":
         raise ValueError("T5 overflows in float16; choose bfloat16 or float32")
     return name
+
+
+def _size_names(given: Any) -> Any:
+    """Sizes as the command line writes them; Python may give pairs of numbers, and one size without a list."""
+    several = [given] if isinstance(given, str) else given
+    if not isinstance(several, (list, tuple)):
+        return given
+    return tuple("x".join(map(str, size)) if isinstance(size, (list, tuple)) else size for size in several)
+
+
+def _known_sizes(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name == BINS and len(names) > 1:
+            raise ValueError(f"{BINS} stands for every size of the checkpoint; leave the others out")
+        if name != BINS and not _SIZE.fullmatch(name):
+            raise ValueError(f"write a size as HEIGHTxWIDTH, such as 768x1344, or {BINS}")
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is there twice")
+    return names
 
 
 def _no_cast_is_none(name: str) -> str | None:
@@ -77,6 +103,13 @@ class DeploymentOptions(Options):
     no_guidance: Annotated[bool, Flag(group=_CORES)] = Field(
         False, description="Compile the transformer without the guidance pair, for few-step checkpoints."
     )
+    guidance: Annotated[str | None, Flag(choices=GUIDANCE, group=_CORES)] = Field(
+        None,
+        description=(
+            "What the transformer takes: on is the guidance pair, off one half of it as --no_guidance, both is a"
+            " program for each with the weights of one; default: on."
+        ),
+    )
     torch_dtype: Annotated[
         str,
         BeforeValidator(_name_of_dtype),
@@ -110,6 +143,18 @@ class DeploymentOptions(Options):
     width: Annotated[Count | None, Flag(group=_SHAPES)] = Field(
         None, description="Image width in pixels; default: the size the checkpoint was trained for."
     )
+    sizes: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_size_names),
+        AfterValidator(_known_sizes),
+        Flag(nargs="+", metavar="HEIGHTxWIDTH", group=_SHAPES),
+    ] = Field(
+        (),
+        description=(
+            "Image sizes in pixels, a program for each with the weights of one, in place of --height and --width; the"
+            f" first is drawn where a call names none. {BINS}: every aspect ratio of the checkpoint."
+        ),
+    )
     vae_tile_size: Annotated[Count | None, Flag(group=_SHAPES)] = Field(
         None,
         description=(
@@ -118,3 +163,18 @@ class DeploymentOptions(Options):
         ),
     )
     sequence_length: Annotated[Count, Flag(group=_SHAPES)] = Field(300, description="Tokens per prompt.")
+
+    @model_validator(mode="after")
+    def _said_once(self) -> DeploymentOptions:
+        if self.sizes and (self.height or self.width):
+            raise InvalidExportOption("--sizes: it stands for --height and --width; leave those out")
+        if self.no_guidance and self.guidance is not None:
+            raise InvalidExportOption(
+                f"--no_guidance: it stands for --guidance off; leave out --guidance {self.guidance}"
+            )
+        return self
+
+    @property
+    def pairs(self) -> tuple[bool, ...]:
+        """For each program of a size, the first one first, whether guidance is computed in it."""
+        return GUIDANCE["off" if self.no_guidance else self.guidance or "on"]

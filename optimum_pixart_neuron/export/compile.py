@@ -1,10 +1,11 @@
 """Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,6 +40,7 @@ class CompileJob:
         inline_weights: whether a one-core program is asked to hold its weights.
         keep_log: puts the compiler's log where it outlives a failed export, and returns that place; by default it
             stays where it is.
+        one_at_a_time: whether of programs that share a file no two but the first are compiled at the same time.
     """
 
     component: ExportConfig
@@ -48,6 +50,7 @@ class CompileJob:
     workdir: Path
     inline_weights: bool = False
     keep_log: Callable[[Path], Path] = _left_there
+    one_at_a_time: bool = False
 
     @property
     def name(self) -> str:
@@ -58,6 +61,15 @@ class CompileJob:
     def spmd(self) -> bool:
         """Whether it is an NxD program."""
         return self.component.COMPONENT.needs_model_builder or self.component.ranks > 1
+
+    def program_file(self, program: ExportConfig) -> str:
+        """Where one of the programs lies in the folder.
+
+        Programs of several ranks are one file, and so is the first one of a core, where the stock loader looks; each
+        further one of a core has its own.
+        """
+        first = self.spmd or program is self.component
+        return PROGRAM_FILE if first else f"{program.program_name}/{PROGRAM_FILE}"
 
     @property
     def inline(self) -> bool:
@@ -76,7 +88,7 @@ class CompileJob:
 
 
 def compile_component(job: CompileJob) -> None:
-    """Write the component's program, and its weights where they are separate.
+    """Write the component's programs, and their weights where they are separate.
 
     The environment is the caller's: `CompilerSettings.environment`.
 
@@ -88,7 +100,8 @@ def compile_component(job: CompileJob) -> None:
         if job.spmd:
             _compile_spmd(job, workdir)
         else:
-            _compile_single_core(job, workdir)
+            for program in job.component.programs:
+                _compile_single_core(job, program, workdir)
 
 
 @contextmanager
@@ -118,35 +131,49 @@ def _new_folder(folder: Path, name: str) -> Path:
 
 
 def _compile_spmd(job: CompileJob, workdir: Path) -> None:
-    """NxD 0.15 ModelBuilder V1, called as optimum-neuron 0.4.5 `convert.get_builder` does, with the right LNC."""
+    """NxD 0.15 ModelBuilder V1, called as optimum-neuron 0.4.5 `convert.get_builder` does, with the right LNC.
+
+    It compiles all programs but the first at once, each of which may take most of the host's memory. So each of them
+    is compiled together with the first alone before: what the file is then made of is all in the compiler's cache,
+    whose keys are the same.
+    """
+    first, *others = job.component.programs
+    before = [[first, other] for other in others] if job.one_at_a_time else []
+    with _compiler_at_work(job, workdir), _nxd_state_restored():
+        for programs in (*before, [first, *others]):
+            builder = _builder(job, workdir, programs)
+            program = builder.trace(initialize_model_weights=False)
+    save_program(program, job.folder / PROGRAM_FILE)
+    title = f"    {job.name} weights"
+    write_shards(first.weights(), first.read_weight, shard_files(job.folder, first.ranks), title=title)
+    # Does nothing unless NXD_LAYOUT_TRANSFORMATION_OPTIONS is set.
+    builder.transform_weight_layout_with_overriden_option(sharded_checkpoint_dir=str(job.folder / WEIGHTS_FOLDER))
+
+
+def _builder(job: CompileJob, workdir: Path, programs: Sequence[ExportConfig]) -> Any:
+    """A ModelBuilder with these programs, of which the first decides how weights are laid out on the device."""
     from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder
 
-    component = job.component
-    ranks = component.ranks
+    first, ranks = job.component, job.component.ranks
     builder = ModelBuilder(
         router=None,
         tp_degree=ranks,
-        checkpoint_loader=component.load_checkpoint,
+        checkpoint_loader=first.load_checkpoint,
         start_rank_id=0,
         local_ranks_size=ranks,
         world_size=ranks,
         compiler_workdir=str(workdir / "nxd"),
         logical_nc_config=job.compiler.lnc,
     )
-    builder.add(
-        key=job.name,
-        model_instance=BaseModelInstance(component.build, input_output_aliases={}),
-        example_inputs=[component.example_inputs()],
-        compiler_args=f"{job.arguments} --logfile={LOG_FILE}",
-        priority_model_idx=0,
-    )
-    with _compiler_at_work(job, workdir), _nxd_state_restored():
-        program = builder.trace(initialize_model_weights=False)
-    save_program(program, job.folder / PROGRAM_FILE)
-    title = f"    {job.name} weights"
-    write_shards(component.weights(), component.read_weight, shard_files(job.folder, ranks), title=title)
-    # Does nothing unless NXD_LAYOUT_TRANSFORMATION_OPTIONS is set.
-    builder.transform_weight_layout_with_overriden_option(sharded_checkpoint_dir=str(job.folder / WEIGHTS_FOLDER))
+    for program in programs:
+        builder.add(
+            key=job.name if program is first else f"{job.name}-{program.program_name}",
+            model_instance=BaseModelInstance(program.build, input_output_aliases={}),
+            example_inputs=[program.example_inputs()],
+            compiler_args=f"{job.arguments} --logfile={LOG_FILE}",
+            priority_model_idx=0 if program is first else None,
+        )
+    return builder
 
 
 @contextmanager
@@ -165,10 +192,9 @@ def _nxd_state_restored() -> Iterator[None]:
         torch.multiprocessing.set_sharing_strategy(strategy)
 
 
-def _compile_single_core(job: CompileJob, workdir: Path) -> None:
+def _compile_single_core(job: CompileJob, component: ExportConfig, workdir: Path) -> None:
     import torch_neuronx
 
-    component = job.component
     module = component.build_loaded()
     with _compiler_at_work(job, workdir):
         program = torch_neuronx.trace(
@@ -186,4 +212,6 @@ def _compile_single_core(job: CompileJob, workdir: Path) -> None:
     torch_neuronx.async_load(program)
     if component.COMPONENT.loads_lazily:
         torch_neuronx.lazy_load(program)
-    save_program(program, job.folder / PROGRAM_FILE)
+    file = job.folder / job.program_file(component)
+    file.parent.mkdir(exist_ok=True)
+    save_program(program, file)

@@ -1,27 +1,32 @@
 """The `config.json` of each compiled component: the checkpoint's, and what the stock loader and ours need to know."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 from optimum.neuron.utils import store_compilation_config
 from optimum.neuron.utils.version_utils import get_neuronxcc_version
 
-from ..artifact.compiled import CONFIG_FILE, Compiled, Parallel
+from ..artifact.compiled import CONFIG_FILE, Compiled, CompiledProgram, Parallel
 from ..components.common.attention_kernel import WRITTEN_OUT
+from ..components.export_config import ExportConfig
 from ..deployment.deployment import Deployment
 from ..program.program import TracedProgram
 from .compile import CompileJob
 
 
-def write_component_config(job: CompileJob, program: TracedProgram, deployment: Deployment) -> None:
+def write_component_config(job: CompileJob, programs: Sequence[TracedProgram], deployment: Deployment) -> None:
     """Write the component's `config.json`: the checkpoint's, with the `neuron` section the stock loader reads.
+
+    That is of the first program, which alone the stock loader knows; `programs` lists all of several.
 
     Ours in that section: `torch_dtype` of weights and matmuls, `target`, `lnc`, `compiler_args`, `parallel` with the
     split and the collectives of one run, counted from the traced program, and `attention` where
     a kernel may compute it.
     """
-    component, compiler = job.component, job.compiler
+    component, compiler, program = job.component, job.compiler, programs[0]
     holder = SimpleNamespace(model_type=component.source_config.get("model_type"))
     store_compilation_config(
         holder,
@@ -56,6 +61,8 @@ def write_component_config(job: CompileJob, program: TracedProgram, deployment: 
             **(component.split.describe() if component.split else {}),
         ),
     }
+    if component.others:
+        ours["programs"] = tuple(map(partial(_describe, job), component.programs, programs))
     if component.COMPONENT.has_kernel:
         ours["attention"] = {
             "kernel": deployment.attention_kernel or WRITTEN_OUT,
@@ -66,3 +73,18 @@ def write_component_config(job: CompileJob, program: TracedProgram, deployment: 
     )
     component.COMPONENT.finish_config(config)
     (job.folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _describe(job: CompileJob, config: ExportConfig, program: TracedProgram) -> CompiledProgram:
+    axes = {axis for given in config.COMPONENT.inputs for axis in given.axes if isinstance(axis, str)}
+    height, width = config.size
+    return CompiledProgram(
+        name=config.program_name,
+        file=job.program_file(config),
+        height=height,
+        width=width,
+        guided=config.guided,
+        axes={axis: config.input_shapes[axis] for axis in sorted(axes)},
+        exchange=config.split.describe()["exchange"] if config.split else None,
+        collectives=program.traffic(),
+    )

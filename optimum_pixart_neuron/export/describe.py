@@ -16,14 +16,36 @@ from .options import ExportOptions
 def describe_components(
     checkpoint: PixArtCheckpoint, deployment: Deployment, options: ExportOptions
 ) -> list[ExportConfig]:
-    """The components of one export, in the order they are compiled; their configs come from the TasksManager."""
+    """The components of one export, in the order they are compiled; their configs come from the TasksManager.
+
+    Each is that of the component's first program, with those of its other programs in `others`.
+    """
     register()
     exported = [
         component
         for component in COMPONENTS.values()
         if component.part.name in checkpoint.sources and component.is_exported(options)
     ]
-    return [_describe(checkpoint, deployment, component) for component in exported]
+    return [_describe_all(checkpoint, deployment, component) for component in exported]
+
+
+def _describe_all(checkpoint: PixArtCheckpoint, deployment: Deployment, component: Component) -> ExportConfig:
+    """Deployments that a component runs the same program for have one config."""
+    found: list[ExportConfig] = []
+    for each in deployment.each:
+        config = _describe(checkpoint, each, component)
+        same = next((other for other in found if _program(other) == _program(config)), None)
+        if same is None:
+            found.append(config)
+        elif each.size not in same.images:
+            same.images += (each.size,)
+    first, *others = found
+    first.others = tuple(others)
+    return first
+
+
+def _program(config: ExportConfig) -> tuple:
+    return config.guided, config.split, config.kernel, tuple(each.shape for each in config.example_inputs())
 
 
 def _describe(checkpoint: PixArtCheckpoint, deployment: Deployment, component: Component) -> ExportConfig:
@@ -43,6 +65,7 @@ def _describe(checkpoint: PixArtCheckpoint, deployment: Deployment, component: C
     mode = deployment.mode_of(component)
     config.split = mode.split(component)
     config.guided = component.takes_guidance and mode.takes_pair
+    config.size, config.images = component.size(deployment), (deployment.size,)
     if component.has_kernel and deployment.attention_kernel:
         config.kernel = KernelAttention(
             name=deployment.attention_kernel,

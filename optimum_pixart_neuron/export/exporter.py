@@ -17,6 +17,7 @@ from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..components.common.attention_kernel import available_kernels
 from ..components.registry import added_components
 from ..deployment.deployment import Deployment, decide
+from ..deployment.options import BINS
 from ..errors import InvalidExportOption, ValidationFailed
 from ..files import FileRecord, records_of
 from ..neuron.compile_cache import CompileCache
@@ -30,7 +31,7 @@ from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_ex
 
 if TYPE_CHECKING:
     from ..components.export_config import ExportConfig
-    from ..program.program import TracedProgram
+    from .programs import TracedComponent
 
 logger = logging.getLogger(__name__)
 
@@ -122,14 +123,13 @@ def _make(request: _Request) -> None:
     from .describe import describe_components
 
     components = describe_components(request.checkpoint, request.deployment, request.options)
-    programs = _check_all(components, request.deployment)
+    traced = _check_all(components, request)
     names = [component.COMPONENT.name for component in components]
     with unfinished_export(request.options.output, names, force=request.options.force) as unfinished:
         copied = _copy(request.checkpoint, unfinished.artifacts)
         finished = {}
-        for number, (component, program) in enumerate(zip(components, programs), start=1):
-            title = f"[{number}/{len(components)}] {component.COMPONENT.name}"
-            finished[component.COMPONENT.name] = _finish(request, component, program, unfinished, title)
+        for number, (name, component) in enumerate(zip(names, traced), start=1):
+            finished[name] = _finish(request, component, unfinished, f"[{number}/{len(names)}] {name}")
         validation = _validate(request, unfinished)
         manifest = _manifest(request, unfinished, finished, copied, validation)
         unfinished.seal(manifest)
@@ -137,41 +137,30 @@ def _make(request: _Request) -> None:
         unfinished.put_in_place()
 
 
-def _check_all(components: list["ExportConfig"], deployment: Deployment) -> list["TracedProgram"]:
-    """Trace every component, and refuse what cannot work before the first, long, compilation.
+def _check_all(components: list["ExportConfig"], request: _Request) -> list["TracedComponent"]:
+    """Trace every program, and refuse what cannot work before the first, long, compilation.
 
     Raises:
         CheckpointError: a weight is missing or has another shape.
-        InvalidExportOption: the programs do not fit the memory of a core.
+        InvalidExportOption: the programs do not fit the memory of a core, or cannot share weights.
     """
-    from ..neuron.compiler import environment_variables
-    from ..program.hygiene import check_program
-    from ..program.memory import MemoryNeed, check_memory
-    from ..program.program import trace_program
+    from ..program.memory import check_memory
+    from .programs import check_shared, trace_all, within_memory
     from .unused import check_unused
 
     check_unused(components)
-    programs, needs = [], []
-    for component in components:
-        weights = component.weights()
-        with environment_variables(deployment.compiler.environment(component.ranks)):
-            program = trace_program(
-                component.build, component.example_inputs(), component.ranks, deployment.compiler.lnc
-            )
-        for finding in check_program(program, component.weights_dtype):
-            logger.info(fact("hygiene", f"{component.COMPONENT.name}: {finding}"))
-        programs.append(program)
-        needs.append(MemoryNeed.of(component.COMPONENT.name, program, weights, component.ranks))
+    check_shared(components)
+    deployment = request.deployment
+    traced = [trace_all(component, deployment.compiler) for component in components]
+    if request.options.sizes == (BINS,):
+        traced = within_memory(traced, deployment)
+    needs = [component.need for component in traced]
     logger.info(fact("memory", check_memory(needs, deployment.instance, deployment.compiler.lnc)))
-    return programs
+    return traced
 
 
 def _finish(
-    request: _Request,
-    component: "ExportConfig",
-    program: "TracedProgram",
-    unfinished: UnfinishedExport,
-    title: str,
+    request: _Request, traced: "TracedComponent", unfinished: UnfinishedExport, title: str
 ) -> FinishedComponent:
     """Have one component complete in the unfinished export: compile it, or keep what is there.
 
@@ -183,6 +172,7 @@ def _finish(
     from .record import component_record
 
     started, deployment, sdk = time.monotonic(), request.deployment, request.sdk
+    component = traced.config
     name = component.COMPONENT.name
     job = CompileJob(
         component=component,
@@ -192,6 +182,7 @@ def _finish(
         workdir=request.options.compiler_workdir or unfinished.new_workdir(),
         inline_weights=request.options.inline_weights_to_neff,
         **({} if request.options.compiler_workdir else {"keep_log": unfinished.keep_log}),
+        one_at_a_time=not sdk.emulated,
     )
     part = component.COMPONENT.part.name
     adapters = [each for each in request.checkpoint.adapters if part in each.adapter.changes]
@@ -199,18 +190,19 @@ def _finish(
     source = unfinished.sources.record(request.checkpoint.sources[part], weight_files, adapters)
     weight_files |= {each.adapter.path for each in adapters}
     mode = deployment.mode_of(component.COMPONENT).name
-    record = component_record(job, program, source, mode=mode, emulated=sdk.emulated)
+    record = component_record(job, traced.programs, source, mode=mode, emulated=sdk.emulated)
     finished = unfinished.kept(name, record)
     if finished:
         logger.info(f"{title}: unchanged, kept from the interrupted export")
     else:
-        logger.info(f"{title}: {component.ranks} rank(s), compiling")
+        several = f", {len(component.programs)} programs" if component.others else ""
+        logger.info(f"{title}: {component.ranks} rank(s){several}, compiling")
         with environment_variables(deployment.compiler.environment(component.ranks)):
             compile_component(job)
         unfinished.sources.check_unchanged(weight_files)
         finished = unfinished.finish(name, record)
         logger.info(f"    done in {time.monotonic() - started:.1f} s")
-    write_component_config(job, program, deployment)
+    write_component_config(job, traced.programs, deployment)
     return finished
 
 

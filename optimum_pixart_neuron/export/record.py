@@ -3,6 +3,8 @@
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch.fx import GraphModule
 from ..artifact.manifest import (
     ComponentRecord,
     Manifest,
+    ProgramRecord,
     SourceRecord,
     TensorRecord,
     ValidationRecord,
@@ -33,30 +36,39 @@ COMPUTING_CODE = (
 
 
 def component_record(
-    job: CompileJob, program: TracedProgram, source: SourceRecord, *, mode: str | None, emulated: bool
+    job: CompileJob, programs: Sequence[TracedProgram], source: SourceRecord, *, mode: str | None, emulated: bool
 ) -> ComponentRecord:
     """The record of a component that is or could be compiled by `job`.
 
     Args:
-        program: of the component, traced.
+        programs: of the component, traced, the first one first.
         source: of its weights.
         mode: how the component uses the cores.
         emulated: whether the emulator stands in for the SDK.
     """
     component = job.component
-    examples = zip(component.COMPONENT.inputs, component.example_inputs())
-    (output,) = [node for node in program.graph.graph_module.graph.nodes if node.op == "output"]
-    results = [
-        (name, node.meta["val"]) for name, node in zip(component.COMPONENT.outputs, output.args[0], strict=True)
-    ]
+    records = tuple(map(partial(_program_record, job), component.programs, programs))
     return ComponentRecord(
         ranks=component.ranks,
         mode=mode,
+        inputs=records[0].inputs,
+        outputs=records[0].outputs,
+        programs=records if len(records) > 1 else (),
+        source=source,
+        inputs_digest=_inputs_digest(job, programs, source, emulated),
+        attention=_attention(job.component) if job.component.COMPONENT.has_kernel else None,
+    )
+
+
+def _program_record(job: CompileJob, config: ExportConfig, program: TracedProgram) -> ProgramRecord:
+    examples = zip(config.COMPONENT.inputs, config.example_inputs())
+    (output,) = [node for node in program.graph.graph_module.graph.nodes if node.op == "output"]
+    results = [(name, node.meta["val"]) for name, node in zip(config.COMPONENT.outputs, output.args[0], strict=True)]
+    return ProgramRecord(
+        name=config.program_name,
+        file=job.program_file(config),
         inputs=tuple(_tensor(spec.name, tensor) for spec, tensor in examples),
         outputs=tuple(_tensor(name, tensor) for name, tensor in results),
-        source=source,
-        inputs_digest=_inputs_digest(job, program, source, emulated),
-        attention=_attention(job.component) if job.component.COMPONENT.has_kernel else None,
     )
 
 
@@ -71,24 +83,25 @@ def _tensor(name: str, tensor: Any) -> TensorRecord:
     return TensorRecord(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
 
 
-def _inputs_digest(job: CompileJob, program: TracedProgram, source: SourceRecord, emulated: bool) -> str:
+def _inputs_digest(job: CompileJob, programs: Sequence[TracedProgram], source: SourceRecord, emulated: bool) -> str:
     """SHA-256 of everything that decides what a compilation writes; the same on every machine.
 
-    The traced program stands for most of it: shapes, dtypes, the configuration of the checkpoint, the plan as applied.
+    The traced programs stand for most of it: shapes, dtypes, the configuration of the checkpoint, the plan as applied.
     """
     component, compiler = job.component, job.compiler
     weights = component.weights()
     parts = {
-        "program": _program_digest(program.graph.graph_module),
-        "collectives": [repr(collective) for collective in program.collectives],
-        "program_weights": program.graph.weight_names,
+        "programs": [_program_digest(program.graph.graph_module) for program in programs],
+        "program_files": [job.program_file(each) for each in component.programs],
+        "collectives": [repr(collective) for program in programs for collective in program.collectives],
+        "program_weights": [program.graph.weight_names for program in programs],
         "inputs": [repr(spec) for spec in component.COMPONENT.inputs],
         "config": component.source_config,
         "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
         "weight_files": {name: [file.size, file.sha256] for name, file in source.files.items()},
         "adapters": [[each.content.sha256, each.scale] for each in source.adapters],
-        "split": repr(component.split),
-        "kernel": repr(component.kernel),
+        "split": [repr(each.split) for each in component.programs],
+        "kernel": [repr(each.kernel) for each in component.programs],
         "compiler_arguments": job.arguments,
         "environment": compiler.environment(component.ranks),
         "lnc": compiler.lnc,

@@ -61,8 +61,9 @@ class ContextSplit:
     For modules with a method `divide_context(ranks, guidance_groups, exchange)`, which does it in place.
 
     Rank r of W belongs to guidance group r // w and owns slice r % w of the image tokens, w = W / groups: the ranks of
-    one exchange group are adjacent cores. All ranks run one program, so the rank is a weight (NxD's `SPMDRank`), one
-    tensor for each of the two indices; arithmetic on a single rank would lower to floating point.
+    one exchange group are adjacent cores. All ranks run one program, so what a rank is stands in a weight (NxD's
+    `SPMDRank`), a number for each use; arithmetic on a single rank would lower to floating point. The weight is the
+    same for programs with the guidance pair and without, which share their weights.
 
     Attributes:
         guidance_groups: 2 for a program that takes the guidance pair, 1 without guidance.
@@ -80,7 +81,7 @@ class ContextSplit:
         return dict.fromkeys(parameter_names)
 
     def added_weights(self) -> dict[str, Tensor]:
-        return rank_weights(self.ranks, self.guidance_groups)
+        return rank_weights(self.ranks)
 
     def describe(self) -> dict:
         return {"groups": exchange_groups(self.ranks, self.guidance_groups), "exchange": self.exchange}
@@ -110,21 +111,21 @@ class RowSplit:
         return {"groups": [list(range(self.ranks))], "exchange": None}
 
 
-def rank_weights(ranks: int, guidance_groups: int) -> dict[str, Tensor]:
-    """The checkpoint's side of the rank tensors: (W,) int32 each, one entry a rank.
+GROUP_NUMBER = 0
+"""Entry of a rank's numbers: its group of the guidance pair."""
+SLICE_NUMBERS = {2: 1, 1: 2}
+"""Guidance groups -> entry of a rank's numbers: its slice of the tokens."""
+NUMBERS = 3
+"""Of each rank."""
 
-    Only those that the program reads: a weight that no operation uses is no parameter of a compiled program.
-    """
+
+def rank_weights(ranks: int) -> dict[str, Tensor]:
+    """The checkpoint's side of the rank numbers: (W * NUMBERS,) int32, those of rank 0 first."""
     import torch
 
-    sequence_ranks = ranks // guidance_groups
     everyone = torch.arange(ranks, dtype=torch.int32)
-    weights = {}
-    if guidance_groups > 1:
-        weights["guidance_rank.rank"] = everyone // sequence_ranks
-    if sequence_ranks > 1:
-        weights["sequence_rank.rank"] = everyone % sequence_ranks
-    return weights
+    half = max(ranks // 2, 1)
+    return {"rank_numbers.rank": torch.stack([everyone // half, everyone % half, everyone], dim=1).flatten()}
 
 
 def exchange_groups(ranks: int, guidance_groups: int) -> list[list[int]]:

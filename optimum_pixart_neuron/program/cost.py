@@ -63,7 +63,7 @@ class Cost:
         """
         with program_of_rank_0(ranks, lnc) as collectives:
             with torch.device("meta"):
-                module = build()
+                module = build().to("meta")  # what a size decides is made where its values are
             graph, weight_count = record_graph(module, tuple(tensor.to("meta") for tensor in example_inputs))
         weights = list(graph.nodes)[:weight_count]
         operations = [_operation(node) for node in graph.nodes if node.op == "call_function"]

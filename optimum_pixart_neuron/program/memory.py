@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ class MemoryNeed:
 
     Attributes:
         component: its name.
-        weights: of one rank.
-        activations: the largest set of values alive at once, before the compiler tiles or fuses anything.
+        weights: of one rank, as often as the core holds them.
+        activations: the largest set of values alive at once, before the compiler tiles or fuses anything; of the
+            program that has the largest.
     """
 
     component: str
@@ -30,15 +32,29 @@ class MemoryNeed:
     activations: int
 
     @classmethod
-    def of(cls, component: str, program: TracedProgram, weights: dict[str, ShardedWeight], ranks: int) -> MemoryNeed:
-        """Count a traced component whose weights are divided over `ranks`."""
+    def of(
+        cls,
+        component: str,
+        programs: Sequence[TracedProgram],
+        weights: dict[str, ShardedWeight],
+        ranks: int,
+        *,
+        copies: int = 1,
+    ) -> MemoryNeed:
+        """Count a traced component.
+
+        Args:
+            programs: of the component; any one of them runs at a time.
+            weights: divided over `ranks`.
+            copies: that a core holds of them.
+        """
         from ..aten_graph import largest_live_set
 
-        graph = program.graph
+        graphs = [program.graph for program in programs]
         return cls(
             component=component,
-            weights=sum(weight.rank_bytes(ranks) for weight in weights.values()),
-            activations=largest_live_set(graph.graph_module.graph, len(graph.weight_names)),
+            weights=copies * sum(weight.rank_bytes(ranks) for weight in weights.values()),
+            activations=max(largest_live_set(each.graph_module.graph, len(each.weight_names)) for each in graphs),
         )
 
     def __str__(self) -> str:
@@ -46,7 +62,11 @@ class MemoryNeed:
 
 
 def core_bytes(needs: list[MemoryNeed]) -> int:
-    """What one core holds: all weights and, at any time, one component's activations."""
+    """What one core holds: all weights and, at any time, one program's activations.
+
+    The programs of a core run in turns, so one scratch space, as large as the largest of them needs, is assumed for
+    all. Their instructions are not counted.
+    """
     return sum(need.weights for need in needs) + max(need.activations for need in needs)
 
 

@@ -64,10 +64,14 @@ class BatchedProgram:
         copies: the loaded program, once for each core that may run it; returns a tensor, or a dict or tuple of
             tensors, with the batch first.
         inputs: in call order; all have the same batch.
+        name: of the program among several of its component.
     """
 
-    def __init__(self, copies: Sequence[Callable[..., Any]], inputs: Iterable[ProgramInput]) -> None:
+    def __init__(
+        self, copies: Sequence[Callable[..., Any]], inputs: Iterable[ProgramInput], name: str | None = None
+    ) -> None:
         self.copies = tuple(copies)
+        self.name = name
         self.inputs = tuple(inputs)
         self.rows = self.inputs[0].shape[0]
         self._process = os.getpid()
@@ -108,7 +112,7 @@ class BatchedProgram:
         chunks = list(zip(*columns))
         work = map if 1 in (len(chunks), len(self.copies)) else self._pool.map
         outputs = list(work(self._run_chunk, chunks))
-        return _concatenate(outputs, rows if rows % self.rows else None)
+        return concatenate(outputs, rows if rows % self.rows else None)
 
     def _run_chunk(self, chunk: Sequence[Tensor]) -> Any:
         copy = self._free.get()
@@ -133,7 +137,7 @@ class BatchedProgram:
         refuse_pickling()
 
 
-def _concatenate(outputs: list[Any], rows: int | None) -> Any:
+def concatenate(outputs: list[Any], rows: int | None = None) -> Any:
     """The outputs of all chunks as one, and only the first `rows` of it if a number is given."""
     first = outputs[0]
     if isinstance(first, dict):

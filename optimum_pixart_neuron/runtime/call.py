@@ -8,19 +8,19 @@ refused here.
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
 import diffusers
 import torch
 from diffusers import PixArtSigmaPipeline
-from diffusers.image_processor import PixArtImageProcessor
 from torch import Tensor
 
 from ..errors import ProgramInputError
 from .arguments import unknown_arguments
 from .batching import ProgramInput, refuse
+from .sizes import CompiledSizes
 
 _OF = f"diffusers {diffusers.__version__}'s PixArtSigmaPipeline"
 _CALL = inspect.signature(PixArtSigmaPipeline.__call__)
@@ -34,11 +34,12 @@ class CompiledCall:
     """What the programs of a pipeline can be asked for.
 
     Attributes:
-        size: height and width in pixels.
+        size: height and width in pixels, where a call names none.
+        others: further sizes.
         bins: aspect ratio -> (height, width), to which other sizes are mapped; empty where there are none.
         embeddings: what the transformer takes as text embeddings.
         mask: as their mask.
-        latents: as latents.
+        latents: as latents, at `size`.
         prompts: how many a call must have; None for any number, which programs in batches take.
         images: how many they must make; None for any number.
     """
@@ -50,6 +51,7 @@ class CompiledCall:
     latents: ProgramInput
     prompts: int | None = None
     images: int | None = None
+    others: tuple[tuple[int, int], ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -78,7 +80,7 @@ class CompiledCall:
             if call[name] is not None:
                 fitted[name] = self._fit_mask(name, call[name], prompts)
         if call["latents"] is not None:
-            fitted["latents"] = self._fit_latents(call["latents"], images)
+            fitted["latents"] = self._fit_latents(call["latents"], images, self.drawn_at(fitted))
         return fitted
 
     def fit_prompt(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -90,26 +92,20 @@ class CompiledCall:
         given, _ = _bind(_ENCODE_PROMPT, args, kwargs, also=_OLD)
         return {**given, "max_sequence_length": self._length(given)}
 
-    def _fit_size(self, call: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        """Height, width and whether diffusers has to map them to a bin; the compiled size where none was given."""
-        height, width = (given.get(name) or side for name, side in zip(("height", "width"), self.size))
-        binned = (height, width) != self.size and call["use_resolution_binning"]
-        if (height, width) != self.size:
-            self._check_size(height, width, binned)
-        return {"height": height, "width": width, "use_resolution_binning": binned}
+    @property
+    def sizes(self) -> CompiledSizes:
+        """Every size that is compiled, the default first."""
+        return CompiledSizes((self.size, *self.others), self.bins)
 
-    def _check_size(self, height: int, width: int, binned: bool) -> None:
-        compiled = f"{self.size[1]} x {self.size[0]} px"
-        if not (binned and self.bins):
-            raise ProgramInputError(
-                f"{width} x {height} px: compiled for {compiled}; export with --height {height} --width {width}"
-            )
-        tall, wide = PixArtImageProcessor.classify_height_width_bin(height, width, ratios=self.bins)
-        if (tall, wide) != self.size:
-            raise ProgramInputError(
-                f"{width} x {height} px is made at {wide} x {tall} px, compiled is {compiled};"
-                f" export with --height {tall} --width {wide}"
-            )
+    def drawn_at(self, fitted: Mapping[str, Any]) -> tuple[int, int]:
+        """Height and width in pixels of the program that draws a call, by its arguments from `fit`."""
+        return self.sizes.check(fitted["height"], fitted["width"], binning=fitted["use_resolution_binning"])
+
+    def _fit_size(self, call: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        """Height, width and whether diffusers has to map them to a bin; the first size where none was given."""
+        height, width = (given.get(name) or side for name, side in zip(("height", "width"), self.size))
+        drawn = self.sizes.check(height, width, binning=call["use_resolution_binning"])
+        return {"height": height, "width": width, "use_resolution_binning": (height, width) != drawn}
 
     def _length(self, given: dict[str, Any]) -> int:
         length = given.get("max_sequence_length")
@@ -176,13 +172,17 @@ class CompiledCall:
             mask = mask.to(self.mask.dtype)
         return self.mask.fit(mask, name=name, rows=prompts)
 
-    def _fit_latents(self, latents: Any, images: int) -> Tensor:
-        advice = ""
-        if isinstance(latents, Tensor) and latents.dim() == 4 and latents.shape[2:] != self.latents.shape[2:]:
-            scale = self.size[0] // self.latents.shape[2]
+    def _fit_latents(self, latents: Any, images: int, size: tuple[int, int]) -> Tensor:
+        scale, advice = self.size[0] // self.latents.shape[2], ""
+        cells = tuple(side // scale for side in size)
+        if isinstance(latents, Tensor) and latents.dim() == 4 and latents.shape[2:] != cells:
             tall, wide = (side * scale for side in latents.shape[2:])
-            advice = f"export with --height {tall} --width {wide}"
-        return self.latents.fit(latents, name="latents", rows=images, advice=advice)
+            named = (tall, wide) in self.sizes.sizes
+            advice = f"{'call' if named else 'export'} with " + (
+                f"height={tall}, width={wide}" if named else f"--height {tall} --width {wide}"
+            )
+        expected = replace(self.latents, shape=(*self.latents.shape[:2], *cells))
+        return expected.fit(latents, name="latents", rows=images, advice=advice)
 
 
 def _bind(signature: inspect.Signature, args: tuple, kwargs: dict[str, Any], also: tuple[str, ...] = ()):

@@ -15,6 +15,7 @@ from ..errors import ArtifactError
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .batching import BatchedProgram, ProgramInput
+from .several_programs import SeveralPrograms
 from .turns import OneAtATime
 
 
@@ -38,7 +39,7 @@ def load_programs(programs: Mapping[str, Path], ranks: int) -> dict[str, Any]:
         ranks: of the pipeline.
 
     Returns:
-        the copies of each.
+        for each, the copies of its programs by file, see `load_program`.
     """
     cores = _cores(ranks)
     order = sorted(programs, key=lambda name: name != DENOISER.name)  # the largest copy of the host's memory first
@@ -64,20 +65,31 @@ def _cores(ranks: int) -> int:
 
 
 def runnable(component: Component, compiled: Compiled, loaded: Any) -> Callable[..., Any]:
-    """The program of a component as threads may call it; ours take any number of rows.
+    """The programs of a component as threads may call them; ours take any number of rows.
 
     Args:
-        loaded: a list of copies where it is ours, else the program.
+        loaded: as `load_program` returns it where it is ours, else the program.
     """
     if not compiled.is_ours:
         return OneAtATime(loaded, name=component.name, shared_cores=compiled.ranks > 1)
-    copies = [OneAtATime(program, name=component.name, shared_cores=compiled.ranks > 1) for program in loaded]
-    return BatchedProgram(copies, program_inputs(component, compiled))
+    copies = {
+        file: [OneAtATime(program, name=component.name, shared_cores=compiled.ranks > 1) for program in programs]
+        for file, programs in loaded.items()
+    }
+    programs = [
+        BatchedProgram(
+            copies[each.program.file if each.program else compiled.files[0]],
+            program_inputs(component, each),
+            each.program.name if each.program else None,
+        )
+        for each in compiled.each()
+    ]
+    return programs[0] if len(programs) == 1 else SeveralPrograms(programs)
 
 
 def for_one_call(part: Any) -> Any:
     """A component of a pipeline for the steps of one call."""
-    if not isinstance(part.model, BatchedProgram):
+    if not isinstance(part.model, (BatchedProgram, SeveralPrograms)):
         return part
     part = copy.copy(part)
     part.model = part.model.for_one_call()

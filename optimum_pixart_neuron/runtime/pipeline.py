@@ -39,6 +39,7 @@ from .loaded_programs import compiled_as, for_one_call, load_one, load_programs,
 from .prompt_cache import DEFAULT_LIMIT, PromptCache
 from .push_forms import PushToHub
 from .signatures import WithExportOptions, with_arguments_of
+from .sizes import drawing_at
 from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
 from .turns import CallsOrChange, InItsProcess, SchedulerTurns, Turn, check_process
@@ -70,9 +71,9 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
                 part.model = runnable(component, self._compiled(component), part.model)
         self._calls = CallsOrChange()
         self._adapters = self._with_rank_weights(self._calls)
-        decoder, tile = getattr(self, IMAGE_DECODER.name), self._latent_size(IMAGE_DECODER)
-        if tile != self._latent_size(DENOISER):
-            decoder.model = TiledDecoder(decoder.model, tile, self.vae_scale_factor)
+        decoder, tiles = getattr(self, IMAGE_DECODER.name), self._latent_sizes(IMAGE_DECODER)
+        if not set(self._latent_sizes(DENOISER)) <= set(tiles):
+            decoder.model = TiledDecoder(decoder.model, tiles, self.vae_scale_factor)
         encoder = getattr(self, PROMPT_ENCODER.name)
         if isinstance(encoder.model, BatchedProgram):
             encoder.model = self._prompt_cache = PromptCache(encoder.model)
@@ -111,9 +112,10 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         """What a component was compiled for."""
         return compiled_as(vars(getattr(self, component.name).config), component.name)
 
-    def _latent_size(self, component: Component) -> tuple[int, int]:
-        sizes = self._compiled(component).sizes
-        return sizes["height"], sizes["width"]
+    def _latent_sizes(self, component: Component) -> list[tuple[int, int]]:
+        """Of what the component's programs take, in cells, each once."""
+        sizes = [each.sizes for each in self._compiled(component).each()]
+        return list(dict.fromkeys((each["height"], each["width"]) for each in sizes))
 
     @staticmethod
     def load_model(data_parallel_mode: str, tensor_parallel_size: int, **kwargs: Any) -> dict[str, Any]:
@@ -269,17 +271,22 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
 
     @property
     def compiled_size(self) -> tuple[int, int]:
-        """Height and width of the images this pipeline makes, in pixels."""
-        tall, wide = self._latent_size(DENOISER)
-        return tall * self.vae_scale_factor, wide * self.vae_scale_factor
+        """Height and width in pixels of the images this pipeline makes where a call names no size."""
+        return self.compiled_sizes[0]
+
+    @property
+    def compiled_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width in pixels of every size there is a program for."""
+        scale = self.vae_scale_factor
+        return tuple((tall * scale, wide * scale) for tall, wide in self._latent_sizes(DENOISER))
 
     def __repr__(self) -> str:
         """What it was compiled for, and where it lies."""
-        (tall, wide), denoiser = self.compiled_size, self._compiled(DENOISER)
+        denoiser = self._compiled(DENOISER)
         prompts = self._compiled(PROMPT_ENCODER).sizes["batch_size"]
         mode = denoiser.parallel.mode if denoiser.parallel else None
         facts = (
-            f"{wide} x {tall} px",
+            f"{', '.join(f'{wide} x {tall}' for tall, wide in self.compiled_sizes)} px",
             f"batch {prompts} x {denoiser.sizes['batch_size'] // prompts}",
             f"{f'{mode} mode, ' if mode else ''}{denoiser.tensor_parallel_size} rank(s)",
             self._instance or "unknown instance",
@@ -294,9 +301,9 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
 
         Args:
             height: pixels; the compiled height if left out.
-            width: pixels; the compiled width if left out.
+            width: pixels; the compiled width if left out. Of several compiled sizes the first is meant.
             use_resolution_binning: map a size that is not compiled to the checkpoint's nearest resolution, and resize
-                the image back, as diffusers does.
+                and crop the image, as diffusers does; of several compiled sizes to that of the nearest aspect ratio.
             negative_prompt: None for one prompt means the text "none", as in diffusers 0.35, which cleans it so; "" is
                 no negative prompt.
             max_sequence_length: tokens of a prompt; can only be the compiled number.
@@ -317,6 +324,8 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
             steps = for_one_call(getattr(self, DENOISER.name))
             # Past diffusers' `__setattr__`, which would register them.
             call.__dict__.update({SCHEDULER.name: scheduler, DENOISER.name: steps})
+            if fitted["use_resolution_binning"]:
+                call.image_processor = drawing_at(self._compiled_call.drawn_at(fitted), self.image_processor)
             return PixArtSigmaPipeline.__call__(call, **fitted)
 
     @with_arguments_of(PixArtSigmaPipeline.encode_prompt)
@@ -347,6 +356,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         part = getattr(self, DENOISER.name)
         return CompiledCall(
             size=self.compiled_size,
+            others=self.compiled_sizes[1:],
             bins=resolution_bins(part.config.sample_size),
             embeddings=replace(inputs[EMBEDDINGS], dtype=part.neuron_config.float_dtype),
             mask=inputs[MASK],

@@ -112,18 +112,21 @@ def judge(
     yardstick: Difference | None,
     atol: float | None,
     *,
+    program: str | None = None,
     ranks_differ: str | None = None,
     steps: tuple[StepRecord, ...] = (),
 ) -> ValidationRecord:
-    """The verdict on one component; see `limit_of` for what it goes by.
+    """The verdict on one program of a component; see `limit_of` for what it goes by.
 
     Args:
+        program: its name among several.
         ranks_differ: in what its ranks disagree.
         steps: of a whole schedule.
     """
     limit = limit_of(precision, yardstick, atol)
     return ValidationRecord(
         component=component,
+        program=program,
         max_error=found.error,
         cosine=1 - found.distance,
         psnr=found.psnr,

@@ -1,6 +1,7 @@
-"""The compiled components of a folder: what they were compiled for, and running them."""
+"""The compiled programs of a folder: what they were compiled for, and running them."""
 
 import gc
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,13 @@ _NOT_COMPARED = ("neuron", "dtype", "torch_dtype", "model_type", "transformers_v
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledComponent:
-    """One compiled component.
+    """One compiled program of a component.
 
     Attributes:
         component: which one.
         folder: with the program and its `config.json`.
         config: that file's content.
-        compiled: what its `neuron` section says.
+        compiled: what its `neuron` section says of this program.
     """
 
     component: Component
@@ -41,6 +42,11 @@ class CompiledComponent:
     def name(self) -> str:
         """Its folder in the export."""
         return self.component.name
+
+    @property
+    def program_name(self) -> str | None:
+        """Among several of the component."""
+        return self.compiled.program.name if self.compiled.program else None
 
     def check_original(self, checkpoint: PixArtCheckpoint) -> None:
         """Refuse a checkpoint of another geometry.
@@ -72,7 +78,7 @@ class CompiledComponent:
         from ..artifact.loading import load_program  # imports the host's loader, which asks for the SDK
 
         try:
-            program = load_program(self.folder, cores=1)[0]
+            program = load_program(self.folder, cores=1)[self.compiled.files[0]][0]
             ranked = RankComparison(program, self.component, self.compiled.ranks)
             taken = [inputs[given.name] for given in self.component.inputs]
             chunks = zip(*(tensor.split(self.compiled.batch) for tensor in taken))
@@ -87,7 +93,7 @@ class CompiledComponent:
 
 
 def open_compiled(folder: Path) -> list[CompiledComponent]:
-    """All compiled components of an export.
+    """All compiled programs of an export, those of a component one after the other.
 
     Raises:
         ArtifactError: the folder is none, lacks a component, or another exporter wrote it.
@@ -99,16 +105,24 @@ def open_compiled(folder: Path) -> list[CompiledComponent]:
         program, config = folder / name / PROGRAM_FILE, folder / name / CONFIG_FILE
         if not component.required and not program.exists():
             continue
-        for path in (program, config):
-            if not path.is_file():
-                raise ArtifactError(f"{path} is missing; {folder} is not a whole compiled PixArt-Sigma")
+        _check_there(folder, (program, config))
         content = read_json(config, ArtifactError, advice=AGAIN)
         compiled = Compiled.of(content, config)
         if compiled is None or not compiled.is_ours:
             raise ArtifactError(f"{config} was not written by this package; its programs cannot be validated")
-        found.append(CompiledComponent(component=component, folder=folder / name, config=content, compiled=compiled))
+        _check_there(folder, [folder / name / file for file in compiled.files])
+        found += [
+            CompiledComponent(component=component, folder=folder / name, config=content, compiled=each)
+            for each in compiled.each()
+        ]
     _check_instance(folder, found[0].compiled.instance_type)
     return found
+
+
+def _check_there(folder: Path, paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; {folder} is not a whole compiled PixArt-Sigma")
 
 
 def _check_instance(folder: Path, name: str | None) -> None:

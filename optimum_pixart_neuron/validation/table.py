@@ -19,12 +19,12 @@ _BAR = 30  # characters
 
 
 def log_table(records: Sequence[ValidationRecord]) -> None:
-    """Log a row for each component, and what was allowed and why: as text, and as a table of `rich` for terminals."""
+    """Log a row for each program, and what was allowed and why: as text, and as a table of `rich` for terminals."""
     made = table([_row(record) for record in records], _COLUMNS, words=("component", _LIMIT, ""), title=_TITLE)
     _log(made, [record.passed for record in records])
     for record in records:
         if record.ranks_differ:
-            logger.info(fact("ranks", f"{record.component}: {record.ranks_differ}"))
+            logger.info(fact("ranks", f"{record.label}: {record.ranks_differ}"))
         if record.steps:
             _log(_steps(record), [step.passed for step in record.steps])
 
@@ -32,7 +32,7 @@ def log_table(records: Sequence[ValidationRecord]) -> None:
 def _row(record: ValidationRecord) -> tuple[str, ...]:
     figures = f"{record.max_error:.2g}", near_one(record.cosine), f"{record.psnr:.1f} dB"
     limit = record.limit.removeprefix("max error ").replace("cosine ", "").replace(": ", "\n").replace(", as", "\nas")
-    return record.component, *figures, limit, "ok" if record.passed else "MISS"
+    return record.label, *figures, limit, "ok" if record.passed else "MISS"
 
 
 def _steps(record: ValidationRecord) -> Table:
@@ -44,7 +44,7 @@ def _steps(record: ValidationRecord) -> Table:
         else:
             drawn = "█" * round(_BAR * step.max_error / step.allowed) if step.allowed else ""
         rows.append((str(number), f"{step.timestep:g}", f"{step.max_error:.2g}", f"{step.allowed:.2g}", drawn))
-    title = f"{record.component}: every step from the original's latents, a full bar is the largest error allowed"
+    title = f"{record.label}: every step from the original's latents, a full bar is the largest error allowed"
     made = table(rows, ("step", "timestep", "max error", "allowed", ""), words=("",), title=title)
     made.min_width = len(title)  # on one line
     return made

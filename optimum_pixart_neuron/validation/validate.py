@@ -157,7 +157,8 @@ def validate_here(
     with environment_variables({"NEURON_RT_NUM_CORES": str(cores_needed(components))}):
         for number, component in enumerate(components, start=1):
             started = time.monotonic()
-            logger.info(f"[{number}/{len(components)}] {component.name}: comparing")
+            name = component.name if component.program_name is None else f"{component.name} {component.program_name}"
+            logger.info(f"[{number}/{len(components)}] {name}: comparing")
             comparison.add(component)
             logger.info(f"    done in {time.monotonic() - started:.1f} s")
     return tuple(comparison.records)
@@ -188,7 +189,9 @@ class _Comparison:
             )
         )
         expected = self._original(component, given, torch.float32)
-        self.inputs[component.name], self.outputs[component.name] = given, expected
+        # What comes after this component goes by its first program.
+        self.inputs.setdefault(component.name, given)
+        self.outputs.setdefault(component.name, expected)
         counted, yardstick = component.counted(given), None
         if self.atol is None:
             yardstick = Difference.between(self._original(component, given, torch.bfloat16), expected, counted)
@@ -205,6 +208,7 @@ class _Comparison:
                 compiled.compiled.precision,
                 yardstick,
                 self.atol,
+                program=compiled.program_name,
                 ranks_differ=ranks_differ or in_schedule,
                 steps=steps,
             )

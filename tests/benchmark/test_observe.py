@@ -92,12 +92,12 @@ def test_cutting_and_blending_tiles_is_the_hosts(batched):
     program = decode
     if batched:
         program = BatchedProgram([decode], [ProgramInput(name="l", shape=(1, 4, 4, 4), dtype=torch.float32)])
-    sample = measured(Pipeline(TiledDecoder(program, (4, 4), 8)))
+    sample = measured(Pipeline(TiledDecoder(program, [(4, 4)], 8)))
     assert len(sample.calls["vae_decoder"]) == (9 if batched else 1)
 
 
 def test_everything_is_as_before_afterwards():
-    pipeline = Pipeline(TiledDecoder(decode, (4, 4), 8))
+    pipeline = Pipeline(TiledDecoder(decode, [(4, 4)], 8))
     before = [dict(vars(each)) for each in places(pipeline)]
     with pytest.raises(KeyboardInterrupt), observed(pipeline, Recorder()):
         assert [dict(vars(each)) for each in places(pipeline)] != before

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, PixArtTransformer2DModel
 from transformers import T5Config, T5EncoderModel
 
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
-from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer, position_table
+from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder, PixArtVaeEncoder
 
 from ..parity import relative_error
@@ -69,8 +69,7 @@ def test_transformer(transformer, size):
     built = PixArtTransformer.build(
         dict(transformer.config), latent_height=size[0], latent_width=size[1], dtype=torch.float32
     )
-    table = position_table(dict(transformer.config), *size)
-    built.load_state_dict({**transformer.state_dict(), "pos_embed.pos_embed": table}, strict=True)
+    built.load_state_dict(transformer.state_dict(), strict=True)
     sample, text, timestep, mask = transformer_inputs(*size)
     expected = transformer(
         sample, text, timestep=timestep.long(), encoder_attention_mask=mask, added_cond_kwargs=CONDITIONS
@@ -82,8 +81,7 @@ def test_transformer(transformer, size):
 def test_bfloat16_transformer_keeps_the_timestep(transformer):
     """Contract 9.2: a timestep cast to bfloat16 makes 999 the same as 1000. Ours enters the graph in float32."""
     built = PixArtTransformer.build(dict(transformer.config), latent_height=32, latent_width=32, dtype=torch.bfloat16)
-    table = position_table(dict(transformer.config), 32, 32)
-    built.load_state_dict({**transformer.state_dict(), "pos_embed.pos_embed": table})
+    built.load_state_dict(transformer.state_dict(), strict=True)
     sample, text, _, mask = transformer_inputs(32, 32)
     outputs = [built(sample, text, torch.full((2,), float(step)), mask)[0] for step in (999, 1000)]
     assert outputs[0].dtype == torch.float32
@@ -136,4 +134,8 @@ def test_position_table_is_the_upstream_one(sample_size):
     shapes = [(sample_size, sample_size), *((int(tall) // 8, int(wide) // 8) for tall, wide in (bins[3], bins[-3]))]
     for height, width in shapes:
         expected = patches(torch.zeros(1, 4, height, width))
-        assert torch.equal(position_table(dict(model.config), height, width), expected)
+        built = PixArtTransformer.build(
+            dict(model.config), latent_height=height, latent_width=width, dtype=torch.float32
+        )
+        assert torch.equal(built.pos_embed.pos_embed, expected)
+        assert max(table.nbytes for table in built.pos_embed.buffers()) < 300_000

@@ -34,13 +34,13 @@ def test_weights_add_up_to_one(length, tile):
 @pytest.mark.parametrize("size", [(32, 32), (40, 64), (33, 57)])
 def test_a_decoder_without_seams_is_reproduced(size):
     latents = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0))
-    tiled = TiledDecoder(nearest, (32, 32), 8)(latents)["sample"]
+    tiled = TiledDecoder(nearest, [(32, 32)], 8)(latents)["sample"]
     assert torch.allclose(tiled, nearest(latents)["sample"], atol=1e-5)
 
 
 def test_all_tiles_of_all_images_go_to_the_decoder_at_once():
     batches = []
-    decode = TiledDecoder(lambda tiles: batches.append(tuple(tiles.shape)) or nearest(tiles), (16, 16), 8)
+    decode = TiledDecoder(lambda tiles: batches.append(tuple(tiles.shape)) or nearest(tiles), [(16, 16)], 8)
     decode(torch.zeros(2, 4, 28, 28))
     assert batches == [(2 * 4, 4, 16, 16)]
 
@@ -63,7 +63,7 @@ def test_a_real_decoder_at_1024_pixels_on_a_smooth_latent(tiny_checkpoint):
         return {"sample": torch.cat([vae.decode(tile[None]).sample for tile in latents])}
 
     whole = decode(smooth)["sample"]
-    ours = psnr(TiledDecoder(decode, (96, 96), 8)(smooth)["sample"] / 2, whole / 2)
+    ours = psnr(TiledDecoder(decode, [(96, 96)], 8)(smooth)["sample"] / 2, whole / 2)
     vae.tile_latent_min_size, vae.tile_sample_min_size = 96, 96 * 8
     assert ours >= 40
     assert ours >= psnr(vae.tiled_decode(smooth).sample / 2, whole / 2)
@@ -72,5 +72,5 @@ def test_a_real_decoder_at_1024_pixels_on_a_smooth_latent(tiny_checkpoint):
 def test_4096_pixels():
     latents = torch.randn(1, 4, 512, 512, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(
-        TiledDecoder(nearest, (128, 128), 8)(latents)["sample"], nearest(latents)["sample"], atol=1e-5
+        TiledDecoder(nearest, [(128, 128)], 8)(latents)["sample"], nearest(latents)["sample"], atol=1e-5
     )

@@ -168,7 +168,7 @@ def _load_encoder(folder: Path) -> Callable[[], str]:
 
     from optimum_pixart_neuron.artifact.loading import load_program
 
-    (program,) = load_program(folder / "text_encoder", 1)
+    ((program,),) = load_program(folder / "text_encoder", 1).values()
     ids = torch.arange(EXPORT_OPTIONS["sequence_length"]).reshape(1, -1) % 7
     return lambda: hashlib.sha256(program(ids)["last_hidden_state"].numpy().tobytes()).hexdigest()
 

@@ -16,9 +16,10 @@ TINY = {"caption_channels": 24, "sample_size": 32, "num_layers": 1, "use_additio
 def test_ranks_of_a_group_are_adjacent():
     assert exchange_groups(8, 2) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert exchange_groups(3, 1) == [[0, 1, 2]]
-    weights = rank_weights(8, 2)
-    assert weights["guidance_rank.rank"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert weights["sequence_rank.rank"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    numbers = rank_weights(8)["rank_numbers.rank"].unflatten(0, (8, 3))
+    assert numbers[:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert numbers[:, 1].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert numbers[:, 2].tolist() == [0, 1, 2, 3, 4, 5, 6, 7], "without the pair all share the tokens of one row"
 
 
 @pytest.mark.parametrize(("ranks", "groups"), [(2, 2), (2, 1), (4, 2)])

@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from optimum_pixart_neuron.artifact.compiled import PROGRAM_FILE
 from optimum_pixart_neuron.demo.demo import CHECKPOINT
 
 TOKENIZER = CHECKPOINT / "tokenizer"
@@ -219,7 +220,9 @@ def load_stand_in(folder: Path, geometry: Geometry, programs: dict[str, list[Pro
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
 
     def load_model(*_args, **_paths):
-        return programs if geometry.ours else {name: copies[0] for name, copies in programs.items()}
+        if not geometry.ours:
+            return {name: copies[0] for name, copies in programs.items()}
+        return {name: {PROGRAM_FILE: copies} for name, copies in programs.items()}
 
     with mock.patch.object(NeuronPixArtSigmaPipeline, "load_model", staticmethod(load_model)):
         pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder, verify="none", **options)

@@ -17,7 +17,7 @@ from optimum_pixart_neuron.artifact.manifest import ValidationRecord
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
 from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
-from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer, position_table
+from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
 from optimum_pixart_neuron.validation.compare import Difference, judge, near_one
 from optimum_pixart_neuron.validation.table import log_table
@@ -75,7 +75,6 @@ def build(name: str, checkpoint: PixArtCheckpoint, dtype: torch.dtype) -> nn.Mod
         weights["encoder.embed_tokens.weight"] = weights["shared.weight"]
     elif name == "transformer":
         model = PixArtTransformer.build(config, latent_height=CELLS[1], latent_width=CELLS[2], dtype=dtype)
-        weights["pos_embed.pos_embed"] = position_table(config, *CELLS[1:])
     else:
         model = PixArtVaeDecoder(config, dtype)
         weights = {key: weights[key] for key in model.state_dict()}

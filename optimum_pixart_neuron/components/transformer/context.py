@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...parallel.exchange import EXCHANGES
-from ...parallel.split import exchange_groups
+from ...parallel.split import GROUP_NUMBER, NUMBERS, SLICE_NUMBERS, exchange_groups
 
 if TYPE_CHECKING:
     from .graph import PixArtTransformer
@@ -27,23 +27,23 @@ def split_by_context(model: PixArtTransformer, *, ranks: int, guidance_groups: i
     Args:
         exchange: a name of `EXCHANGES`.
     """
-    from neuronx_distributed.parallel_layers.layers import SPMDRank
-
     sequence_ranks = ranks // guidance_groups
+    model.rank_numbers = _rank_numbers(ranks)
+
+    def number(entry: int) -> Tensor:
+        return model.rank_numbers.get_rank()[entry : entry + 1]
 
     if guidance_groups > 1:
-        model.guidance_rank = SPMDRank(ranks)
 
         def pick_rows(module: PixArtTransformer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(_own_part(tensor, 0, guidance_groups, module.guidance_rank.get_rank()) for tensor in inputs)
+            return tuple(_own_part(tensor, 0, guidance_groups, number(GROUP_NUMBER)) for tensor in inputs)
 
         model.register_forward_pre_hook(pick_rows)
 
     if sequence_ranks > 1:
-        model.sequence_rank = SPMDRank(ranks)
 
         def pick_tokens(module: nn.Module, inputs: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
-            return _own_part(tokens, 1, sequence_ranks, model.sequence_rank.get_rank())
+            return _own_part(tokens, 1, sequence_ranks, number(SLICE_NUMBERS[guidance_groups]))
 
         model.pos_embed.register_forward_hook(pick_tokens)
         group = _exchange_group(exchange_groups(ranks, guidance_groups))
@@ -54,6 +54,17 @@ def split_by_context(model: PixArtTransformer, *, ranks: int, guidance_groups: i
         return _gather(prediction, guidance_groups, sequence_ranks)
 
     model.proj_out.register_forward_hook(gather_all)
+
+
+def _rank_numbers(ranks: int) -> nn.Module:
+    """What this rank is, as the weight that `parallel.split.rank_weights` holds the values of."""
+    from neuronx_distributed.parallel_layers.layers import SPMDRank
+    from neuronx_distributed.parallel_layers.utils import set_tensor_model_parallel_attributes
+
+    numbers = SPMDRank(ranks)
+    numbers.rank = nn.Parameter(torch.zeros(NUMBERS, dtype=torch.int32), requires_grad=False)
+    set_tensor_model_parallel_attributes(numbers.rank, True, 0, 1, num_partitions=ranks)
+    return numbers
 
 
 def _own_part(tensor: Tensor, dim: int, parts: int, rank: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 import torch
 from diffusers import PixArtTransformer2DModel
-from diffusers.models.embeddings import get_2d_sincos_pos_embed
-from torch import Tensor, nn
+from diffusers.models.embeddings import PatchEmbed, get_2d_sincos_pos_embed
+from torch import Tensor
 
 from ..common.attention import AttentionByKernel, write_out_attention
 from ..common.precision import normalize_in_float32
@@ -14,8 +14,8 @@ class PixArtTransformer(PixArtTransformer2DModel):
     """diffusers' PixArt transformer at one image size, with float32 borders.
 
     Latents and timesteps enter, and predictions leave, as float32: the stock loader casts both inputs to one dtype,
-    and bfloat16 would turn timestep 999 into 1000. Weights and matmuls have the dtype the module is converted to;
-    the position table stays a float32 weight, `pos_embed.pos_embed`.
+    and bfloat16 would turn timestep 999 into 1000. Weights and matmuls have the dtype the module is converted to.
+    What depends on the image size is a constant of the module, so that programs of several sizes share all weights.
     """
 
     @classmethod
@@ -36,12 +36,7 @@ class PixArtTransformer(PixArtTransformer2DModel):
             kernel: computes self-attention, and masked cross-attention where it can; None for the written-out form.
         """
         model = cls.from_config(config).to(dtype)
-        patches = model.pos_embed
-        patches.height, patches.width = latent_height // patches.patch_size, latent_width // patches.patch_size
-        # A non-persistent buffer would be baked into the program as a constant of up to 75 MB (2048 px).
-        del patches.pos_embed
-        table = torch.empty(1, patches.height * patches.width, model.inner_dim, dtype=torch.float32)
-        patches.pos_embed = nn.Parameter(table, requires_grad=False)
+        fix_positions(model.pos_embed, *position_tables(dict(model.config), latent_height, latent_width))
         normalize_in_float32(model)
         write_out_attention(model)
         for block in model.transformer_blocks:
@@ -78,25 +73,69 @@ class PixArtTransformer(PixArtTransformer2DModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the matmuls; the position table alone is kept in float32."""
+        """Dtype of the matmuls; the position tables alone are kept in float32."""
         return self.proj_out.weight.dtype
 
 
-def position_table(config: dict, latent_height: int, latent_width: int) -> Tensor:
-    """The sin/cos table (1, tokens, width) float32 that diffusers' `PatchEmbed` adds for this latent size.
+class SizedPatchEmbed(PatchEmbed):
+    """diffusers' patch embedding at one size; see `fix_positions`.
+
+    The position table is separable: half of its channels encode the column, half the row. So two tables of one
+    dimension hold it, at most 0.3 MB each (2048 px), where the whole one is 75 MB. They are constants of the program
+    and not rows of a weight: NxD bakes a buffer that is not persistent into the program (0.15, `trace/hlo_utils.py`
+    moves weights alone into their layout), so a size that is added changes neither the weight files nor the programs
+    of the others, as a longer weight would.
+    """
+
+    @property
+    def pos_embed(self) -> Tensor:
+        """(1, tokens, width) float32."""
+        columns = self.column_positions[None].expand(self.height, -1, -1)
+        rows = self.row_positions[:, None].expand(-1, self.width, -1)
+        return torch.cat([columns, rows], dim=-1).flatten(0, 1)[None]
+
+
+def fix_positions(patches: PatchEmbed, columns: Tensor, rows: Tensor) -> None:
+    """Give a patch embedding the position tables of one size, in place.
+
+    Args:
+        columns, rows: of `position_tables`.
+    """
+    del patches.pos_embed
+    patches.__class__ = SizedPatchEmbed
+    patches.height, patches.width = len(rows), len(columns)
+    patches.register_buffer("column_positions", columns, persistent=False)
+    patches.register_buffer("row_positions", rows, persistent=False)
+
+
+def position_tables(config: dict, latent_height: int, latent_width: int) -> tuple[Tensor, Tensor]:
+    """The two halves of the sin/cos table that diffusers' `PatchEmbed` adds for this latent size.
 
     Computed on the host: in the graph diffusers 0.35 computes it in float64 for any size but the native one.
 
     Args:
         config: the checkpoint's `transformer/config.json`.
+
+    Returns:
+        one row for each column of patches, and one for each row of patches: (columns, width / 2) and (rows, width / 2)
+        float32 on the CPU, whatever device is the default.
     """
-    patch, native = config["patch_size"], config["sample_size"] // config["patch_size"]
+    patch = config["patch_size"]
+    half = config["num_attention_heads"] * config["attention_head_dim"] // 2
+    columns = _table(config, 1, latent_width // patch)[:, :half]
+    rows = _table(config, latent_height // patch, 1)[:, half:]
+    return columns.contiguous(), rows.contiguous()
+
+
+def _table(config: dict, rows: int, columns: int) -> Tensor:
+    """diffusers' whole table (rows * columns, width) float32."""
     scale = config.get("interpolation_scale")
-    table = get_2d_sincos_pos_embed(
-        config["num_attention_heads"] * config["attention_head_dim"],
-        (latent_height // patch, latent_width // patch),
-        base_size=native,
-        interpolation_scale=max(config["sample_size"] // 64, 1) if scale is None else scale,
-        output_type="pt",
-    )
-    return table.float().unsqueeze(0)
+    with torch.device("cpu"):
+        table = get_2d_sincos_pos_embed(
+            config["num_attention_heads"] * config["attention_head_dim"],
+            (rows, columns),
+            base_size=config["sample_size"] // config["patch_size"],
+            interpolation_scale=max(config["sample_size"] // 64, 1) if scale is None else scale,
+            output_type="pt",
+        )
+    return table.float()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ...errors import CheckpointError
 from ...neuron.compiler import FAST_LOADING, NO_FUSE_DOT_LOGISTIC, OVERLAP, TRANSFORMER_MODEL, ComponentFlags
 from ...parallel.modes import ParallelMode, Workload
-from ..component import Component, ComputedWeight, Input, Part, Per, Seam
+from ..component import Component, Input, Part, Per, Seam
 from ..text_encoder.spec import NAME as TEXT_ENCODER
 from ..vae.spec import VAE
 from .configuration import TransformerConfiguration
@@ -124,6 +124,7 @@ class Transformer(Component):
     stepped = (LATENTS, TIMESTEP)
     """The inputs that change from step to step."""
     plan = PLAN
+    repeated = ("pos_embed.pos_embed",)  # which the size decides
     takes_guidance = True
     blocks = "num_layers"
     has_kernel = True
@@ -149,14 +150,6 @@ class Transformer(Component):
         return PixArtTransformer.build(
             config, latent_height=shapes["height"], latent_width=shapes["width"], dtype=dtype, kernel=kernel
         )
-
-    def computed_weights(
-        self, config: dict, shapes: Mapping[str, int], stored: Collection[str]
-    ) -> dict[str, ComputedWeight]:
-        from .graph import position_table
-
-        size = (shapes["height"], shapes["width"])
-        return {"pos_embed.pos_embed": ComputedWeight(sources={}, compute=lambda: position_table(config, *size))}
 
     def workload(self, config: dict, tokens: int) -> Workload:
         return Workload(

@@ -116,6 +116,9 @@ class VaeDecoder(_Half):
             "width": wide // scale,
         }
 
+    def size(self, deployment: Deployment) -> tuple[int, int]:
+        return deployment.vae_tile
+
     def pieces(self, config: dict, deployment: Deployment) -> int:
         """Tiles of an image."""
         from .tiling import tile_starts

@@ -5,7 +5,8 @@ are all of one size, because the program is compiled for one, so they are placed
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -26,28 +27,37 @@ class TiledDecoder:
 
     Args:
         decode: takes any number of tiles (n, channels, tile height, tile width) and returns `{"sample": images}`.
-        tile: height and width of a tile in latent cells.
+        tiles: height and width in latent cells of each tile that `decode` takes; the largest one in an image is used.
         scale: pixels a latent cell.
     """
 
-    def __init__(self, decode: Callable[[Tensor], dict[str, Tensor]], tile: tuple[int, int], scale: int) -> None:
+    def __init__(
+        self, decode: Callable[[Tensor], dict[str, Tensor]], tiles: Sequence[tuple[int, int]], scale: int
+    ) -> None:
         self.decode = decode
-        self.tile = tile
+        self.tiles = tuple(tiles)
         self.scale = scale
 
     def __call__(self, latents: Tensor) -> dict[str, Tensor]:
         """Decode (B, channels, h, w) latents to `sample` (B, 3, h * scale, w * scale)."""
         height, width = latents.shape[-2:]
-        if (height, width) == self.tile:
+        inside = [tile for tile in self.tiles if tile[0] <= height and tile[1] <= width]
+        tall, wide = max(inside or [(height, width)], key=prod)
+        if (tall, wide) == (height, width):
             return self.decode(latents)
-        tall, wide = self.tile
         corners = [(top, left) for top in tile_starts(height, tall) for left in tile_starts(width, wide)]
         tiles = [latents[:, :, top : top + tall, left : left + wide] for top, left in corners]
         decoded = self.decode(torch.cat(tiles))["sample"].chunk(len(corners))
-        return {"sample": self._blend(decoded, corners, height, width)}
+        return {"sample": self._blend(decoded, (tall, wide), corners, (height, width))}
 
-    def _blend(self, tiles: tuple[Tensor, ...], corners: list[tuple[int, int]], height: int, width: int) -> Tensor:
-        scale, (tall, wide) = self.scale, self.tile
+    def _blend(
+        self,
+        tiles: tuple[Tensor, ...],
+        tile_size: tuple[int, int],
+        corners: list[tuple[int, int]],
+        size: tuple[int, int],
+    ) -> Tensor:
+        scale, (tall, wide), (height, width) = self.scale, tile_size, size
         columns = _windows(tile_starts(width, wide), wide, scale)
         rows = _windows(tile_starts(height, tall), tall, scale)
         batch, channels = tiles[0].shape[:2]
