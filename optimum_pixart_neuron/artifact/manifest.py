@@ -302,6 +302,11 @@ class Manifest(_Record):
             raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
         return manifest
 
+    @property
+    def guided(self) -> bool:
+        """Whether guidance is computed at all: not in an export for one half of the pair."""
+        return not self.options.get("no_guidance") and self.options.get("guidance") != "off"
+
     def with_changes(self, changed: Mapping[str, bytes]) -> "Manifest":
         """The manifest of the same folder with other content in some of its files, by path."""
         records = {name: FileRecord.of_content(content) for name, content in changed.items()}

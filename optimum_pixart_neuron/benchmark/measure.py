@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,14 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
         InvalidExportOption: a price on the emulator, or a batch that the stock class or exporter cannot run.
         DeviceError: there is no NeuronCore, or a program failed while it ran.
     """
-    subject = Subject.open(pull(options.output) if is_repository(options.output) else Path(options.output))
+    folder = pull(options.output) if is_repository(options.output) else Path(options.output)
+    subject = Subject.open(folder)
     # The emulator can be any instance; with the SDK, `check_artifact` says whether this is the right one.
     sdk = ensure_sdk(subject.known_instance)
     if sdk.emulated and options.price_per_hour is not None:
         raise InvalidExportOption(f"--price_per_hour {options.price_per_hour:g}: the emulator's times have no cost")
     check_artifact(subject.folder, sdk)
+    subject = _of_size(subject, options)
     plan, plan_missing = _plan(subject, options) if not sdk.emulated else (None, _EMULATED.format(subject.instance))
     request = _request(options, subject, _batches(subject, options))
     if sdk.emulated:
@@ -83,6 +86,22 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
 
 
 _EMULATED = "the emulator's times are a CPU's; of the instance: optimum-cli neuron pixart-plan --instance_type {}"
+
+
+def _of_size(subject: Subject, options: BenchmarkOptions) -> Subject:
+    """The folder with the size that is measured.
+
+    Raises:
+        InvalidExportOption: it is not compiled, or the stock class draws another.
+    """
+    if options.size is None:
+        return subject
+    compiled = {f"{tall}x{wide}": (tall, wide) for tall, wide in subject.sizes}
+    if options.size not in compiled:
+        raise InvalidExportOption(f"--size {options.size}: compiled for {', '.join(compiled)}")
+    if options.stock and compiled[options.size] != subject.sizes[0]:
+        raise InvalidExportOption(f"--size {options.size}: the stock class draws {next(iter(compiled))}")
+    return replace(subject, drawn=compiled[options.size])
 
 
 def _batches(subject: Subject, options: BenchmarkOptions) -> int:
@@ -124,6 +143,8 @@ def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> Reque
             raise InvalidExportOption(
                 f"--{flag} {chosen[flag]}: {way} runs the compiled {value} only; change --{flag}"
             )
+    if options.guidance_interval is not None and options.stock:
+        raise InvalidExportOption("--guidance_interval: the stock class has no such argument; leave out --stock")
     scale = options.guidance_scale
     if scale is None:
         scale = 1.0 if subject.no_guidance else GUIDANCE_SCALE
@@ -134,6 +155,8 @@ def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> Reque
             for name in ("prompt", "negative_prompt", "num_inference_steps", "seed", "warmup")
         },
         guidance_scale=scale,
+        guidance_interval=options.guidance_interval,
+        size=None if options.size is None else subject.size,
     )
 
 
@@ -174,6 +197,9 @@ def _measure(pipeline: Any, request: RequestOptions, *, requests: int) -> list[S
 
 def _run(pipeline: Any, request: RequestOptions, number: int) -> Span:
     generator = torch.Generator().manual_seed(request.seed + number)
+    asked: dict[str, Any] = {} if request.size is None else dict(zip(("height", "width"), request.size))
+    if request.guidance_interval is not None:
+        asked["guidance_interval"] = request.guidance_interval
     begin = time.perf_counter()
     try:
         pipeline(
@@ -183,6 +209,7 @@ def _run(pipeline: Any, request: RequestOptions, number: int) -> Span:
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             generator=generator,
+            **asked,
         )
     except PixArtNeuronError:
         raise

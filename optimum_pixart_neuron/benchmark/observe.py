@@ -11,6 +11,7 @@ from ..components.vae.tiling import TiledDecoder
 from ..runtime.batching import BatchedProgram
 from ..runtime.followers import Followed
 from ..runtime.prompt_cache import PromptCache
+from ..runtime.several_programs import SeveralPrograms
 from .spans import Recorder
 
 HOST_PARTS = {
@@ -30,11 +31,11 @@ def observed(pipeline: Any, recorder: Recorder) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for name in _programs(pipeline):
-            owner, attribute = _place_of_program(getattr(pipeline, name))
-            program: Any = getattr(owner, attribute)
-            copies = [recorder.timed(name, copy) for copy in (program if isinstance(program, tuple) else [program])]
-            clocked = tuple(copies) if isinstance(program, tuple) else copies[0]
-            stack.enter_context(_replaced(owner, attribute, clocked))
+            for owner, attribute, label in _places_of_programs(getattr(pipeline, name)):
+                program: Any = getattr(owner, attribute)
+                several = program if isinstance(program, tuple) else (program,)
+                copies = tuple(recorder.counted(name, label, copy) for copy in several)
+                stack.enter_context(_replaced(owner, attribute, copies if several is program else copies[0]))
         for name, methods in HOST_PARTS.items():
             for owner_name, method in methods:
                 owner = pipeline if owner_name == "pipeline" else getattr(pipeline, owner_name)
@@ -55,14 +56,21 @@ _INNER = {TiledDecoder: "decode", PromptCache: "program", Followed: "program"}
 """What our class puts around programs -> where it keeps them."""
 
 
-def _place_of_program(part: Any) -> tuple[Any, str]:
-    """Where a component keeps what runs on the device: a program, or a tuple of copies of it."""
+ONLY = "all"
+"""Stands for the name of a program where its component has one only."""
+
+
+def _places_of_programs(part: Any) -> list[tuple[Any, str, str]]:
+    """Where a component keeps what runs on the device, programs or tuples of copies, and the name of each program."""
     owner, attribute = part, "model"
     while type(getattr(owner, attribute)) in _INNER:
         owner = getattr(owner, attribute)
         attribute = _INNER[type(owner)]
     program = getattr(owner, attribute)
-    return (program, "copies") if isinstance(program, BatchedProgram) else (owner, attribute)
+    if not isinstance(program, (BatchedProgram, SeveralPrograms)):
+        return [(owner, attribute, ONLY)]
+    programs = program.programs if isinstance(program, SeveralPrograms) else (program,)
+    return [(each, "copies", each.name or ONLY) for each in programs]
 
 
 @contextmanager

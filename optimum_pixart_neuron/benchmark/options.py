@@ -25,6 +25,12 @@ class BenchmarkOptions(StepOptions):
         allow_inf_nan=False,
         description="Default: 4.5 as in diffusers, 1 for what was exported with --no_guidance.",
     )
+    guidance_interval: Annotated[tuple[float, float] | None, Flag(nargs=2, metavar="FRACTION")] = Field(
+        None, description="Fractions of the schedule between which guidance is computed; default: 0 1, all of it."
+    )
+    size: Annotated[str | None, Flag(metavar="HEIGHTxWIDTH")] = Field(
+        None, description="Of the pictures, of several that are compiled; default: the first."
+    )
     prompt: str = Field(PROMPT, description="Given for every image; encoded anew in every request.")
     negative_prompt: str = Field("", description="Likewise; default: empty.")
     batch_size: Count | None = Field(

@@ -29,6 +29,8 @@ class RequestOptions(_Record):
     guidance_scale: float
     seed: int
     warmup: int
+    guidance_interval: tuple[float, float] | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def images(self) -> int:
@@ -67,12 +69,14 @@ class Sample(_Record):
         components: wall time in which a compiled component ran, on any core.
         calls: each call of its program, in the order they ended; copies of a program may overlap.
         host: wall time in which no compiled program ran, by what the host did, see `observe.HOST_PARTS`.
+        programs: how often each program of a component ran, by its name among several.
     """
 
     end_to_end: float
     components: dict[str, float]
     calls: dict[str, list[float]]
     host: dict[str, float]
+    programs: dict[str, dict[str, int]] = {}
 
     @classmethod
     def of(cls, request: Span, recorder: Recorder) -> "Sample":
@@ -86,6 +90,7 @@ class Sample(_Record):
             components={name: covered(spans) for name, spans in components.items()},
             calls={name: [span.end - span.begin for span in spans] for name, spans in components.items()},
             host=host,
+            programs={name: dict(sorted(counts.items())) for name, counts in recorder.runs.items()},
         )
 
     @property
@@ -105,6 +110,7 @@ class Summary(_Record):
         host: the same by what the host did.
         host_share: of the whole measured time.
         images_per_second: of this pipeline, requests back to back.
+        programs: how often a request runs each program of a component on average, by its name among several.
     """
 
     end_to_end: Percentiles
@@ -114,6 +120,7 @@ class Summary(_Record):
     host: dict[str, Percentiles]
     host_share: float
     images_per_second: float
+    programs: dict[str, dict[str, float]] = {}
 
     @classmethod
     def of(cls, samples: list[Sample], images: int) -> "Summary":
@@ -130,7 +137,17 @@ class Summary(_Record):
             host={name: Percentiles.of([s.host[name] for s in samples]) for name in (*HOST_PARTS, REST)},
             host_share=sum(sample.host_seconds for sample in samples) / total,
             images_per_second=len(samples) * images / total,
+            programs=_average([sample.programs for sample in samples]),
         )
+
+
+def _average(runs: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, float]]:
+    found = dict.fromkeys((name, program) for each in runs for name in each for program in each[name])
+    averages: dict[str, dict[str, float]] = {}
+    for name, program in found:
+        total = sum(each.get(name, {}).get(program, 0) for each in runs)
+        averages.setdefault(name, {})[program] = total / len(runs)
+    return averages
 
 
 class PlannedComponent(_Record):

@@ -4,9 +4,11 @@ Copies of a program run at the same time in data mode, so times are added as cov
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
+from threading import Lock
 from typing import Any, NamedTuple
 
 
@@ -19,9 +21,22 @@ class Span(NamedTuple):
 
 @dataclass
 class Recorder:
-    """Spans by name, in the order they ended; several threads may record."""
+    """Spans by name, in the order they ended, and runs of programs by component; several threads may record."""
 
     spans: dict[str, list[Span]] = field(default_factory=dict)
+    runs: dict[str, Counter[str]] = field(default_factory=dict)
+    _counting: Lock = field(default_factory=Lock)
+
+    def counted(self, name: str, program: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, whose calls are timed, and counted as runs of a program of the component `name`."""
+        timed = self.timed(name, function)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._counting:
+                self.runs.setdefault(name, Counter())[program] += 1
+            return timed(*args, **kwargs)
+
+        return call
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, whose calls leave their span under `name`."""
@@ -38,7 +53,8 @@ class Recorder:
         return wraps(function)(call) if hasattr(function, "__name__") else call
 
     def clear(self) -> None:
-        """Forget all spans."""
+        """Forget all spans and runs."""
+        self.runs.clear()
         for spans in self.spans.values():
             spans.clear()
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,21 @@ class Subject:
     Attributes:
         folder: of the artifacts.
         manifest: None where there is none.
+        drawn: height and width in pixels of the pictures, of several that are compiled; None for the first.
     """
 
     folder: Path
     manifest: Manifest | None
+    drawn: tuple[int, int] | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> "Subject":
+    def open(cls, folder: Path, drawn: tuple[int, int] | None = None) -> "Subject":
         """Read the manifest, if there is one.
 
         Raises:
             ArtifactError: it cannot be read.
         """
-        return cls(folder, Manifest.read(folder))
+        return cls(folder, Manifest.read(folder), drawn)
 
     @cached_property
     def configs(self) -> dict[str, dict]:
@@ -108,7 +111,7 @@ class Subject:
     @property
     def no_guidance(self) -> bool:
         """Whether it was exported without the guidance pair."""
-        return bool(self.manifest and self.manifest.options.get("no_guidance"))
+        return bool(self.manifest and not self.manifest.guided)
 
     @property
     def takes_any_batch(self) -> bool:
@@ -119,6 +122,11 @@ class Subject:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of an image in pixels."""
+        return self.drawn or self.sizes[0]
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Every size that is compiled, in pixels, the default first."""
         return self._pixels(DENOISER)
 
     @property
@@ -137,7 +145,9 @@ class Subject:
         Raises:
             InvalidExportOption: no export of ours is like it.
         """
-        denoiser, (height, width), tile = self.compiled(DENOISER), self.size, self._pixels(IMAGE_DECODER)
+        denoiser, (height, width) = self.compiled(DENOISER), self.size
+        inside = [(tall, wide) for tall, wide in self._pixels(IMAGE_DECODER) if tall <= height and wide <= width]
+        tile = max(inside, key=prod, default=self.size)
         return Request(
             height=height,
             width=width,
@@ -177,7 +187,7 @@ class Subject:
         mode = parallel.mode if parallel and self.ranks > 1 else None
         return next((name for name, each in PICTURE_MODES.items() if each.name == mode), "auto")
 
-    def _pixels(self, component: Component) -> tuple[int, int]:
-        sizes = self.compiled(component).sizes
+    def _pixels(self, component: Component) -> list[tuple[int, int]]:
         scale = IMAGE_DECODER.pixels_per_cell(self.configs[IMAGE_DECODER.name])
-        return sizes["height"] * scale, sizes["width"] * scale
+        cells = [each.sizes for each in self.compiled(component).each()]
+        return list(dict.fromkeys((sizes["height"] * scale, sizes["width"] * scale) for sizes in cells))

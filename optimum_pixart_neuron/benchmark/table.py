@@ -7,7 +7,8 @@ from ..components.component import Per
 from ..components.registry import COMPONENTS
 from ..hardware import GIB
 from ..terminal.table import duration, fact, paragraph, table
-from .report import BenchmarkReport
+from .observe import ONLY
+from .report import BenchmarkReport, RequestOptions
 from .statistics import FEWEST_FOR_P99, Percentiles
 
 
@@ -32,7 +33,7 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
         ),
         "request": (
             f"{options.batch_size} prompt(s) x {options.num_images_per_prompt} image(s),"
-            f" {options.num_inference_steps} steps, guidance {options.guidance_scale:g}"
+            f" {options.num_inference_steps} steps, guidance {options.guidance_scale:g}{_interval(options)}"
         ),
         "measured": f"{len(report.samples)} request(s) after {options.warmup} of warm-up",
         "load": f"{report.load:.2f} s",
@@ -40,6 +41,12 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
         "throughput": f"{summary.images_per_second:.4g} images/s",
         "host": f"{summary.host_share:.2%} of the time is outside compiled graphs",
     }
+    named = {name: runs for name, runs in summary.programs.items() if len(runs) > 1 or ONLY not in runs}
+    if named:
+        facts["programs"] = "; ".join(
+            f"{name} {', '.join(f'{program} x {runs:g}' for program, runs in programs.items())}"
+            for name, programs in named.items()
+        )
     if report.cost:
         facts["cost"] = (
             f"${report.cost.per_1000_images:.3g} for 1000 images, expected"
@@ -48,6 +55,10 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
         )
     for name, value in facts.items():
         console.print(fact(name, value), highlight=False, markup=False, soft_wrap=True)
+
+
+def _interval(options: RequestOptions) -> str:
+    return " from {:g} to {:g} of the schedule".format(*options.guidance_interval) if options.guidance_interval else ""
 
 
 def _table(report: BenchmarkReport) -> Table:

@@ -33,7 +33,8 @@ ALL_INSTANCES = "all"
 STDOUT = Path("-")
 PLANNED = (
     *("exchange", "no_guidance", "batch_size", "num_images_per_prompt", "height", "width", "sequence_length"),
-    *("vae_tile_size", "torch_dtype", "num_inference_steps", "parallel_mode", "tensor_parallel_size"),
+    *("guidance", "sizes", "vae_tile_size", "torch_dtype", "num_inference_steps", "parallel_mode"),
+    "tensor_parallel_size",
 )
 """Options of an export that a plan depends on."""
 _PLOT_FORMATS = (".png", ".svg", ".pdf")
@@ -166,7 +167,7 @@ def _checkpoint(args: Namespace, request: Request) -> Configurations:
     if "model" not in where:
         from ..planner.released import Released
 
-        return Released.nearest(request.height, request.width)
+        return Released.nearest(*request.first_size)
     from ..checkpoint.open import open_checkpoint
 
     return open_checkpoint(CheckpointOptions(**where))

@@ -175,6 +175,14 @@ class DeploymentOptions(Options):
         return self
 
     @property
+    def first_size(self) -> tuple[int | None, int | None]:
+        """Height and width in pixels that are asked for in the first place; None where the checkpoint decides."""
+        if not self.sizes or self.sizes == (BINS,):
+            return self.height, self.width
+        tall, wide = self.sizes[0].split("x")
+        return int(tall), int(wide)
+
+    @property
     def pairs(self) -> tuple[bool, ...]:
         """For each program of a size, the first one first, whether guidance is computed in it."""
         return GUIDANCE["off" if self.no_guidance else self.guidance or "on"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..components.common.attention_kernel import available_kernels
-from ..components.component import Per
+from ..components.component import Component, Per
 from ..components.registry import COMPONENTS
 from ..deployment.deployment import Deployment
 from ..errors import InvalidExportOption
@@ -53,6 +53,7 @@ class PlanRow:
         efficiency: by which times are expected.
         price: of the instance; None if it is not known.
         is_default: whether the export chooses it when no flag does.
+        others: the same for the further programs of an export of several, in the order of `deployment.others`.
     """
 
     deployment: Deployment
@@ -61,6 +62,12 @@ class PlanRow:
     efficiency: Efficiency
     price: Price | None
     is_default: bool = False
+    others: tuple[PlanRow, ...] = ()
+
+    @property
+    def each(self) -> tuple[PlanRow, ...]:
+        """This one and the others."""
+        return (self, *self.others)
 
     @property
     def images(self) -> int:
@@ -74,11 +81,17 @@ class PlanRow:
     @property
     def needed_bytes(self) -> int:
         """Device memory of the fullest core, by the export's own check: all weights, the largest activations."""
-        return core_bytes(
-            [
-                MemoryNeed(component=part.component.name, weights=part.cost.weights, activations=part.cost.activations)
-                for part in self.components
-            ]
+        return core_bytes([self._need(part.component) for part in self.components])
+
+    def _need(self, component: Component) -> MemoryNeed:
+        """Programs of several ranks share the weights; each of one core has its own."""
+        costs = [row.component(component.name).cost for row in self.each]
+        alone = self.deployment.mode_of(component).split(component) is None
+        copies = len({component.size(row.deployment) for row in self.each}) if alone else 1
+        return MemoryNeed(
+            component=component.name,
+            weights=costs[0].weights * copies,
+            activations=max(cost.activations for cost in costs),
         )
 
     @property
@@ -166,7 +179,7 @@ def predict(
         ValueError: the instance is unknown.
     """
     instance = get_instance(instance) if isinstance(instance, str) else instance
-    checkpoint = checkpoint or Released.nearest(request.height, request.width)
+    checkpoint = checkpoint or Released.nearest(*request.first_size)
     ensure_importable()
     deployment, _ = decide_decoding(request, checkpoint, instance, kernels=available_kernels())
     return _row(deployment, request, checkpoint, efficiency, price or PRICES.get(instance.name))
@@ -194,7 +207,7 @@ def plan(
         ValueError: an instance is unknown.
     """
     request = request or Request()
-    checkpoint = checkpoint or Released.nearest(request.height, request.width)
+    checkpoint = checkpoint or Released.nearest(*request.first_size)
     known = PRICES if prices is None else {**PRICES, **prices}
     places = [get_instance(each) if isinstance(each, str) else each for each in instances]
     ensure_importable()
@@ -250,6 +263,7 @@ def _row(
         efficiency=efficiency_of(deployment.instance) if efficiency is None else Efficiency.of_one(efficiency),
         price=price,
         is_default=is_default,
+        others=tuple(_row(each, request, checkpoint, efficiency, price) for each in deployment.others),
     )
 
 

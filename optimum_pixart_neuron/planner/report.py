@@ -59,6 +59,19 @@ def _row(row: PlanRow) -> dict[str, Any]:
         "price": None if row.price is None else asdict(row.price),
         "cost_per_1000": row.cost_per_1000,
         "components": {part.component.name: _component(row, part) for part in row.components},
+        "programs": [_program(each) for each in row.each],
+    }
+
+
+def _program(row: PlanRow) -> dict[str, Any]:
+    return {
+        "height": row.deployment.height,
+        "width": row.deployment.width,
+        "guided": row.deployment.mode.guidance_groups == 2,
+        "flops_per_image": row.flops_per_image,
+        "lower_bound_s": row.lower_bound_s,
+        "expected_s": row.expected_s,
+        "images_per_second": row.images_per_second,
     }
 
 

@@ -46,18 +46,26 @@ def show(
     else:
         for _, group in groupby(rows, key=lambda row: row.deployment.instance):
             console.print(_table(list(group), wide=wide))
+    fitting = [row for row in rows if row.fits]
+    if fitting and fitting[0].others:
+        console.print(_programs(lowest_latency(fitting)))
     for line in _legend(rows, summary=summary, wide=wide):
         paragraph(console, line, style="dim")
 
 
 def _headline(checkpoint: Configurations, request: Request, row: PlanRow) -> str:
     deployment = row.deployment
-    guidance = "no guidance" if request.no_guidance else "guidance"
+    guidance = "guidance" if request.pairs[0] else "no guidance"
     return (
-        f"{checkpoint.source}: {deployment.width} x {deployment.height} px, {row.steps} steps, {guidance},"
+        f"{checkpoint.source}: {deployment.width} x {deployment.height} px{_more(row)}, {row.steps} steps, {guidance},"
         f" {deployment.sequence_length} tokens, {request.torch_dtype}, batch of {deployment.images}."
         " Times, rates and costs are predictions."
     )
+
+
+def _more(row: PlanRow) -> str:
+    sizes = {each.deployment.size for each in row.others} - {row.deployment.size}
+    return f" and {len(sizes)} more size(s)" if sizes else ""
 
 
 def advice(rows: Sequence[PlanRow]) -> list[str]:
@@ -181,6 +189,22 @@ def _summary(rows: Sequence[PlanRow]) -> Table:
         )
     titles = ("instance", "default", "s", "lowest\nlatency", " s", "lowest\ncost", "$/1000")
     return table(cells, titles, words=("instance", "default", "lowest\nlatency", "lowest\ncost"))
+
+
+def _programs(row: PlanRow) -> Table:
+    cells = [
+        [
+            f"{each.deployment.width} x {each.deployment.height}",
+            "yes" if each.deployment.mode.guidance_groups == 2 else "no",
+            f"{each.flops_per_image / 1e12:,.1f}",
+            _seconds(each.lower_bound_s),
+            _seconds(each.expected_s),
+            f"{each.images_per_second:.3f}",
+        ]
+        for each in row.each
+    ]
+    titles = ("image", "guidance", "TFLOP\n/image", "bound\ns", "expected\ns", "images/s\ninstance")
+    return table(cells, titles, words=titles[:2], title=f"Each program: {_named(row)}")
 
 
 def _short(row: PlanRow | None) -> str:

@@ -89,10 +89,9 @@ def runnable(component: Component, compiled: Compiled, loaded: Any) -> Callable[
 
 def for_one_call(part: Any) -> Any:
     """A component of a pipeline for the steps of one call."""
-    if not isinstance(part.model, (BatchedProgram, SeveralPrograms)):
-        return part
     part = copy.copy(part)
-    part.model = part.model.for_one_call()
+    if isinstance(part.model, (BatchedProgram, SeveralPrograms)):
+        part.model = part.model.for_one_call()
     return part
 
 

@@ -8,6 +8,7 @@ import copy
 import os
 from collections.abc import Collection
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ from .batching import BatchedProgram
 from .call import CompiledCall
 from .compile_first import compile_and_load
 from .followers import Followed, followed_at_last, followers
+from .guidance import GuidedInterval, Interval, check_interval
 from .loaded_programs import compiled_as, for_one_call, load_one, load_programs, program_inputs, runnable
 from .prompt_cache import DEFAULT_LIMIT, PromptCache
 from .push_forms import PushToHub
@@ -47,6 +49,9 @@ from .weight_methods import TakesOtherWeights
 
 _COPIED = "_copied"
 """Key of tokenizer and scheduler in what the host hands on to the constructor as it is, the pipeline's index."""
+
+
+_GUIDANCE_SCALE = signature(PixArtSigmaPipeline.__call__).parameters["guidance_scale"].default
 
 
 class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
@@ -296,7 +301,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         return f"{type(self).__name__}({', '.join(facts)}; {self.model_save_dir})"
 
     @with_arguments_of(PixArtSigmaPipeline.__call__)
-    def __call__(self, *args: Any, **kwargs: Any):
+    def __call__(self, *args: Any, guidance_interval: Interval | None = None, **kwargs: Any):
         """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`, but for these.
 
         Args:
@@ -310,6 +315,8 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
             latents: (images, channels, height / scale, width / scale) in any float dtype; computed in float32.
             prompt_embeds, negative_prompt_embeds: (prompts, compiled tokens, width) in any float dtype.
             prompt_attention_mask, negative_prompt_attention_mask: (prompts, compiled tokens) of 0 and 1.
+            guidance_interval: fractions of the schedule between which guidance is computed, as (0.0, 0.7); the other
+                steps run the conditional half alone. None for the whole schedule; without guidance it changes nothing.
 
         Several threads may call at once; each call draws what it draws alone.
 
@@ -319,9 +326,14 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         """
         check_process(self._process)
         fitted = self._compiled_call.fit(*args, **kwargs)
+        interval = guidance_interval
+        if interval is not None:
+            interval = check_interval(interval, self._compiled(DENOISER))
         with self._calls.call(), self._scheduler_turns.take(self.scheduler) as scheduler:
             call = copy.copy(self)
             steps = for_one_call(getattr(self, DENOISER.name))
+            if interval and fitted.get("guidance_scale", _GUIDANCE_SCALE) > 1:
+                steps.model = GuidedInterval(steps.model, interval, lambda: len(scheduler.timesteps))
             # Past diffusers' `__setattr__`, which would register them.
             call.__dict__.update({SCHEDULER.name: scheduler, DENOISER.name: steps})
             if fitted["use_resolution_binning"]:

@@ -9,12 +9,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def with_arguments_of(shown: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Decorator: show the named arguments of another function; what is caught by `**kwargs` there is left out."""
+    """Decorator: show the named arguments of another function, and those of the own that are taken by name alone.
+
+    What is caught by `**kwargs` there is left out.
+    """
     signature = inspect.signature(shown)
     parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
 
     def decorate(function: Function) -> Function:
-        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as PEP 362
+        own = [each for each in inspect.signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY]
+        whole = signature.replace(parameters=[*parameters, *own])
+        function.__signature__ = whole  # type: ignore[attr-defined]  # as PEP 362
         return function
 
     return decorate

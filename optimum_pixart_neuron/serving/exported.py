@@ -88,8 +88,8 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
     sizes = compiled.sizes
     if "vae_scale_factor" not in sizes:
         raise ArtifactError(f"{address}: {DENOISER.name} does not say how large its pictures are; export it again")
-    height, width = (sizes[side] * sizes["vae_scale_factor"] for side in ("height", "width"))
-    guided = not manifest.options.get("no_guidance", False)
+    scale, cells = sizes["vae_scale_factor"], [each.sizes for each in compiled.each()]
+    guided = manifest.guided
     cores = max(manifest.ranks, min(2, Machine.of(sdk).cores) if sdk.has_device else 2)  # as the pipeline takes them
     mode = mode_of(manifest.parallel_mode, manifest.ranks)
     batches = mode(ranks=manifest.ranks, guidance_groups=2 if guided else 1).batches(cores)
@@ -98,7 +98,7 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
         address=address if on_hub else str(folder),
         revision=folder.name if on_hub else None,
         made=folder.name if on_hub else full_digest(folder / MANIFEST_FILE)[:16],
-        sizes=((height, width),),
+        sizes=tuple(dict.fromkeys((each["height"] * scale, each["width"] * scale) for each in cells)),
         batch=sizes["batch_size"] * max(batches, 1),
         cores=cores,
         guided=guided,

@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from optimum_pixart_neuron.artifact.compiled import PROGRAM_FILE
+from optimum_pixart_neuron.artifact.compiled import PROGRAM_FILE, Compiled
 from optimum_pixart_neuron.demo.demo import CHECKPOINT
 
 TOKENIZER = CHECKPOINT / "tokenizer"
@@ -36,6 +36,8 @@ class Geometry:
         ours: whether this package made the export.
         guided: whether the transformer takes the guidance pair.
         dtype: of the transformer's borders, as in config.json.
+        others: height and width in cells of further programs.
+        half: whether there is a program for one half of the guidance pair too.
     """
 
     side: int = 32
@@ -47,6 +49,31 @@ class Geometry:
     ours: bool = True
     guided: bool = True
     dtype: str = "fp32"
+    others: tuple[tuple[int, int], ...] = ()
+    half: bool = False
+
+    def programs(self, component: str) -> list[dict]:
+        """Those of one component, as config.json lists them; none where there is one only."""
+        takes_pair = component == "transformer" and self.guided
+        found = []
+        for tall, wide in ((self.side, self.side), *self.others) if component != "text_encoder" else ():
+            for guided in (True, False) if takes_pair and self.half else (takes_pair,):
+                size = f"{tall * SCALE}x{wide * SCALE}"
+                further = f"{size}/" if component == "vae_decoder" and found else ""
+                axes = {"batch_size": self.batch, "num_channels": 4, "height": tall, "width": wide}
+                if component == "transformer":
+                    axes |= {"sequence_length": self.tokens, "encoder_hidden_size": self.width}
+                found.append(
+                    {
+                        "name": size if guided or not takes_pair else f"{size}-one-half",
+                        "file": f"{further}{PROGRAM_FILE}",
+                        "height": tall * SCALE,
+                        "width": wide * SCALE,
+                        "guided": guided,
+                        "axes": axes,
+                    }
+                )
+        return found if len(found) > 1 else []
 
     @property
     def transformer_rows(self) -> int:
@@ -139,9 +166,12 @@ def write_export(folder: Path, geometry: Geometry) -> Path:
     for name, config in configs.items():
         if geometry.ours:
             config["neuron"]["parallel"] = {**ways[name], "collectives": {}}
+            config["neuron"]["programs"] = geometry.programs(name)
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(config))
-        (folder / name / "model.neuron").touch()
+        for file in {PROGRAM_FILE, *(program["file"] for program in geometry.programs(name))}:
+            (folder / name / file).parent.mkdir(exist_ok=True)
+            (folder / name / file).touch()
     index = {
         "_class_name": "PixArtSigmaPipeline",
         "_diffusers_version": "0.35.2",
@@ -215,6 +245,11 @@ def stand_in_programs(geometry: Geometry, seconds: float = 0.0) -> dict[str, lis
     }
 
 
+def as_loaded(programs: dict[str, list[Program]], files=lambda component: [PROGRAM_FILE]) -> dict[str, dict]:
+    """What the loader returns: for each component the copies of each of its `files`."""
+    return {name: dict.fromkeys(files(name), copies) for name, copies in programs.items()}
+
+
 def load_stand_in(folder: Path, geometry: Geometry, programs: dict[str, list[Program]], **options):
     """The pipeline of `write_export`'s folder with stand-ins for its programs; `options` go to `from_pretrained`."""
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
@@ -222,7 +257,7 @@ def load_stand_in(folder: Path, geometry: Geometry, programs: dict[str, list[Pro
     def load_model(*_args, **_paths):
         if not geometry.ours:
             return {name: copies[0] for name, copies in programs.items()}
-        return {name: {PROGRAM_FILE: copies} for name, copies in programs.items()}
+        return as_loaded(programs, lambda name: Compiled.read(folder / name).files)
 
     with mock.patch.object(NeuronPixArtSigmaPipeline, "load_model", staticmethod(load_model)):
         pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder, verify="none", **options)

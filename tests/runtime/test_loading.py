@@ -16,7 +16,7 @@ from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidArgu
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk, ensure_sdk, sdk_for
 from optimum_pixart_neuron.runtime import taken_cores
 
-from .stand_in import Geometry, stand_in_programs
+from .stand_in import Geometry, as_loaded, stand_in_programs
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def pipeline_class(monkeypatch):
     """Our class, whose programs are stand-ins."""
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
 
-    load_model = staticmethod(lambda *_args, **_paths: stand_in_programs(Geometry()))
+    load_model = staticmethod(lambda *_args, **_paths: as_loaded(stand_in_programs(Geometry())))
     monkeypatch.setattr(NeuronPixArtSigmaPipeline, "load_model", load_model)
     return NeuronPixArtSigmaPipeline
 
