@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidExportOption
 from ..neuron.compiler import CompilerSettings, environment_variables
 from ..program.hygiene import check_program
-from ..program.memory import MemoryNeed, core_bytes
+from ..program.memory import MemoryNeed
 from ..program.program import TracedProgram, trace_program
 
 if TYPE_CHECKING:  # it imports the host's exporter, which needs the SDK
@@ -31,6 +32,11 @@ class TracedComponent:
 
     config: ExportConfig
     programs: tuple[TracedProgram, ...]
+
+    @cached_property
+    def activations(self) -> tuple[int, ...]:
+        """Bytes of the largest set of values alive at once, of each program."""
+        return tuple(MemoryNeed.of("", [program], {}, 1).activations for program in self.programs)
 
     @property
     def need(self) -> MemoryNeed:
@@ -88,7 +94,7 @@ def check_shared(components: Sequence[ExportConfig]) -> None:
 def within_memory(traced: Sequence[TracedComponent], deployment: Deployment) -> list[TracedComponent]:
     """Leave out every size but the first whose programs do not fit a core, and name it."""
     available = deployment.instance.hbm_bytes_per_core(deployment.compiler.lnc)
-    weights = core_bytes([component.need for component in traced]) - _most(traced, lambda config: True)
+    weights = sum(component.need.weights for component in traced)
     left_out = set()
     for each in deployment.others:
         needed = weights + _most(traced, lambda config, size=each.size: size in config.images)
@@ -98,11 +104,11 @@ def within_memory(traced: Sequence[TracedComponent], deployment: Deployment) -> 
     return [component.without(left_out) for component in traced]
 
 
-def _most(traced: Sequence[TracedComponent], of) -> int:
+def _most(traced: Sequence[TracedComponent], of: Callable[[ExportConfig], bool]) -> int:
     """Activations of the program that has the most of those whose configs count."""
     return max(
-        MemoryNeed.of("", [program], {}, 1).activations
+        activations
         for component in traced
-        for config, program in zip(component.config.programs, component.programs)
+        for config, activations in zip(component.config.programs, component.activations)
         if of(config)
     )

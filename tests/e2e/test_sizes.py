@@ -1,4 +1,4 @@
-"""One export of several sizes: pictures of every size against unmodified diffusers in float32, weights once.
+"""One export of several programs: pictures of every size against unmodified diffusers in float32, weights once.
 
 55 dB as in test_parity: the programs compute in float32, so what is left is the order of sums.
 """
@@ -6,11 +6,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from optimum_pixart_neuron.benchmark.measure import benchmark
+from optimum_pixart_neuron.benchmark.options import BenchmarkOptions
+from optimum_pixart_neuron.benchmark.table import print_report
+from optimum_pixart_neuron.errors import InvalidExportOption, ProgramInputError
+
 from ..parity import psnr
-from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, fresh_runtime, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -24,51 +30,175 @@ def latents(size: tuple[int, int]) -> torch.Tensor:
     return torch.randn(1, 4, height // 8, width // 8, generator=torch.Generator().manual_seed(height))
 
 
-def drawn(pipe, size, **arguments):
+def drawn(pipe, size: tuple[int, int], **arguments) -> np.ndarray:
     height, width = size
     given = {**pipeline_arguments(1), "num_inference_steps": 2, "height": height, "width": width, **arguments}
-    return pipe(PROMPTS[0], **{"latents": latents(size), **given}).images[0]
+    return pipe(PROMPTS[0], **{**given, "latents": latents(size)}).images[0]
 
 
 @pytest.fixture(scope="module")
-def references(reference):
-    return {size: drawn(reference, size, latents=latents(size)) for size in SIZES}
+def references(reference) -> dict:
+    return {size: drawn(reference, size) for size in SIZES}
 
 
-def check_every_size(folder, references) -> None:
-    pipe = load_ours(folder)
+def check_our_class(pipe, references) -> None:
     assert pipe.compiled_sizes == SIZES
     for size in SIZES:
-        image = drawn(pipe, size, latents=latents(size))
+        image = drawn(pipe, size)
         assert image.shape == (*size, 3)
         assert psnr(image, references[size]) >= 55
-    stock = load_stock(folder)
+
+
+def check_stock_class(folder: Path, references) -> None:
     arguments = {**pipeline_arguments(1), "num_inference_steps": 2, "latents": latents(SIZES[0])}
-    assert psnr(stock(PROMPTS[0], **arguments).images[0], references[SIZES[0]]) >= 55
+    image = load_stock(folder)(PROMPTS[0], **arguments).images[0]
+    assert psnr(image, references[SIZES[0]]) >= 55
 
 
-def weight_bytes(folder: Path, component: str) -> int:
-    return sum(path.stat().st_size for path in (folder / component / "weights").iterdir())
+def weight_files(folder: Path, component: str) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in (folder / component / "weights").iterdir()}
+
+
+def programs(folder: Path, component: str) -> list[dict]:
+    return json.loads((folder / component / "config.json").read_text())["neuron"].get("programs", [])
 
 
 @pytest.fixture(scope="module")
-def folder(exported):
-    return exported(tensor_parallel_size=4, torch_dtype="float32", sizes=NAMES)
+def folder(exported) -> Path:
+    return exported(tensor_parallel_size=2, torch_dtype="float32", sizes=NAMES, guidance="both")
 
 
-def test_every_size_is_diffusers_picture(folder, references):
-    check_every_size(folder, references)
+@pytest.fixture(scope="module")
+def pipe(folder):
+    return load_ours(folder)
 
 
-def test_weights_are_those_of_one_size(folder, exported):
-    """The shared text encoder, the transformer and the decoder in bands: one program file, one set of weights each."""
-    single = exported(tensor_parallel_size=4, torch_dtype="float32")
+def test_every_size_is_diffusers_picture(pipe, references):
+    check_our_class(pipe, references)
+
+
+def test_other_sizes_are_resized_and_cropped_as_diffusers_does(pipe, reference):
+    """(100, 180) px is drawn at the bin 192 x 336 by diffusers, which is compiled."""
+    asked = {**pipeline_arguments(1), "num_inference_steps": 2, "height": 100, "width": 180}
+    asked["latents"] = latents((192, 336))
+    image, expected = (each(PROMPTS[0], **asked).images[0] for each in (pipe, reference))
+    assert image.shape == (100, 180, 3)
+    assert psnr(image, expected) >= 55
+    with pytest.raises(ProgramInputError, match="compiled for 256 x 256, 336 x 192, 192 x 336 px; export with"):
+        pipe(PROMPTS[0], height=96, width=176, use_resolution_binning=False)
+
+
+def test_one_half_is_diffusers_picture_without_guidance(pipe, reference):
+    for size in SIZES[:2]:
+        image, expected = (drawn(each, size, guidance_scale=1.0) for each in (pipe, reference))
+        assert psnr(image, expected) >= 55
+
+
+def test_the_programs_and_their_one_set_of_weights(folder):
+    both = [name for size in NAMES for name in (size, f"{size}-one-half")]
+    assert [each["name"] for each in programs(folder, "transformer")] == both
+    assert [each["name"] for each in programs(folder, "vae_decoder")] == list(NAMES)
+    assert programs(folder, "text_encoder") == []
     for component in ("text_encoder", "transformer", "vae_decoder"):
-        assert weight_bytes(folder, component) == weight_bytes(single, component)
-        assert [path.name for path in (folder / component).glob("**/*.neuron")] == ["model.neuron"]
-    programs = json.loads((folder / "transformer" / "config.json").read_text())["neuron"]["programs"]
-    assert [program["name"] for program in programs] == list(NAMES)
-    assert "programs" not in json.loads((folder / "text_encoder" / "config.json").read_text())["neuron"]
+        assert [path.name for path in (folder / component).rglob("*.neuron")] == ["model.neuron"]
+        assert len(weight_files(folder, component)) == 2
     manifest = json.loads((folder / "neuron_manifest.json").read_text())
-    shapes = [program["inputs"][0]["shape"] for program in manifest["components"]["transformer"]["programs"]]
-    assert shapes == [[2, 4, 32, 32], [2, 4, 24, 42], [2, 4, 42, 24]]
+    recorded = manifest["components"]["transformer"]["programs"]
+    shapes = [each["inputs"][0]["shape"] for each in recorded]
+    cells = ([32, 32], [24, 42], [42, 24])
+    assert shapes == [[rows, 4, *size] for size in cells for rows in (2, 1)]
+
+
+def test_a_rank_holds_its_weights_once(folder, pipe):
+    """On the emulator's device, of all six programs."""
+    from safetensors import safe_open
+
+    from optimum_pixart_neuron import emulator
+
+    if not emulator.is_active():
+        pytest.skip("the emulator counts what a core holds")
+    from optimum_pixart_neuron.emulator.spmd_ops import device_bytes
+
+    (copy,) = pipe.transformer.model.programs[0].copies
+    decoded = decoded_programs(copy.program)
+    with safe_open(folder / "transformer" / "weights" / "tp0_sharded_checkpoint.safetensors", "pt") as file:
+        stored = sum(file.get_tensor(name).nbytes for name in file.keys())
+    weights = {name: spec.nbytes for each in decoded for name, spec in zip(each.weight_names, each.weights)}
+    beside = sum(each.device_bytes - sum(spec.nbytes for spec in each.weights) for each in decoded)
+    assert len(decoded) == 6
+    assert sum(weights.values()) == stored
+    assert device_bytes(decoded) == stored + beside
+
+
+def decoded_programs(executor) -> list:
+    from optimum_pixart_neuron.emulator.program import Program
+
+    stored = executor.nxd_model.programs
+    return [Program.from_bytes(memoryview(each.contiguous().numpy())) for each in stored]
+
+
+def test_the_benchmark_counts_programs(folder, capsys):
+    fresh_runtime()
+    asked = {"output": str(folder), "images": 1, "warmup": 0, "num_inference_steps": 4, "size": "192x336"}
+    report = benchmark(BenchmarkOptions(**asked, guidance_interval=(0.0, 0.5)))
+    assert (report.compiled.height, report.compiled.width) == (192, 336)
+    assert report.summary.programs["transformer"] == {"192x336": 2, "192x336-one-half": 2}
+    assert report.summary.programs["vae_decoder"] == {"192x336": 1}
+    assert report.summary.programs["text_encoder"] == {"all": 2}
+    print_report(report)
+    assert "transformer 192x336 x 2, 192x336-one-half x 2; vae_decoder 192x336 x 1" in capsys.readouterr().out
+    with pytest.raises(InvalidExportOption, match="--size 64x64: compiled for 256x256, 192x336, 336x192"):
+        benchmark(BenchmarkOptions(**{**asked, "size": "64x64"}))
+
+
+def test_the_first_size_through_the_stock_class(folder, references):
+    check_stock_class(folder, references)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("ranks", "options"),
+    [
+        (4, {}),
+        (2, {"parallel_mode": "tensor", "guidance": "both"}),
+        (4, {"parallel_mode": "tensor"}),
+        (4, {"vae_parallel": "one"}),
+        (4, {"vae_tile_size": 192}),
+    ],
+    ids=str,
+)
+def test_other_modes(exported, reference, references, ranks, options):
+    """Also with a decoder of one core, whose programs are files of their own, and in tiles, which sizes share."""
+    several = exported(tensor_parallel_size=ranks, torch_dtype="float32", sizes=NAMES, **options)
+    one = exported(tensor_parallel_size=ranks, torch_dtype="float32", **{**options, "guidance": None})
+    for component in ("text_encoder", "transformer"):
+        assert weight_files(several, component) == weight_files(one, component)
+    files = [
+        path.relative_to(several / "vae_decoder").as_posix() for path in (several / "vae_decoder").rglob("*.neuron")
+    ]
+    alone = [f"{name}/model.neuron" for name in NAMES[1:]]
+    expected = {"one": ["model.neuron", *alone]}.get(options.get("vae_parallel"), ["model.neuron"])
+    assert sorted(files) == sorted(expected)
+    pipe = load_ours(several)
+    if "vae_tile_size" in options:  # tiles are no exact decoder
+        for size in SIZES:
+            found, wanted = (drawn(each, size, output_type="latent") for each in (pipe, reference))
+            assert (found - wanted).abs().max() < 1e-3
+            assert drawn(pipe, size).shape == (*size, 3)
+        return
+    check_our_class(pipe, references)
+    check_stock_class(several, references)
+
+
+@pytest.mark.soak
+def test_every_program_is_validated(tiny_checkpoint, tmp_path, logged):
+    from optimum_pixart_neuron.export.exporter import export
+    from optimum_pixart_neuron.export.options import ExportOptions
+
+    options = {"tensor_parallel_size": 2, "sizes": NAMES[:2], "guidance": "both"}
+    folder = export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "out", **options))
+    records = json.loads((folder / "neuron_manifest.json").read_text())["validation"]
+    named = [(each["component"], each["program"]) for each in records if each["passed"]]
+    both = [name for size in NAMES[:2] for name in (size, f"{size}-one-half")]
+    expected = [("transformer", name) for name in both] + [("vae_decoder", name) for name in NAMES[:2]]
+    assert named == [("text_encoder", None), *expected]
