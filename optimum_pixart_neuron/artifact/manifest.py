@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -45,7 +45,23 @@ _Size = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
 class _Record(BaseModel):
+    """A part of the manifest.
+
+    Class attributes:
+        LATER: fields that earlier releases did not write; where they say nothing they are left out, since the digests
+            that those manifests have of themselves would not hold otherwise.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = write(self)
+        for name in self.LATER:
+            if not getattr(self, name):
+                written.pop(name, None)
+        return written
 
 
 class TensorRecord(_Record):
@@ -94,18 +110,12 @@ class SourceRecord(_Record):
         adapters: that were merged into the weights, in this order.
     """
 
+    LATER = ("adapters",)
+
     model: _Text
     revision: _Text | None
     files: dict[_Text, FileRecord]
     adapters: tuple[AdapterRecord, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without adapters as earlier releases wrote it, whose digests of themselves would not hold otherwise."""
-        written = write(self)
-        if not self.adapters:
-            del written["adapters"]
-        return written
 
 
 class ProgramRecord(_Record):
@@ -137,6 +147,8 @@ class ComponentRecord(_Record):
         inputs_digest: of everything that the compilation depended on; equal digests mean an equal component.
         attention: the kernel that computes it, "math" where it is written out; None where there is no choice.
     """
+
+    LATER = ("programs",)
 
     ranks: Count
     mode: _Text | None = None
@@ -190,6 +202,8 @@ class ValidationRecord(_Record):
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")  # as null, infinity could not be read back
+
+    LATER = ("program",)
 
     component: _Text
     program: _Text | None = None
