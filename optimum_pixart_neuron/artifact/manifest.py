@@ -8,10 +8,19 @@ import hashlib
 import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from ..errors import ArtifactError, printable
 from ..files import RECORDS_BYTES, FileRecord, first_problem, read_json, write_whole
@@ -42,6 +51,16 @@ _PACKAGES = (
 
 _Text = Annotated[str, Field(max_length=4096)]
 _Size = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+def _as_json(number: float) -> float | str:
+    """As null, infinity could not be read back."""
+    if isfinite(number):
+        return number
+    return "NaN" if isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+_Number = Annotated[float, PlainSerializer(_as_json, when_used="json")]
 
 
 class _Record(BaseModel):
@@ -201,15 +220,13 @@ class ValidationRecord(_Record):
         steps: of a whole schedule; none unless they were asked for.
     """
 
-    model_config = ConfigDict(ser_json_inf_nan="strings")  # as null, infinity could not be read back
-
     LATER = ("program",)
 
     component: _Text
     program: _Text | None = None
-    max_error: float
-    cosine: float
-    psnr: float
+    max_error: _Number
+    cosine: _Number
+    psnr: _Number
     limit: _Text
     passed: bool
     ranks_differ: _Text | None = None

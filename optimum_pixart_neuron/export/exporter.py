@@ -31,7 +31,7 @@ from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_ex
 
 if TYPE_CHECKING:
     from ..components.export_config import ExportConfig
-    from .programs import TracedComponent
+    from .traced import TracedComponent
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def _check_all(components: list["ExportConfig"], request: _Request) -> list["Tra
         InvalidExportOption: the programs do not fit the memory of a core, or cannot share weights.
     """
     from ..program.memory import check_memory
-    from .programs import check_shared, trace_all, within_memory
+    from .traced import check_shared, trace_all, within_memory
     from .unused import check_unused
 
     check_unused(components)
