@@ -43,8 +43,8 @@ def _load_file(component: Path, file: str, compiled: Compiled, cores: int) -> li
         raise ArtifactError(f"{program}: {error}; {AGAIN}") from None
     if (component / WEIGHTS_FOLDER).is_dir():
         for shard in shard_files(component, compiled.ranks):
-            with shard.open("rb") as file:
-                read_ahead(file.fileno())
+            with shard.open("rb") as weights:
+                read_ahead(weights.fileno())
         return [NeuronTracedModel.load_model(program, tensor_parallel_size=compiled.ranks)]
     # A program of one core in a pipeline of several was meant for one.
     mode = compiled.parallel.mode if compiled.parallel else None

@@ -95,7 +95,7 @@ def within_memory(traced: Sequence[TracedComponent], deployment: Deployment) -> 
     """Leave out every size but the first whose programs do not fit a core, and name it."""
     available = deployment.instance.hbm_bytes_per_core(deployment.compiler.lnc)
     weights = sum(component.need.weights for component in traced)
-    left_out = set()
+    left_out: set[tuple[int, int]] = set()
     for each in deployment.others:
         needed = weights + _most(traced, lambda config, size=each.size: size in config.images)
         if needed > available and each.size != deployment.size:

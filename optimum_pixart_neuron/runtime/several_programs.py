@@ -1,7 +1,7 @@
 """Several programs of one component, for images of several sizes and for one half of the guidance pair."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from torch import Tensor
@@ -40,7 +40,7 @@ class SeveralPrograms:
         callables = {program: program.for_one_call() for program in self.programs}
         return lambda *tensors: self._run(tensors, callables)
 
-    def _run(self, tensors: Sequence[Tensor], callables: dict[BatchedProgram, Callable[..., Any]]) -> Any:
+    def _run(self, tensors: Sequence[Tensor], callables: Mapping[BatchedProgram, Callable[..., Any]]) -> Any:
         first = tensors[0]
         found = self._by_shape.get(tuple(first.shape[1:])) if isinstance(first, Tensor) else None
         if found is None:
