@@ -197,11 +197,9 @@ class StepRecord(_Record):
         passed: the verdict, of this error and of the cosine.
     """
 
-    model_config = ConfigDict(ser_json_inf_nan="strings")
-
-    timestep: float
-    max_error: float
-    allowed: float
+    timestep: _Number
+    max_error: _Number
+    allowed: _Number
     passed: bool
 
 
@@ -220,7 +218,7 @@ class ValidationRecord(_Record):
         steps: of a whole schedule; none unless they were asked for.
     """
 
-    LATER = ("program",)
+    LATER = ("program", "ranks_differ", "steps")
 
     component: _Text
     program: _Text | None = None
@@ -236,15 +234,15 @@ class ValidationRecord(_Record):
     def misses(self) -> str:
         """What is wrong with it, in words; empty where it passed."""
         late = [number for number, step in enumerate(self.steps, start=1) if not step.passed]
-        wrong = [f"{self.component}: {self.ranks_differ}"] if self.ranks_differ else []
+        wrong = [f"{self.label}: {self.ranks_differ}"] if self.ranks_differ else []
         if late:
             step = self.steps[late[0] - 1]
             wrong.append(
-                f"{self.component} is off by {step.max_error:.3g} at step {late[0]} of {len(self.steps)}, timestep"
+                f"{self.label} is off by {step.max_error:.3g} at step {late[0]} of {len(self.steps)}, timestep"
                 f" {step.timestep:g} ({step.allowed:.2g} is allowed)"
             )
         if not self.passed and not wrong:
-            wrong.append(f"{self.component} is off by {self.max_error:.3g} ({self.limit})")
+            wrong.append(f"{self.label} is off by {self.max_error:.3g} ({self.limit})")
         return "; ".join(wrong)
 
     @property
