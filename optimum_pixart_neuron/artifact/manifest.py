@@ -167,7 +167,7 @@ class ComponentRecord(_Record):
         attention: the kernel that computes it, "math" where it is written out; None where there is no choice.
     """
 
-    LATER = ("programs",)
+    LATER = ("programs", "attention")
 
     ranks: Count
     mode: _Text | None = None
@@ -177,14 +177,6 @@ class ComponentRecord(_Record):
     source: SourceRecord
     inputs_digest: _Text
     attention: _Text | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without attention as earlier releases wrote it, whose digests of themselves would not hold otherwise."""
-        written = write(self)
-        if self.attention is None:
-            del written["attention"]
-        return written
 
 
 class StepRecord(_Record):

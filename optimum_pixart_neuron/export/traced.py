@@ -13,6 +13,7 @@ from ..neuron.compiler import CompilerSettings, environment_variables
 from ..program.hygiene import check_program
 from ..program.memory import MemoryNeed
 from ..program.program import TracedProgram, trace_program
+from ..terminal.table import fact
 
 if TYPE_CHECKING:  # it imports the host's exporter, which needs the SDK
     from ..components.export_config import ExportConfig
@@ -64,7 +65,7 @@ def trace_all(config: ExportConfig, compiler: CompilerSettings) -> TracedCompone
         with environment_variables(compiler.environment(each.ranks)):
             program = trace_program(each.build, each.example_inputs(), each.ranks, compiler.lnc)
         for finding in check_program(program, each.weights_dtype):
-            logger.info(f"  hygiene     {config.COMPONENT.name}: {finding}")
+            logger.info(fact("hygiene", f"{config.COMPONENT.name}: {finding}"))
         programs.append(program)
     return TracedComponent(config, tuple(programs))
 
@@ -100,7 +101,7 @@ def within_memory(traced: Sequence[TracedComponent], deployment: Deployment) -> 
         needed = weights + _most(traced, lambda config, size=each.size: size in config.images)
         if needed > available and each.size != deployment.size:
             left_out.add(each.size)
-            logger.info(f"  note        --sizes: {each.height}x{each.width} is left out, it does not fit a core")
+            logger.info(fact("note", f"--sizes: {each.height}x{each.width} is left out, it does not fit a core"))
     return [component.without(left_out) for component in traced]
 
 
