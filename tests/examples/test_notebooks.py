@@ -35,7 +35,7 @@ def test_the_notebook_runs_from_top_to_bottom(script, tmp_path, monkeypatch):
         "PIXART_PROMPT", "a large red circle on white" + "|a small cross" * ("throughput" in script.stem)
     )
     monkeypatch.setenv("PIXART_STEPS", "2")
-    monkeypatch.setenv("PIXART_OPTIONS", "--tensor_parallel_size 2 --disable-validation")
+    monkeypatch.setenv("PIXART_OPTIONS", "--tensor_parallel_size 2 --torch_dtype float32 --disable-validation")
     monkeypatch.delenv("PIXART_REPOSITORY", raising=False)
     notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
     NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(tmp_path)}}).execute()
