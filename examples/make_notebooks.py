@@ -21,7 +21,7 @@ from optimum_pixart_neuron.demo.demo import CHECKPOINT
 HERE = Path(__file__).resolve().parent
 SETTINGS = {
     "PIXART_MODEL": "checkpoint",
-    "PIXART_STEPS": "20",
+    "PIXART_STEPS": "10",
     "PIXART_OPTIONS": "--tensor_parallel_size 2 --torch_dtype float32",
     "COLUMNS": "80",
 }
