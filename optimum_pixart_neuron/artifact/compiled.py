@@ -79,7 +79,7 @@ class CompiledProgram(BaseModel):
         height, width: in pixels, of what it makes.
         guided: whether one run takes both rows of the guidance pair.
         axes: what it is compiled for, as `Compiled.sizes`.
-        exchange, collectives: as in `Parallel`.
+        groups, exchange, collectives: as in `Parallel`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,6 +90,7 @@ class CompiledProgram(BaseModel):
     width: Annotated[int, Field(ge=1, le=_LARGEST)]
     guided: bool
     axes: dict[str, Annotated[int, Field(ge=1, le=_LARGEST)]]
+    groups: tuple[tuple[int, ...], ...] | None = None
     exchange: str | None = None
     collectives: dict[str, dict[str, int]] = {}
 
@@ -157,7 +158,7 @@ class Compiled(BaseModel):
             return [self]
         sections = []
         for program in self.programs:
-            own = {"guided": program.guided, "exchange": program.exchange, "collectives": program.collectives}
+            own = {name: getattr(program, name) for name in ("guided", "groups", "exchange", "collectives")}
             sizes = {f"{_SIZE}{axis}": size for axis, size in program.axes.items()}
             changed = {"parallel": self.parallel.model_copy(update=own), "programs": (program,)}
             sections.append(self.model_copy(update={**changed, **sizes}))

@@ -85,6 +85,6 @@ def _describe(job: CompileJob, config: ExportConfig, program: TracedProgram) -> 
         width=width,
         guided=config.guided,
         axes={axis: config.input_shapes[axis] for axis in sorted(axes)},
-        exchange=config.split.describe()["exchange"] if config.split else None,
         collectives=program.traffic(),
+        **(config.split.describe() if config.split else {}),
     )

@@ -97,6 +97,8 @@ def test_one_half_is_diffusers_picture_without_guidance(pipe, reference):
 def test_the_programs_and_their_one_set_of_weights(folder):
     both = [name for size in NAMES for name in (size, f"{size}-one-half")]
     assert [each["name"] for each in programs(folder, "transformer")] == both
+    groups = {each["guided"]: each["groups"] for each in programs(folder, "transformer")}
+    assert groups == {True: [[0], [1]], False: [[0, 1]]}
     assert [each["name"] for each in programs(folder, "vae_decoder")] == list(NAMES)
     assert programs(folder, "text_encoder") == []
     for component in ("text_encoder", "transformer", "vae_decoder"):
