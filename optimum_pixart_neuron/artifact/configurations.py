@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -30,6 +32,8 @@ def check_configuration(folder: Path, component: Component) -> None:
     path = folder / CONFIG_FILE
     config = read_json(path, ArtifactError, advice=AGAIN)
     compiled = Compiled.of(config, path)
+    if compiled is None:
+        raise ArtifactError(f"{path}: nothing in it is compiled; {AGAIN}")
     if component.part.settings is not None:
         try:
             component.part.settings.model_validate(config)
@@ -38,9 +42,10 @@ def check_configuration(folder: Path, component: Component) -> None:
     for key in _REFUSED:
         if config.get(key) is not None:
             raise ArtifactError(f"{path}: a {component.name} has no {key}; {AGAIN}")
-    for key in ("dtype", "torch_dtype"):
-        if config.get(key) not in _DTYPES:
-            raise ArtifactError(f"{path}: {key} is none of {', '.join(_DTYPES[1:])}; {AGAIN}")
+    for each in _objects(config):
+        for key in ("dtype", "torch_dtype"):
+            if each.get(key) not in _DTYPES:
+                raise ArtifactError(f"{path}: {key} is none of {', '.join(_DTYPES[1:])}; {AGAIN}")
     axes = dict.fromkeys(axis for given in component.inputs for axis in given.axes if isinstance(axis, str))
     for axis in axes:
         if axis not in compiled.sizes:
@@ -48,6 +53,14 @@ def check_configuration(folder: Path, component: Component) -> None:
     for key, expected in (("model_type", component.model_type), ("task", component.task)):
         if getattr(compiled, key) not in (None, expected):
             raise ArtifactError(f"{path} is damaged: neuron.{key} is not a {component.name}'s, {expected}; {AGAIN}")
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """An object with all that are nested in it: transformers 4.57 looks for dtypes in each (`dict_dtype_to_str`)."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(inner)
 
 
 def read_copied(folder: Path) -> dict[str, CopiedPart]:

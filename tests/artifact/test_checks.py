@@ -274,6 +274,20 @@ class TestWhatTheManifestDoesNotSee:
             number = changes.get("tensor_parallel_size", 1000)
             assert f"transformer/config.json is for {number} ranks, and the export has 4; {AGAIN}" in refusal(folder)
 
+    @pytest.mark.parametrize("dtype", [7, ["float32"], "evil", {}], ids=str)
+    def test_dtypes_wherever_they_stand(self, folder, dtype):
+        """transformers looks for them in every object of a configuration."""
+        path = folder / "transformer" / "config.json"
+        config = json.loads(path.read_text())
+        for changes in (
+            {"torch_dtype": dtype},
+            {"neuron": {**config["neuron"], "dtype": dtype}},
+            {"more": [{"a": {"dtype": dtype}}]},
+        ):
+            path.write_text(json.dumps({**config, **changes}))
+            write_manifest(folder)
+            assert "dtype is none of float32, float16, bfloat16, float64" in refusal(folder)
+
     def test_a_header_that_no_loader_can_read(self, folder):
         path = folder / SHARD.format(2)
         path.write_bytes(b"\x07" + path.read_bytes()[1:])
