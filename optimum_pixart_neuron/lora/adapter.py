@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .merge import LowRankChange
 
 _TYPES = ("F64", "F32", "F16", "BF16")
+_NUMBER_TYPES = (*_TYPES, "I64", "I32", "I16", "I8", "U8")
+"""Of alpha."""
 _WEIGHT = ".weight"
 
 Geometry = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -135,7 +137,7 @@ def _contents(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
     except ValueError as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
     for name, entry in entries.items():
-        if entry.dtype not in _TYPES and entry.shape:
+        if entry.dtype not in (_TYPES if entry.shape else _NUMBER_TYPES):
             raise CheckpointError(f"{path}: tensor {printable(name)} is stored as {entry.dtype}; take a float type")
     return entries, said
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from .bases import CHECKPOINT
+from .bases import CHECKPOINT, LORA, LORA_FOLDERS
 
 OPTIONS = {"tensor_parallel_size": 2, "sequence_length": 16, "local_files_only": True}
 _STEPS = 2
@@ -62,6 +62,9 @@ def attempts(target: str, folder: Path, scratch: Path) -> dict[str, Callable[[],
     """By name, what may be done with it; each either ends in an error of ours, or well."""
     if target == CHECKPOINT:
         return {"detect": lambda: _detect(folder), "export": lambda: _export(folder, scratch / "out")}
+    if target == LORA:
+        adapters = tuple(str(folder / each) for each in LORA_FOLDERS)
+        return {"export": lambda: _export(folder, scratch / "out", lora_model_ids=adapters)}
     return {
         "load": lambda: _load_and_draw(folder),
         "validate": lambda: _validate(folder),
@@ -78,12 +81,12 @@ def _detect(folder: Path) -> None:
     pipeline_class(CheckpointOptions(model=str(folder), local_files_only=True))
 
 
-def _export(folder: Path, output: Path) -> None:
+def _export(folder: Path, output: Path, **options: object) -> None:
     from optimum_pixart_neuron.export.exporter import export
     from optimum_pixart_neuron.export.options import ExportOptions
 
     try:
-        export(ExportOptions(model=str(folder), output=output, **OPTIONS))
+        export(ExportOptions(model=str(folder), output=output, **OPTIONS, **options))
     except Taken:
         pass
     left = os.listdir(output.parent)

@@ -3,8 +3,11 @@
 import io
 from pathlib import Path
 
-EXPORT, STOCK, CHECKPOINT = "export", "export without manifest", "checkpoint"
+EXPORT, STOCK, CHECKPOINT, LORA = "export", "export without manifest", "checkpoint", "LoRA"
 TARGETS = (EXPORT, STOCK, CHECKPOINT)
+"""What most kinds are made on."""
+LORA_FOLDERS = ("lora/peft", "lora/kohya")
+"""Of the checkpoint of a LoRA, whose own files are left alone."""
 SHARDED = ("text_encoder", "transformer")
 RANKS = 2
 _TRACED = (1, 4)
@@ -20,7 +23,7 @@ def make_bases(folder: Path) -> dict[str, Path]:
     from ..runtime.stand_in import Geometry, write_export
 
     ensure_sdk()
-    found = {target: folder / target for target in TARGETS}
+    found = {target: folder / target for target in (*TARGETS, LORA)}
     write_export(found[STOCK], Geometry(ranks=RANKS, width=CHECKPOINT_SIZES["caption_dim"]))
     archives = good_archives()
     for program in found[STOCK].glob("*/model.neuron"):
@@ -32,7 +35,19 @@ def make_bases(folder: Path) -> dict[str, Path]:
     write_manifest(found[EXPORT])
     assert (found[EXPORT] / MANIFEST_FILE).is_file()
     build_tiny_checkpoint(found[CHECKPOINT], **CHECKPOINT_SIZES)
+    link_tree(found[CHECKPOINT], found[LORA])
+    write_adapters(found[LORA])
     return found
+
+
+def write_adapters(checkpoint: Path) -> None:
+    """One of peft's with its configuration, and one of kohya's with numbers in tensors of their own."""
+    from ..lora.adapters import matrices, weights_of, write_kohya, write_peft
+
+    peft, kohya = (checkpoint / each for each in LORA_FOLDERS)
+    made = matrices(weights_of(checkpoint), ("proj_out", "transformer_blocks.0.attn1.to_q"))
+    write_peft(peft, made)
+    write_kohya(kohya / "lora.safetensors", made, alpha=4.0)
 
 
 def link_tree(source: Path, target: Path) -> None:

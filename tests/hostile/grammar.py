@@ -1,7 +1,7 @@
 """Which hostile repositories there are: kinds of changes, what each is made on, and the cases that a seed draws.
 
     case   -> target kind                       one kind changes one thing of a copy of a whole folder
-    target -> export | export without manifest | checkpoint
+    target -> export | export without manifest | checkpoint | LoRA beside a checkpoint
     kind   -> a change of a JSON document | a file that is none | planted code | safetensors | archive | manifest
 
 Whatever is changed, the manifest of an export has the right digest of it, as a stranger would see to.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import archives, listed, planted, weights
-from .bases import CHECKPOINT, EXPORT, STOCK, TARGETS
+from .bases import CHECKPOINT, EXPORT, LORA, STOCK, TARGETS
 from .documents import BREAKS, CHANGES
 from .ground import INDEX, MANIFEST, Ground
 
@@ -58,7 +58,8 @@ def _oversized(ground: Ground) -> None:
 
 def _irregular(ground: Ground) -> None:
     """Something else than a file under the name of one."""
-    name = ground.choose(*ground.documents, *ground.weights, "tokenizer/spiece.model")
+    more = () if ground.target == LORA else ("tokenizer/spiece.model",)
+    name = ground.choose(*ground.documents, *ground.weights, *more)
     ground.remove(name)
     path, outside = ground.folder / name, ground.folder.parent / "outside"
     outside.write_text("{}")
@@ -134,6 +135,23 @@ KINDS = (
     Kind("way of a program", listed.way_of_a_program, 6, EXPORTS),
 )
 
+_OF_A_LORA = tuple(
+    Kind(f"LoRA: {name}", make, count, (LORA,), (LORA,) if refused else ())
+    for name, make, count, refused in (
+        *((f"document {name}", partial(_change_document, how=how), 2, False) for name, how in CHANGES.items()),
+        *((f"document {name}", partial(_change_document, how=how), 1, True) for name, how in BREAKS.items()),
+        ("irregular", _irregular, 3, False),
+        ("header of another length", weights.header_of_another_length, 2, True),
+        ("header of other entries", weights.header_of_other_entries, 5, True),
+        ("header of other text", weights.header_of_other_text, 2, True),
+        ("header of any change", weights.header_of_any_change, 3, False),
+        ("header of many entries", weights.header_of_many_entries, 1, True),
+        ("other content", weights.other_content, 2, True),
+        ("numbers of other types", weights.numbers_of_other_types, 4, False),
+        ("other names", weights.other_names, 3, False),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -159,13 +177,14 @@ class Case:
         return f"{self.kind}, {self.target} {self.number}"
 
 
-_BY_NAME = {kind.name: kind for kind in KINDS}
+_ALL = (*KINDS, *_OF_A_LORA)
+_BY_NAME = {kind.name: kind for kind in _ALL}
 
 
 def cases(seed: int) -> list[Case]:
     """What a seed draws; the targets of a kind take turns."""
     return [
         Case(kind=kind.name, target=kind.targets[number % len(kind.targets)], number=number, seed=seed)
-        for kind in KINDS
+        for kind in _ALL
         for number in range(kind.count)
     ]

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .bases import CHECKPOINT, EXPORT, link_tree, write_manifest
+from .bases import CHECKPOINT, EXPORT, LORA, link_tree, write_manifest
 
 INDEX, MANIFEST = "model_index.json", "neuron_manifest.json"
 
@@ -65,9 +65,8 @@ class Ground:
 
     @property
     def documents(self) -> list[str]:
-        """JSON files of the folder by path, but the manifest."""
-        names = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.json"))
-        return sorted(name for name in names if name != MANIFEST)
+        """JSON files by path, but the manifest."""
+        return [name for name in self._files("*.json") if name != MANIFEST]
 
     @property
     def components(self) -> list[str]:
@@ -77,7 +76,12 @@ class Ground:
 
     @property
     def weights(self) -> list[str]:
-        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.safetensors"))
+        return self._files("*.safetensors")
+
+    def _files(self, pattern: str) -> list[str]:
+        """Those that the case is about."""
+        inside = self.folder / "lora" if self.target == LORA else self.folder
+        return sorted(path.relative_to(self.folder).as_posix() for path in inside.rglob(pattern))
 
     def choose(self, *options: Any) -> Any:
         return self.numbers.choice(options)

@@ -48,6 +48,7 @@ def header_of_other_entries(ground: Ground) -> None:
             *({**entry, "shape": [10**12]}, {**entry, "shape": [2**62, 2**62]}, {**entry, "shape": [-1]}),
             *({**entry, "shape": [1] * 5000}, {**entry, "shape": "64"}, {**entry, "shape": [[4]]}),
             *({**entry, "dtype": "EVIL"}, {**entry, "dtype": ["F32"]}, {**entry, "dtype": "F64"}),
+            {**entry, "dtype": "F8_E8M0"},
             *({**entry, "data_offsets": [begin, 10**15]}, {**entry, "data_offsets": [end, begin]}),
             *({**entry, "data_offsets": [begin + 4, end + 4]}, {**entry, "data_offsets": [-4, end]}),
             *({**entry, "data_offsets": [0]}, {**entry, "data_offsets": [0.5, 1.5]}, {**entry, "evil": 1}),
@@ -99,6 +100,24 @@ def other_content(ground: Ground) -> None:
         return ground.choose(b"", b"PK\3\4" + bytes(100), pointer, bytes(1000), content[:cut], content + b"\0")
 
     _replace(ground, change)
+
+
+def numbers_of_other_types(ground: Ground) -> None:
+    """Tensors of a single number, as an adapter's alpha is, of types that compute with nothing."""
+    name = ground.choose(*[each for each in ground.weights if each.endswith("lora.safetensors")])
+    header, data = _parts((ground.folder / name).read_bytes())
+    kind, size = ground.choose(("C64", 8), ("F8_E8M0", 1), ("F8_E5M2", 1), ("BOOL", 1), ("U64", 8), ("U32", 4))
+    again, pieces, position = {}, [], 0
+    for each, entry in header.items():
+        if each == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        piece = bytes(size) if entry["shape"] == [] else data[begin:end]
+        offsets = [position, position + len(piece)]
+        again[each] = {**entry, "dtype": kind if entry["shape"] == [] else entry["dtype"], "data_offsets": offsets}
+        pieces.append(piece)
+        position += len(piece)
+    ground.write(name, _with_header(written(again), b"".join(pieces)))
 
 
 def flipped_bit(ground: Ground) -> None:
