@@ -52,6 +52,7 @@ def main() -> None:
         ways = {
             "reading the files": lambda: [touched(load_file(file)) for file in shard_files(folder, args.ranks)],
             "loading the export": lambda: program.initialize(weights.by_rank((), None)),
+            "merging a LoRA": lambda: weights.by_rank([ActiveAdapter(adapter)], None),
             "to a LoRA": lambda: program.initialize(weights.by_rank([ActiveAdapter(adapter)], None)),
             "back": lambda: program.initialize(weights.by_rank((), None)),
         }

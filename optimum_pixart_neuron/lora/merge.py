@@ -36,8 +36,8 @@ def merged(weight: Tensor, changes: Sequence[LowRankChange]) -> Tensor:
     """
     result = weight.float()
     for change in changes:
-        product = change.up.float().flatten(1) @ change.down.float().flatten(1)
-        result = torch.add(result, product.view(result.shape), alpha=change.scale)
+        up, down = change.up.float().flatten(1), change.down.float().flatten(1)
+        result = torch.addmm(result.flatten(1), up, down, alpha=change.scale).view(result.shape)
         if change.magnitude is not None:
             result = _with_norms(result, change.magnitude.float())
     return result
