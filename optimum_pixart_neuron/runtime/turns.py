@@ -39,7 +39,7 @@ class OneAtATime:
     """
 
     def __init__(self, program: Callable[..., Any], *, name: str, shared_cores: bool) -> None:
-        self.program = program
+        self.program: Any = program
         self.name = name
         self._turn = _shared_cores if shared_cores else threading.Lock()
         self._process = os.getpid()

@@ -96,7 +96,8 @@ class TakesOtherWeights:
         if not isinstance(model, (str, Path)):
             raise InvalidArgument(f"load_lora_weights: expected a folder, file or id, given {type(model).__name__}")
         place = f"{model}/{subfolder}" if subfolder else str(model)
-        options = CheckpointOptions(model=place, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        where: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        options = CheckpointOptions(model=place, **where)
         geometry = self._adapters.geometry()
         named = open_adapter("load_lora_weights:", place, weight_name, options, geometry, name=name, revision=revision)
         self._adapters.add(named)
