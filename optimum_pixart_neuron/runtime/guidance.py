@@ -19,6 +19,11 @@ Interval = tuple[float, float]
 """Fractions of the schedule, where guidance begins and where it ends: step i of n has it if begin <= i / n < end."""
 
 
+def takes_interval(compiled: Compiled) -> bool:
+    """Whether the denoiser has a program for one half of the guidance pair, which makes an interval cheaper."""
+    return compiled.ranks == 1 or not all(each.parallel.guided for each in compiled.each() if each.parallel)
+
+
 def check_interval(interval: Any, compiled: Compiled) -> Interval:
     """What a call may ask for.
 
@@ -37,7 +42,7 @@ def check_interval(interval: Any, compiled: Compiled) -> Interval:
         refuse("guidance_interval", "0 <= begin < end <= 1", (begin, end))
     if not compiled.is_ours:
         raise ProgramInputError("guidance_interval: the stock exporter's programs run on pairs only; export it again")
-    if compiled.ranks > 1 and all(each.parallel.guided for each in compiled.each() if each.parallel):
+    if not takes_interval(compiled):
         raise ProgramInputError(
             "guidance_interval: this export has no program without guidance, which it needs; export it with"
             " --guidance both"

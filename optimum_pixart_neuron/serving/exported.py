@@ -15,6 +15,7 @@ from ..files import full_digest
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from ..parallel.modes import MODES, mode_of
+from ..runtime.guidance import takes_interval
 
 GUIDANCE_SCALE = 4.5
 """diffusers' default of PixArt-Sigma (0.35, `PixArtSigmaPipeline.__call__`)."""
@@ -102,5 +103,5 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
         batch=sizes["batch_size"] * max(batches, 1),
         cores=cores,
         guided=guided,
-        takes_interval=manifest.options.get("guidance") == "both",
+        takes_interval=guided and takes_interval(compiled),
     )

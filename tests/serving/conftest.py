@@ -20,7 +20,7 @@ INSTANCE = "trn1.2xlarge"
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory) -> Path:
-    """An export of the smallest checkpoint: batches of 4, guidance on 2 ranks."""
+    """An export of the smallest checkpoint: batches of 4, programs with guidance and without on 2 ranks."""
     from optimum_pixart_neuron.export.exporter import export
     from optimum_pixart_neuron.export.options import ExportOptions
     from tests.tiny import build_tiny_checkpoint
@@ -28,7 +28,13 @@ def export(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("serving")
     small = {"heads": 2, "layers": 1, "text_heads": 2, "text_layers": 1, "caption_dim": 32, "text_ff": 64}
     checkpoint = build_tiny_checkpoint(folder / "checkpoint", **small)
-    options = {"tensor_parallel_size": 2, "batch_size": 4, "disable_validation": True, "torch_dtype": "float32"}
+    options = {
+        "guidance": "both",
+        "tensor_parallel_size": 2,
+        "batch_size": 4,
+        "disable_validation": True,
+        "torch_dtype": "float32",
+    }
     return export(ExportOptions(model=str(checkpoint), output=folder / "pixart-tiny", **options))
 
 

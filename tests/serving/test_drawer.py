@@ -1,6 +1,7 @@
 """What is drawn together is what the pipeline draws alone; a drawing that is stopped leaves nothing behind."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def test_what_an_export_draws_is_read_from_its_folder(drawer, export):
     assert drawer.exported.sizes == ((256, 256),)
     assert (drawer.exported.batch, drawer.exported.cores, drawer.exported.guided) == (4, 2, True)
     assert drawer.exported.name == export.name
+    assert drawer.exported.takes_interval
 
 
 @pytest.mark.e2e
@@ -58,6 +60,20 @@ def test_a_picture_has_the_same_bytes_at_every_place_and_alone(drawer):
         ).images[0]
         assert files[one.seed] == {encode(alone, "png")}, f"{one.prompt} depends on its neighbours"
     assert len(set.union(*files)) == 4
+
+
+@pytest.mark.e2e
+def test_guidance_in_a_part_of_the_steps_is_the_pipelines(drawer):
+    one = pictures_of(Kind(256, 256, 2, 4.5, (0.0, 0.5)))[0]
+    alone = drawer._pipeline(
+        one.prompt,
+        num_inference_steps=2,
+        guidance_interval=(0.0, 0.5),
+        generator=torch.Generator().manual_seed(one.seed),
+    ).images[0]
+    (drawn,) = drawer.draw([one])
+    (guided,) = drawer.draw([replace(one, kind=Kind(256, 256, 2, 4.5))])
+    assert encode(drawn, "png") == encode(alone, "png") != encode(guided, "png")
 
 
 @pytest.mark.e2e
