@@ -18,6 +18,7 @@ OUR_OWN = {
     *("--parallel_mode", "--exchange", "--attention", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
     *("--revision", "--variant", "--token", "--local_files_only", "--force"),
     *("--components_model", "--transformer", "--text_encoder", "--disable_validation", "--vae_parallel"),
+    *("--sizes", "--guidance", "--steps"),
 }
 # What a PixArt user may leave out although the host has another default, or none.
 OTHER_DEFAULTS = {
@@ -184,7 +185,7 @@ def test_options_carry_every_flag():
             "--lora_scales",
             "0.5",
         ],
-        *["--lora_weight_names", "w.safetensors", "--lora_adapter_names", "a"],
+        *["--lora_weight_names", "w.safetensors", "--lora_adapter_names", "a", "--steps", "4"],
     ]
     carried = {
         "model": "m",
@@ -231,6 +232,10 @@ def test_options_carry_every_flag():
         "lora_weight_names": ("w.safetensors",),
         "lora_adapter_names": ("a",),
         "lora_scales": (0.5,),
+        "steps": 4,
     }
-    assert carried.keys() == ExportOptions.model_fields.keys()
-    assert dict(parse(argv)) == carried
+    instead = {"sizes": (), "guidance": None}  # of height, width and no_guidance
+    assert {*carried, *instead} == ExportOptions.model_fields.keys()
+    assert dict(parse(argv)) == carried | instead
+    other = parse([*REQUIRED, "--sizes", "256x512", "512x256", "--guidance", "both"])
+    assert (other.sizes, other.guidance) == (("256x512", "512x256"), "both")

@@ -81,6 +81,8 @@ def test_a_command_is_one(where, ended):
     elif words[:3] == ["optimum-cli", "export", "neuron"]:
         with suppress(InvalidExportOption if where not in BLOCKS else ()):
             export_neuron.parse(words[3:])
+    elif words == ["optimum-cli", "neuron"]:
+        pass  # all of them
     elif words[:2] == ["optimum-cli", "neuron"] or words[0] in PARSERS:
         name, *arguments = words[2:] if words[0] == "optimum-cli" else words
         parser = ArgumentParser()
