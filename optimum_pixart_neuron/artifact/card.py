@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from huggingface_hub import ModelCardData
 
 from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
-from .manifest import EXAMPLE_FILE, Manifest, TensorRecord, own_name
+from .manifest import EXAMPLE_FILE, Manifest, own_name
+from .manifest_records import TensorRecord
 from .owners import ARCHIVE_RISK
 
 EXAMPLE_PROMPT = "a photo of an astronaut riding a horse on mars"

@@ -77,7 +77,7 @@ def _validate(argv: Sequence[str]) -> None:
     from pydantic import TypeAdapter
 
     from ..artifact.checks import check_artifact
-    from ..artifact.manifest import ValidationRecord
+    from ..artifact.manifest_records import ValidationRecord
     from ..errors import ValidationFailed
     from ..neuron.sdk import ensure_sdk
     from ..validation.programs import open_compiled

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..artifact.manifest import Manifest, SourceRecord, ValidationRecord, listed_files
+from ..artifact.manifest import Manifest, listed_files
+from ..artifact.manifest_records import SourceRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.layout import INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint

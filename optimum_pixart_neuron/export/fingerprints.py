@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from ..artifact.manifest import AdapterRecord, SourceRecord
+from ..artifact.manifest_records import AdapterRecord, SourceRecord
 from ..checkpoint.adapters import NamedAdapter
 from ..checkpoint.sources import Source
 from ..errors import CheckpointError

@@ -10,15 +10,8 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from ..artifact.manifest import (
-    ComponentRecord,
-    Manifest,
-    ProgramRecord,
-    SourceRecord,
-    TensorRecord,
-    ValidationRecord,
-    installed_versions,
-)
+from ..artifact.manifest import Manifest, installed_versions
+from ..artifact.manifest_records import ComponentRecord, ProgramRecord, SourceRecord, TensorRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.common.attention_kernel import WRITTEN_OUT
 from ..components.export_config import ExportConfig

@@ -26,7 +26,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ..artifact.compiled import CONFIG_FILE
-from ..artifact.manifest import ComponentRecord, Manifest, listed_files
+from ..artifact.manifest import Manifest, listed_files
+from ..artifact.manifest_records import ComponentRecord
 from ..checkpoint.layout import INDEX
 from ..errors import CompilationFailed, InvalidExportOption, OutputFull, PixArtNeuronError
 from ..files import RECORDS_BYTES, FileRecord, flush, read_bytes, records_of, write_whole

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..artifact.manifest import StepRecord, ValidationRecord
+from ..artifact.manifest_records import StepRecord, ValidationRecord
 
 ALLOWED = {"bfloat16": 3.0, "float32": 0.01}
 """Largest error of a compiled component by the precision of its matrix products, in parts of the yardstick's."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ..artifact.manifest import ValidationRecord
+from ..artifact.manifest_records import ValidationRecord
 from ..terminal.table import console, fact, table
 from .compare import near_one
 

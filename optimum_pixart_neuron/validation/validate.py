@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..artifact.checks import machine_problem
-from ..artifact.manifest import StepRecord, ValidationRecord
+from ..artifact.manifest_records import StepRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.common.original import Samples
 from ..components.component import Component

@@ -5,15 +5,12 @@ import json
 import pytest
 
 from optimum_pixart_neuron import files
-from optimum_pixart_neuron.artifact.manifest import (
-    MANIFEST_FILE,
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, installed_versions, listed_files
+from optimum_pixart_neuron.artifact.manifest_records import (
     ComponentRecord,
-    Manifest,
     SourceRecord,
     TensorRecord,
     ValidationRecord,
-    installed_versions,
-    listed_files,
 )
 from optimum_pixart_neuron.errors import ArtifactError
 from optimum_pixart_neuron.files import FileRecord

@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, ValidationRecord, listed_files
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, listed_files
+from optimum_pixart_neuron.artifact.manifest_records import ValidationRecord
 from optimum_pixart_neuron.errors import CheckpointError, OutputFull, ValidationFailed
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.files import FileRecord

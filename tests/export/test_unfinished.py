@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, ComponentRecord, Manifest, SourceRecord
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
+from optimum_pixart_neuron.artifact.manifest_records import ComponentRecord, SourceRecord
 from optimum_pixart_neuron.checkpoint.address import Address
 from optimum_pixart_neuron.checkpoint.sources import Source
 from optimum_pixart_neuron.errors import CheckpointError, InvalidExportOption, OutputFull

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-from optimum_pixart_neuron.artifact.manifest import (
+from optimum_pixart_neuron.artifact.manifest import Manifest, listed_files
+from optimum_pixart_neuron.artifact.manifest_records import (
     ComponentRecord,
-    Manifest,
     SourceRecord,
     TensorRecord,
     ValidationRecord,
-    listed_files,
 )
 from optimum_pixart_neuron.files import FileRecord
 

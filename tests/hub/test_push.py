@@ -8,7 +8,8 @@ import shutil
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants
 
-from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, SourceRecord
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
+from optimum_pixart_neuron.artifact.manifest_records import SourceRecord
 from optimum_pixart_neuron.artifact.push import check_push, push
 from optimum_pixart_neuron.errors import ArtifactError, HubError
 

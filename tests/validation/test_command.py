@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.artifact.manifest import Manifest, ValidationRecord
+from optimum_pixart_neuron.artifact.manifest import Manifest
+from optimum_pixart_neuron.artifact.manifest_records import ValidationRecord
 from optimum_pixart_neuron.commands import pixart_validate as command
 from optimum_pixart_neuron.emulator import device
 from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceError, PixArtNeuronError

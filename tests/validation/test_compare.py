@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from optimum_pixart_neuron.artifact.manifest import ValidationRecord
+from optimum_pixart_neuron.artifact.manifest_records import ValidationRecord
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
 from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias

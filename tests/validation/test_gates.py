@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.artifact.manifest import StepRecord, ValidationRecord
+from optimum_pixart_neuron.artifact.manifest_records import StepRecord, ValidationRecord
 from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.validation import programs
 from optimum_pixart_neuron.validation import validate as module
