@@ -6,6 +6,8 @@ Makes a checkpoint in bfloat16 (9.5 GB with 24 layers, two safetensors files) fr
 another order each round and each in a process of its own:
     copy   copies the checkpoint's files
     shard  compiles nothing, writes the weight files of every rank as `optimum-cli export neuron` does
+    renew  what that command does for a component whose program it takes: digests of the checkpoint's files, the
+           program, the weight files, digests of what was written
     read   reads the ranks' files from first to last byte
     load   loads the compiled text encoder on the emulator, as our pipeline class does, without running it
 Before each all files are dropped from the page cache, and what is written is flushed to the disk inside the time.
@@ -31,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 CHECKPOINT, EXPORT = "checkpoint", "export"
 BLOCK = 1 << 28  # bytes of random values, repeated to fill the checkpoint
 PIECE = 1 << 20  # bytes that `read` asks for at a time
-GOALS = {"shard": ("copy", 1.5), "load": ("read", 1.3)}
+GOALS = {"shard": ("copy", 1.5), "renew": ("copy", 1.3), "load": ("read", 1.3)}
 RESIDENT_GOAL = 3e9  # bytes
 
 
@@ -127,25 +129,31 @@ def component(folder: Path, ranks: int):
     return config
 
 
+def job_of(folder: Path, ranks: int, export: Path):
+    """What makes the text encoder's folder `export`."""
+    config = component(folder, ranks)
+    from optimum_pixart_neuron.export.compile import CompileJob
+    from optimum_pixart_neuron.neuron.compile_cache import CompileCache
+    from optimum_pixart_neuron.neuron.compiler import CompilerSettings
+
+    return CompileJob(
+        component=config,
+        compiler=CompilerSettings(target="trn1", lnc=1),
+        cache=CompileCache(enabled=False),
+        folder=export,
+        workdir=folder / "work",
+    )
+
+
 def compile_program(folder: Path, ranks: int) -> None:
     """The program and the weight files that `load` loads; not measured."""
-    config = component(folder, ranks)
-    from optimum_pixart_neuron.export.compile import CompileJob, compile_component
-    from optimum_pixart_neuron.neuron.compile_cache import CompileCache
-    from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
+    job = job_of(folder, ranks, folder / EXPORT)
+    from optimum_pixart_neuron.export.compile import compile_component
+    from optimum_pixart_neuron.neuron.compiler import environment_variables
 
-    compiler = CompilerSettings(target="trn1", lnc=1)
     shutil.rmtree(folder / EXPORT, ignore_errors=True)
-    with environment_variables(compiler.environment(ranks)):
-        compile_component(
-            CompileJob(
-                component=config,
-                compiler=compiler,
-                cache=CompileCache(enabled=False),
-                folder=folder / EXPORT,
-                workdir=folder / "work",
-            )
-        )
+    with environment_variables(job.compiler.environment(ranks)):
+        compile_component(job)
     neuron = {"parallel": {"ranks": ranks}}
     (folder / EXPORT / "config.json").write_text(json.dumps({"neuron": neuron}))
 
@@ -179,6 +187,26 @@ def shard(folder: Path, ranks: int) -> Result:
     return measured(work, folder, lambda: folder_bytes(target), remove=target)
 
 
+def renew(folder: Path, ranks: int) -> Result:
+    target = folder / "renewed"
+    job = job_of(folder, ranks, target)
+    from optimum_pixart_neuron.export.compile import take_component
+    from optimum_pixart_neuron.files import flush as flush_all
+    from optimum_pixart_neuron.files import records_of
+
+    program = (folder / EXPORT / "model.neuron").read_bytes()
+    sources = sorted({path.name for path in job.component.source_weights.files.values()})
+
+    def work() -> None:
+        records_of(folder / CHECKPOINT, sources, title="read")
+        take_component(job, program)
+        flush_all(target)
+        written = (path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+        records_of(target, sorted(written), title="read back")
+
+    return measured(work, folder, lambda: folder_bytes(target / "weights"), remove=target)
+
+
 def read(folder: Path, ranks: int) -> Result:
     source = folder / EXPORT / "weights"
 
@@ -206,7 +234,7 @@ def load(folder: Path, ranks: int) -> Result:
     return measured(work, folder, lambda: folder_bytes(folder / EXPORT / "weights"))
 
 
-TASKS = {"copy": copy, "shard": shard, "read": read, "load": load}
+TASKS = {"copy": copy, "shard": shard, "renew": renew, "read": read, "load": load}
 
 
 def measured(work: Callable[[], None], folder: Path, size: Callable[[], int], remove: Path | None = None) -> Result:

@@ -139,7 +139,7 @@ def test_a_token_is_not_shown():
 def test_the_manifest_tells_neither_places_nor_secrets():
     assert {name for name in ExportOptions.model_fields if name not in of_python().recorded()} == {
         *("model", "output", "force", "token", "cache_dir", "local_files_only", "compiler_workdir", "task"),
-        *("push_to_hub", "private", "allow_emulated"),
+        *("push_to_hub", "private", "allow_emulated", "programs_from"),
         *("lora_model_ids", "lora_weight_names", "lora_adapter_names", "lora_scales"),
     }
 

@@ -112,6 +112,26 @@ class ProgramRecord(Record):
     outputs: tuple[TensorRecord, ...]
 
 
+class ProgramRecipe(Record):
+    """What a compiled program was made of, but for the values of its weights.
+
+    Attributes:
+        graph: SHA-256 of the traced graph, and of what a caller or the compiler's environment adds to it.
+        compiler_args: of neuronx-cc.
+        target: of the compilation.
+        ranks: that run it together.
+        lnc: physical cores behind a logical one.
+        versions: of compiler and packages that wrote it, by distribution name.
+    """
+
+    graph: Text
+    compiler_args: Text
+    target: Text
+    ranks: Count
+    lnc: Count
+    versions: dict[Text, Text]
+
+
 class ComponentRecord(Record):
     """One compiled component.
 
@@ -124,9 +144,10 @@ class ComponentRecord(Record):
         source: of its weights.
         inputs_digest: of everything that the compilation depended on; equal digests mean an equal component.
         attention: the kernel that computes it, "math" where it is written out; None where there is no choice.
+        recipes: of each program, whose file may be taken for other weights; none where it holds the weights.
     """
 
-    LATER = ("programs", "attention")
+    LATER = ("programs", "attention", "recipes")
 
     ranks: Count
     mode: Text | None = None
@@ -136,6 +157,7 @@ class ComponentRecord(Record):
     source: SourceRecord
     inputs_digest: Text
     attention: Text | None = None
+    recipes: Annotated[tuple[ProgramRecipe, ...], Field(max_length=256)] = ()
 
 
 class StepRecord(Record):

@@ -17,7 +17,7 @@ from ..components.registry import COMPONENTS, DENOISER
 from ..errors import ArtifactError, HubError
 from ..files import FileRecord, records_of
 from ..hub import patiently
-from .compiled import AGAIN, CONFIG_FILE, Compiled
+from .compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled
 from .expected_files import is_known, known_files
 from .manifest import MANIFEST_FILE, Manifest
 from .owners import check_owner
@@ -91,6 +91,32 @@ def pull(
         raise HubError(f"{named} holds no artifacts of optimum-neuron: there is neither {MANIFEST_FILE} nor {INDEX}")
     _Snapshot(repo_id, named, index_file.parent, access).bring_stock(force_download)
     return index_file.parent
+
+
+def pull_programs(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: bool | str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Download the programs of a repository and its manifest, without weights; arguments and errors as of `pull`.
+
+    Raises:
+        HubError: the repository has no manifest.
+    """
+    check_owner(repo_id, None)
+    access = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    named = f"{repo_id}@{revision}" if revision else repo_id
+    find = partial(_find, repo_id, MANIFEST_FILE, revision=revision, **access)
+    manifest_file = patiently(find, f"{named}, {MANIFEST_FILE}")
+    if manifest_file is None:
+        raise HubError(f"{named} has no {MANIFEST_FILE}, so nobody can tell what its programs are of")
+    snapshot = _Snapshot(repo_id, named, manifest_file.parent, access)
+    files = snapshot.manifest().files
+    snapshot.bring({name: record for name, record in files.items() if name.endswith(f"/{PROGRAM_FILE}")}, False)
+    return snapshot.folder
 
 
 def _find(repo_id: str, file: str, **where: Any) -> Path | None:

@@ -176,6 +176,20 @@ def _command(module: ModuleType) -> CommandInfo:
     return CommandInfo(name=name, help=module.DESCRIPTION, subcommand_class=command_class)
 
 
+def extend_lookup(command_class: type[BaseOptimumCLICommand]) -> None:
+    """Have `optimum-cli neuron cache lookup` know PixArt-Sigma, in place; doing it again changes nothing."""
+    host = vars(command_class).get(_OF_HOST) or command_class.run
+
+    def run(self: BaseOptimumCLICommand) -> None:
+        from ..export.cache_entry import register_cache_entry
+
+        register_cache_entry()
+        host(self)
+
+    setattr(command_class, _OF_HOST, host)
+    command_class.run = run  # type: ignore[method-assign]  # in place, as said
+
+
 SUBCOMMANDS = tuple(
     map(
         _command,

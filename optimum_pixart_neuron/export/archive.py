@@ -2,7 +2,9 @@
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -21,18 +23,56 @@ def save_program(program: torch.jit.ScriptModule, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    with path.open("wb") as file:
+        write_program(program, file)
+
+
+def write_program(program: torch.jit.ScriptModule, file: BinaryIO) -> None:
+    """The same into an open file."""
     whole = io.BytesIO()
     torch.jit.save(program, whole)
-    with zipfile.ZipFile(whole) as source, path.open("wb") as file, zipfile.ZipFile(file, "w") as target:
+    _rewrite(whole, file, None)
+
+
+def packed(archive: bytes) -> bytes:
+    """The archive with its entries compressed, for keeping: weights that are all zero take no room."""
+    target = io.BytesIO()
+    _rewrite(io.BytesIO(archive), target, zipfile.ZIP_DEFLATED)
+    return target.getvalue()
+
+
+def unpacked(archive: bytes, most: int) -> bytes:
+    """The archive that `packed` took.
+
+    Args:
+        most: bytes of its entries.
+
+    Raises:
+        ValueError: it is no archive, or has more.
+    """
+    target = io.BytesIO()
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as entries:
+            if sum(entry.file_size for entry in entries.infolist()) > most:
+                raise ValueError(f"it has more than {most} bytes")
+        _rewrite(io.BytesIO(archive), target, zipfile.ZIP_STORED)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(f"it is no archive: {error}") from None
+    return target.getvalue()
+
+
+def _rewrite(archive: BinaryIO, file: BinaryIO, compression: int | None) -> None:
+    """Copy the entries, compressed as they are where nothing else is asked for."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(file, "w") as target:
         for entry in source.infolist():
             if not entry.filename.endswith(_DEBUG):
-                target.writestr(_aligned(entry, file.tell()), source.read(entry))
+                target.writestr(_aligned(entry, file.tell(), compression), source.read(entry))
 
 
-def _aligned(entry: zipfile.ZipInfo, position: int) -> zipfile.ZipInfo:
+def _aligned(entry: zipfile.ZipInfo, position: int, compression: int | None) -> zipfile.ZipInfo:
     """The same entry, whose content lies on a multiple of `_ALIGNMENT` when its header is written at `position`."""
     info = zipfile.ZipInfo(entry.filename, entry.date_time)
-    info.compress_type = entry.compress_type
+    info.compress_type = entry.compress_type if compression is None else compression
     padding = -(position + _ENTRY_BYTES + len(entry.filename.encode()) + 4) % _ALIGNMENT
     info.extra = _PADDING_ID + padding.to_bytes(2, "little") + b"Z" * padding
     return info

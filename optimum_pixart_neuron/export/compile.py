@@ -1,7 +1,7 @@
 """Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,17 @@ from typing import Any
 
 import torch
 
-from ..artifact.compiled import PROGRAM_FILE, WEIGHTS_FOLDER, shard_files
+from ..artifact.compiled import PROGRAM_FILE, WEIGHTS_FOLDER
+from ..artifact.manifest_records import ProgramRecipe
 from ..components.export_config import ExportConfig
+from ..errors import PixArtNeuronError
 from ..neuron.compile_cache import CompileCache
 from ..neuron.compiler import CompilerSettings
-from ..parallel.shard_writer import write_shards
+from ..neuron.sdk import ensure_sdk
 from .archive import save_program
 from .compiler_failure import compiler_failures
+from .store import ProgramStore
+from .weighting import write_weights
 from .workplace import current_folder, one_word
 
 LOG_FILE = "log-neuron-cc.txt"
@@ -38,6 +42,7 @@ class CompileJob:
         folder: its folder in the export; made here.
         workdir: where the compiler's intermediate files go, in a new folder for each component.
         inline_weights: whether a one-core program is asked to hold its weights.
+        recipes: what each of its programs is made of, by which the cache keeps them; none to keep none.
         keep_log: puts the compiler's log where it outlives a failed export, and returns that place; by default it
             stays where it is.
         one_at_a_time: whether of programs that share a file no two but the first are compiled at the same time.
@@ -49,6 +54,7 @@ class CompileJob:
     folder: Path
     workdir: Path
     inline_weights: bool = False
+    recipes: tuple[ProgramRecipe, ...] = ()
     keep_log: Callable[[Path], Path] = _left_there
     one_at_a_time: bool = False
 
@@ -61,6 +67,15 @@ class CompileJob:
     def spmd(self) -> bool:
         """Whether it is an NxD program."""
         return self.component.COMPONENT.needs_model_builder or self.component.ranks > 1
+
+    @property
+    def files(self) -> dict[str, tuple[ProgramRecipe, ...]]:
+        """What the programs in each file are made of, the first file first; none where a file holds its weights."""
+        files: dict[str, tuple[ProgramRecipe, ...]] = {}
+        for program, recipe in zip(self.component.programs, self.recipes):
+            name = self.program_file(program)
+            files[name] = (*files.get(name, ()), recipe)
+        return files
 
     def program_file(self, program: ExportConfig) -> str:
         """Where one of the programs lies in the folder.
@@ -102,6 +117,37 @@ def compile_component(job: CompileJob) -> None:
         else:
             for program in job.component.programs:
                 _compile_single_core(job, program, workdir)
+            if not job.inline:
+                _keep_programs(job)
+                write_weights(job)
+
+
+def take_component(job: CompileJob, programs: Mapping[str, bytes]) -> None:
+    """Write programs that were compiled before, and the component's weights.
+
+    Args:
+        programs: content by file, see `CompileJob.files`.
+
+    Raises:
+        PixArtNeuronError: one is no program, or does not take the weights.
+    """
+    job.folder.mkdir()
+    for name, content in programs.items():
+        file = job.folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+        try:
+            ensure_sdk().check_program(file)
+        except RuntimeError as error:
+            raise PixArtNeuronError(f"the program of {job.name} cannot be taken: {error}") from None
+    write_weights(job)
+
+
+def _keep_programs(job: CompileJob) -> None:
+    """Have the files in the cache before weights are in them."""
+    store = ProgramStore(job.cache)
+    for name, recipes in job.files.items():
+        store.put(recipes, job.folder / name)
 
 
 @contextmanager
@@ -144,8 +190,8 @@ def _compile_spmd(job: CompileJob, workdir: Path) -> None:
             builder = _builder(job, workdir, programs)
             program = builder.trace(initialize_model_weights=False)
     save_program(program, job.folder / PROGRAM_FILE)
-    title = f"    {job.name} weights"
-    write_shards(first.weights(), first.read_weight, shard_files(job.folder, first.ranks), title=title)
+    _keep_programs(job)
+    write_weights(job)
     # Does nothing unless NXD_LAYOUT_TRANSFORMATION_OPTIONS is set.
     builder.transform_weight_layout_with_overriden_option(sharded_checkpoint_dir=str(job.folder / WEIGHTS_FOLDER))
 
@@ -193,9 +239,10 @@ def _nxd_state_restored() -> Iterator[None]:
 
 
 def _compile_single_core(job: CompileJob, component: ExportConfig, workdir: Path) -> None:
+    """A program that does not hold its weights is compiled with zeros; then its file gets those of the checkpoint."""
     import torch_neuronx
 
-    module = component.build_loaded()
+    module = component.build_loaded() if job.inline else component.build_blank()
     with _compiler_at_work(job, workdir):
         program = torch_neuronx.trace(
             module,

@@ -4,27 +4,29 @@ import json
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..artifact.manifest import Manifest, listed_files
+from ..artifact.compiled import CONFIG_FILE, Compiled
+from ..artifact.manifest import Manifest, listed_files, own_name
 from ..artifact.manifest_records import SourceRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.layout import INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..components.common.attention_kernel import available_kernels
-from ..components.registry import added_components
+from ..components.registry import DENOISER, added_components
 from ..deployment.deployment import Deployment, decide
 from ..deployment.options import BINS
-from ..errors import InvalidExportOption, ValidationFailed
-from ..files import FileRecord, records_of
-from ..neuron.compile_cache import CompileCache
+from ..errors import CheckpointError, InvalidExportOption, ValidationFailed
+from ..files import FileRecord, read_json, records_of
+from ..neuron.compile_cache import CompileCache, chosen_repository
 from ..neuron.sdk import NeuronSdk, ensure_sdk
 from ..planner.decoding import DecodingChoice, decide_decoding
 from ..terminal.table import fact
+from .earlier import EarlierExport
 from .options import ExportOptions
 from .output import check_apart, check_output, check_workdir
 from .publish import check_publication, publish
@@ -32,6 +34,7 @@ from .unfinished import FinishedComponent, UnfinishedExport, tidy, unfinished_ex
 
 if TYPE_CHECKING:
     from ..components.export_config import ExportConfig
+    from .compile import CompileJob
     from .traced import TracedComponent
 
 logger = logging.getLogger(__name__)
@@ -41,19 +44,25 @@ FAILED_LABEL = "failed-validation"
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """What one export goes by: what was asked for, of which checkpoint, what was decided, with which SDK and cache."""
+    """What one export goes by: what was asked for, of which checkpoint, what was decided, with which SDK and cache.
+
+    Attributes:
+        earlier: whose programs are taken where they are the same.
+    """
 
     options: ExportOptions
     checkpoint: PixArtCheckpoint
     deployment: Deployment
     sdk: NeuronSdk
     cache: CompileCache
+    earlier: EarlierExport | None
 
 
 def export(options: ExportOptions) -> Path:
     """Compile every component of a PixArt-Sigma checkpoint into `options.output`.
 
-    Components that an interrupted export has finished from the same inputs are not compiled again.
+    Components that an interrupted export has finished from the same inputs are not compiled again, nor are programs
+    that the compile cache or the export `options.programs_from` has.
 
     Returns:
         the output folder, which `NeuronPixArtSigmaPipeline.from_pretrained` loads.
@@ -70,8 +79,10 @@ def export(options: ExportOptions) -> Path:
     check_output(options.output, force=options.force)
     check_workdir(options.compiler_workdir, options.output)
     sdk = ensure_sdk()
-    cache = CompileCache.chosen(os.environ, disabled=options.disable_neuron_cache)
+    repository = None if options.local_files_only else chosen_repository(os.environ)
+    cache = CompileCache.chosen(os.environ, disabled=options.disable_neuron_cache, repository=repository)
     check_publication(options, sdk)
+    earlier = EarlierExport.of(options)
     _check_importable(options)
     checkpoint = open_checkpoint(options)
     checkpoint.check_copied()
@@ -81,7 +92,10 @@ def export(options: ExportOptions) -> Path:
     _say_choices(options, checkpoint, deployment, decoding, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():
-        _make(_Request(options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk, cache=cache))
+        request = _Request(
+            options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk, cache=cache, earlier=earlier
+        )
+        _make(request)
     logger.info(f"saved to {options.output}")
     publish(options, sdk)
     return options.output
@@ -136,6 +150,34 @@ def _make(request: _Request) -> None:
         unfinished.seal(manifest)
         _refuse_failed(validation, unfinished)
         unfinished.put_in_place()
+    _record_in_cache(request)
+
+
+def _whole_config(checkpoint: PixArtCheckpoint, part: str) -> dict[str, Any]:
+    """All that a configuration says, as optimum-neuron reads it from the Hub; where it is no file, what is read."""
+    file = checkpoint.sources[part].folder / CONFIG_FILE
+    return read_json(file, CheckpointError) if file.is_file() else checkpoint.config(part)
+
+
+def _record_in_cache(request: _Request) -> None:
+    """Have the export in optimum-neuron's registry of what was compiled, if there is a cache."""
+    from .cache_entry import cache_entry, register_cache_entry
+
+    if not request.cache.enabled:
+        return
+    options, checkpoint, deployment = request.options, request.checkpoint, request.deployment
+    section = Compiled.read(options.output / DENOISER.name)
+    assert section is not None
+    local = next(iter(checkpoint.sources.values())).revision is None
+    model = f"local/{own_name(str(checkpoint.source))}" if local else checkpoint.source
+    configs = {name: _whole_config(checkpoint, name) for name in checkpoint.sources if name not in checkpoint.copied}
+    entry = cache_entry(model, configs, section.model_dump(exclude_unset=True), (deployment.height, deployment.width))
+    register_cache_entry()
+    try:
+        with request.cache.record(entry):
+            pass
+    except OSError as error:
+        logger.warning(f"the compile cache takes no entry of this export: {error}")
 
 
 def _check_all(components: list["ExportConfig"], request: _Request) -> list["TracedComponent"]:
@@ -168,7 +210,7 @@ def _finish(
     Its `config.json` is written in both cases: it also says what concerns the whole pipeline.
     """
     from ..neuron.compiler import environment_variables
-    from .compile import CompileJob, compile_component
+    from .compile import CompileJob
     from .component_config import write_component_config
     from .record import component_record
 
@@ -196,15 +238,29 @@ def _finish(
     if finished:
         logger.info(f"{title}: unchanged, kept from the interrupted export")
     else:
-        several = f", {len(component.programs)} programs" if component.others else ""
-        logger.info(f"{title}: {component.ranks} rank(s){several}, compiling")
+        job = replace(job, recipes=record.recipes)
         with environment_variables(deployment.compiler.environment(component.ranks)):
-            compile_component(job)
+            _compile_or_take(job, request.earlier, title)
         unfinished.sources.check_unchanged(weight_files)
         finished = unfinished.finish(name, record)
         logger.info(f"    done in {time.monotonic() - started:.1f} s")
     write_component_config(job, traced.programs, deployment)
     return finished
+
+
+def _compile_or_take(job: "CompileJob", earlier: EarlierExport | None, title: str) -> None:
+    from .compile import compile_component, take_component
+    from .found import find_programs
+
+    several = f", {len(job.component.programs)} programs" if job.component.others else ""
+    title = f"{title}: {job.component.ranks} rank(s){several}"
+    found = find_programs(job, earlier)
+    if found:
+        logger.info(f"{title}, taken from {found.place}")
+        take_component(job, found.content)
+    else:
+        logger.info(f"{title}, compiling")
+        compile_component(job)
 
 
 def _validate(request: _Request, unfinished: UnfinishedExport) -> tuple[ValidationRecord, ...]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ..checkpoint.options import CheckpointOptions
 from ..deployment.options import DeploymentOptions
 from ..errors import InvalidExportOption
-from ..options import Flag, Folder
+from ..options import Flag, Folder, Text
 from ..validation.options import ToleranceOptions
 from .other_models import OF_OTHER_MODELS
 
@@ -40,6 +40,12 @@ class ExportOptions(ToleranceOptions, DeploymentOptions, CheckpointOptions):
     ] = Field(False, description="Skip the comparison with the original model after the export.")
     disable_neuron_cache: Annotated[bool, Flag(group=_COMPILATION)] = Field(
         False, description="Neither look up nor store compiled programs in the Neuron cache."
+    )
+    programs_from: Annotated[Text | None, Flag(metavar="EXPORT", group=_COMPILATION, recorded=False)] = Field(
+        None,
+        description=(
+            "Folder or Hub id of an export whose programs are taken where they are the same; only weights are written."
+        ),
     )
     force: Annotated[bool, Flag(group=_OUTPUT, recorded=False)] = Field(
         False, description="Start over: forget what an interrupted export finished, replace an export in output."

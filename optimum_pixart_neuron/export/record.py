@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch.fx import GraphModule
-
 from ..artifact.manifest import Manifest, installed_versions
 from ..artifact.manifest_records import ComponentRecord, ProgramRecord, SourceRecord, TensorRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
@@ -20,10 +18,11 @@ from ..files import FileRecord
 from ..program.program import TracedProgram
 from .compile import CompileJob
 from .options import ExportOptions
+from .recipes import graph_module_digest, program_recipes
 
 COMPUTING_CODE = (
     *("components", "parallel", "checkpoint", "lora", "neuron", "files.py"),
-    *("export/archive.py", "export/compile.py", "export/describe.py"),
+    *("export/archive.py", "export/compile.py", "export/describe.py", "export/weighting.py", "export/workplace.py"),
 )
 """Modules and rooms of which an edit may change what a compilation writes."""
 
@@ -50,6 +49,7 @@ def component_record(
         source=source,
         inputs_digest=_inputs_digest(job, programs, source, emulated),
         attention=_attention(job.component) if job.component.COMPONENT.has_kernel else None,
+        recipes=program_recipes(job, programs),
     )
 
 
@@ -84,7 +84,7 @@ def _inputs_digest(job: CompileJob, programs: Sequence[TracedProgram], source: S
     component, compiler = job.component, job.compiler
     weights = component.weights()
     parts = {
-        "programs": [_program_digest(program.graph.graph_module) for program in programs],
+        "programs": [graph_module_digest(program.graph.graph_module) for program in programs],
         "program_files": [job.program_file(each) for each in component.programs],
         "collectives": [repr(collective) for program in programs for collective in program.collectives],
         "program_weights": [program.graph.weight_names for program in programs],
@@ -106,16 +106,6 @@ def _inputs_digest(job: CompileJob, programs: Sequence[TracedProgram], source: S
         "code": code_digest(component),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _program_digest(graph_module: GraphModule) -> str:
-    digest = hashlib.sha256(graph_module.code.encode())
-    for node in graph_module.graph.nodes:
-        if node.op == "get_attr":  # a baked constant
-            constant = getattr(graph_module, node.target)
-            digest.update(f"{node.target} {constant.dtype} {tuple(constant.shape)}".encode())
-            digest.update(repr(constant.flatten().tolist()).encode())
-    return digest.hexdigest()
 
 
 def code_digest(component: ExportConfig) -> str:

@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import InvalidExportOption
 from .compiler import environment_variables
 
-URL, FLAGS = "NEURON_COMPILE_CACHE_URL", "NEURON_CC_FLAGS"
+URL = "NEURON_COMPILE_CACHE_URL"
+FLAGS = "NEURON_CC_FLAGS"
 _FOLDER, _OFF = "--cache_dir", "--no_cache"
 
 
@@ -29,18 +31,23 @@ class CompileCache:
         enabled: whether they are.
         url: the folder, absolute, or the bucket; None for the SDK's own choice.
         other_flags: what `NEURON_CC_FLAGS` holds besides.
+        repository: on the Hub, that is asked for what the cache lacks; None for no such.
     """
 
     enabled: bool
     url: str | None = None
     other_flags: str | None = None
+    repository: str | None = None
 
     @classmethod
-    def chosen(cls, environment: Mapping[str, str], *, disabled: bool = False) -> CompileCache:
+    def chosen(
+        cls, environment: Mapping[str, str], *, disabled: bool = False, repository: str | None = None
+    ) -> CompileCache:
         """What the variables say.
 
         Args:
             disabled: whether the user asked for none.
+            repository: see the attribute; asked only with a cache.
 
         Raises:
             InvalidExportOption: `NEURON_CC_FLAGS` has a quote without an end, or `--cache_dir` without a folder.
@@ -65,7 +72,8 @@ class CompileCache:
         other_flags = None if text is None else shlex.join(others)
         if folder and "://" not in folder:
             folder = os.path.abspath(folder)
-        return cls(enabled=not disabled, url=folder or None, other_flags=other_flags)
+        asked = None if disabled else repository
+        return cls(enabled=not disabled, url=folder or None, other_flags=other_flags, repository=asked)
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -75,5 +83,33 @@ class CompileCache:
             url = self.url if self.enabled else scratch
             if url is not None:
                 values[URL] = url
-            with environment_variables(values):
+            with environment_variables(values), self._hub():
                 yield
+
+    @contextmanager
+    def record(self, entry: Any) -> Iterator[None]:
+        """Have an entry of optimum-neuron's registry in the cache when the block ends."""
+        from optimum.neuron.cache.hub_cache import hub_neuronx_cache
+
+        with self.in_force(), hub_neuronx_cache(entry=entry):
+            yield
+
+    @contextmanager
+    def _hub(self) -> Iterator[None]:
+        if self.repository is None:
+            yield
+            return
+        from optimum.neuron.cache.hub_cache import hub_neuronx_cache
+
+        with hub_neuronx_cache(cache_repo_id=self.repository):
+            yield
+
+
+def chosen_repository(environment: Mapping[str, str]) -> str | None:
+    """The repository of compiled programs that the user has chosen (`CUSTOM_CACHE_REPO`, `neuron cache set`).
+
+    optimum-neuron's own, which it takes otherwise, holds no PixArt-Sigma, so it is not asked.
+    """
+    from optimum.neuron.utils.cache_utils import load_custom_cache_repo_name_from_hf_home
+
+    return environment.get("CUSTOM_CACHE_REPO") or load_custom_cache_repo_name_from_hf_home() or None

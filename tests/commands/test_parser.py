@@ -14,7 +14,7 @@ from optimum_pixart_neuron.export.other_models import OF_OTHER_MODELS
 
 REQUIRED = ["--model", "some/model", "out"]
 OUR_OWN = {
-    *("--push_to_hub", "--private", "--allow_emulated"),
+    *("--push_to_hub", "--private", "--allow_emulated", "--programs_from"),
     *("--parallel_mode", "--exchange", "--attention", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
     *("--revision", "--variant", "--token", "--local_files_only", "--force"),
     *("--components_model", "--transformer", "--text_encoder", "--disable_validation", "--vae_parallel"),
@@ -185,6 +185,7 @@ def test_options_carry_every_flag():
             "--lora_scales",
             "0.5",
         ],
+        *["--programs_from", "me/export"],
         *["--lora_weight_names", "w.safetensors", "--lora_adapter_names", "a", "--steps", "4"],
     ]
     carried = {
@@ -226,6 +227,7 @@ def test_options_carry_every_flag():
         "atol": 0.5,
         "with_vae_encoder": True,
         "push_to_hub": "me/repo",
+        "programs_from": "me/export",
         "private": True,
         "allow_emulated": True,
         "lora_model_ids": ("l",),

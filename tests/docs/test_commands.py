@@ -58,6 +58,7 @@ def is_command(line: str) -> bool:
     )
 
 
+OF_THE_HOST = ("cache",)
 PARSERS = {command.name: command.subcommand_class for command in SUBCOMMANDS}
 COMMANDS = {where: line for where, line, _ in commands()}
 BLOCKS = {where for where, _, whole in commands() if whole}
@@ -85,6 +86,8 @@ def test_a_command_is_one(where, ended):
         pass  # all of them
     elif words[:2] == ["optimum-cli", "neuron"] or words[0] in PARSERS:
         name, *arguments = words[2:] if words[0] == "optimum-cli" else words
+        if name in OF_THE_HOST:
+            return
         parser = ArgumentParser()
         PARSERS[name].parse_args(parser)
         parser.parse_args(arguments)

@@ -11,11 +11,16 @@ from tests.house.source import PACKAGE, product
 
 # Reached from the compilation, and no part of what it writes.
 NOT_COMPUTING = {
+    "artifact.manifest": "records what was compiled",
+    "artifact.manifest_records": "records what was compiled",
     "artifact.compiled": "names of files; what is in config.json is written anew by every run",
     "deployment.decisions": "what is decided is in the digest itself",
     "deployment.deployment": "what is decided is in the digest itself",
     "deployment.options": "what is asked for is in the digest as far as it decides",
     "errors": "messages",
+    "export.compiler_failure": "messages",
+    "export.recipes": "what a program is found by; a program that is found is the one that would be compiled",
+    "export.store": "keeps programs, whose content is in the digest of what they are found by",
     "export.options": "what is asked for is in the digest as far as it decides",
     "export.other_models": "messages",
     "hub": "downloads, whose content is in the digest",

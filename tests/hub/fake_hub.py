@@ -297,9 +297,17 @@ class FakeHub:
 
     def tree(self, asked: "_Handler", id: str, revision: str, folder: str = "") -> list[dict]:
         _, commit = self._find(asked, id, revision)
+        folder = folder.rstrip("/")
         below = [name for name in sorted(commit.files) if name.startswith(f"{folder}/" if folder else "")]
         if folder and not below:
             raise Refusal(404, "Entry not found", "EntryNotFound")
+        if "recursive=true" not in asked.path.lower():
+            depth = len(folder) + 1 if folder else 0
+            folders = {name[: depth + name[depth:].index("/")] for name in below if "/" in name[depth:]}
+            below = [name for name in below if "/" not in name[depth:]]
+            return [self._describe(name, commit.files[name]) for name in below] + [
+                {"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in sorted(folders)
+            ]
         return [self._describe(name, commit.files[name]) for name in below]
 
     def paths_info(self, asked: "_Handler", id: str, revision: str) -> list[dict]:

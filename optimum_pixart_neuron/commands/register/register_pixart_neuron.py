@@ -8,11 +8,18 @@ whichever file loads first.
 
 from optimum.commands.export.base import ExportCommand
 from optimum.commands.neuron.base import NeuronCommand
+from optimum.commands.neuron.cache import LookupRepoCommand
 from optimum.neuron.utils import is_neuronx_available
 
-from optimum_pixart_neuron.commands.host import PixArtNeuronExportCommand, add_subcommands, extend_host_command
+from optimum_pixart_neuron.commands.host import (
+    PixArtNeuronExportCommand,
+    add_subcommands,
+    extend_host_command,
+    extend_lookup,
+)
 
 add_subcommands(NeuronCommand)
+extend_lookup(LookupRepoCommand)
 
 if is_neuronx_available():
     from optimum.commands.export.neuronx import NeuronxExportCommand

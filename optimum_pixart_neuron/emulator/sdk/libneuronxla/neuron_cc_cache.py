@@ -35,10 +35,10 @@ class CompileCache:
 
     def __init__(self, cache_url: CacheUrl):
         self.cache_url = cache_url
-        self.cache_path = os.path.join(cache_url.url, f"neuronxcc-{neuronxcc.__version__}")
+        self.cache_path = cache_url.url
 
     def get_cache_dir_with_cache_key(self, key: str) -> str:
-        return os.path.join(self.cache_path, key)
+        return os.path.join(self.cache_path, f"neuronxcc-{neuronxcc.__version__}", key)
 
     def get_cache_dir(self, model_hash: str, compile_flags_str: str) -> str:
         return self.get_cache_dir_with_cache_key(f"MODULE_{model_hash}+{compile_flags_str}")

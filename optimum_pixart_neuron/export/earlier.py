@@ -1,0 +1,94 @@
+"""`--programs_from`: the programs of an export that is there already, for those of a new one that are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..artifact.manifest import MANIFEST_FILE, Manifest
+from ..artifact.manifest_records import ProgramRecipe
+from ..artifact.pull import pull_programs
+from ..checkpoint.address import Address
+from ..errors import ArtifactError, HubError, InvalidExportOption
+from ..files import FileRecord
+from .options import ExportOptions
+from .recipes import difference
+
+_FLAG = "--programs_from"
+
+
+@dataclass(frozen=True)
+class EarlierExport:
+    """An export whose programs may be taken.
+
+    Attributes:
+        named: what the user called it.
+        folder: on this machine.
+        manifest: of the folder.
+    """
+
+    named: str
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def of(cls, options: ExportOptions) -> EarlierExport | None:
+        """The export that the options name; None where they name none. Of a repository, only programs are downloaded.
+
+        Raises:
+            InvalidExportOption: there is no export with a manifest at that place.
+            ArtifactError: its manifest is damaged.
+            HubError: the repository cannot be read.
+        """
+        if options.programs_from is None:
+            return None
+        named = options.programs_from
+        address = Address.parse(_FLAG, named)
+        if address.folder is not None:
+            folder = address.folder
+        elif address.path:
+            raise InvalidExportOption(f"{_FLAG} {named}: an export is a whole repository; leave out /{address.path}")
+        else:
+            try:
+                folder = pull_programs(
+                    address.on_the_hub,
+                    revision=address.revision,
+                    token=options.token,
+                    cache_dir=options.cache_dir,
+                    local_files_only=options.local_files_only,
+                )
+            except HubError as error:
+                raise HubError(f"{_FLAG}: {error}") from None
+        manifest = Manifest.read(folder)
+        if manifest is None:
+            raise InvalidExportOption(
+                f"{_FLAG} {named}: there is no {MANIFEST_FILE} in it; give an export that this package made"
+            )
+        return cls(named, folder, manifest)
+
+    def why_not(self, name: str, wanted: Sequence[ProgramRecipe]) -> str | None:
+        """What keeps a component's program from being taken, in words; None where it can be."""
+        if not wanted:
+            return "the program is asked to hold its weights"
+        component = self.manifest.components.get(name)
+        if component is None:
+            return "it has no such component"
+        if not component.recipes:
+            return "its program holds its weights, or an earlier version of this package made it"
+        return difference(wanted, component.recipes) or None
+
+    def program(self, file: str) -> Path:
+        """A file of programs, by its path in the export.
+
+        Raises:
+            ArtifactError: it is not the file that the manifest lists.
+        """
+        path = self.folder / file
+        try:
+            whole = FileRecord.of(path) == self.manifest.files.get(file)
+        except OSError as error:
+            raise ArtifactError(f"{_FLAG}: {path} cannot be read: {error.strerror}; give another export") from None
+        if not whole:
+            raise ArtifactError(f"{_FLAG}: {path} is not what {MANIFEST_FILE} lists; give another export")
+        return path

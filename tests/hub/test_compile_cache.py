@@ -1,0 +1,121 @@
+"""What one machine compiled another fetches from the Hub, through optimum-neuron's own functions and registry."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from optimum_pixart_neuron.export.options import ExportOptions
+from tests.compilers import StandInCompiler
+
+pytestmark = pytest.mark.e2e
+
+REPOSITORY = "user/neuron-cache"
+SMALL = {"height": 128, "width": 128, "sequence_length": 16, "tensor_parallel_size": 2, "disable_validation": True}
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch, hub, caplog):
+    """Be a machine with a compile cache and a compiler of its own: `machine("first")` -> its compiler."""
+
+    def become(name: str) -> StandInCompiler:
+        monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path / f"cache of {name}"))
+        caplog.clear()
+        return StandInCompiler(tmp_path / f"compiler of {name}", monkeypatch)
+
+    monkeypatch.delenv("NEURON_CC_FLAGS")
+    caplog.set_level("INFO", logger="optimum_pixart_neuron")
+    hub.create(REPOSITORY)
+    return become
+
+
+def export(checkpoint: Path, output: Path, **options) -> None:
+    from optimum_pixart_neuron.export.exporter import export as export_now
+
+    export_now(ExportOptions(model=str(checkpoint), output=output, **SMALL, **options))
+
+
+def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, monkeypatch, caplog, capsys):
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
+
+    ensure_sdk()  # before the host's functions are imported, which look whether there is one
+    from optimum.commands.neuron.cache import LookupRepoCommand
+    from optimum.neuron.cache.hub_cache import synchronize_hub_cache
+
+    from optimum_pixart_neuron.commands.host import extend_lookup
+
+    first = machine("the first")
+    export(tiny_checkpoint, tmp_path / "first")
+    assert len(first.calls) == 3
+    synchronize_hub_cache(cache_path=os.environ["NEURON_COMPILE_CACHE_URL"], cache_repo_id=REPOSITORY)
+    kept = hub.files(REPOSITORY)
+    assert sum(name.endswith("+pixart/model.neuron") for name in kept) == 3
+    assert not any(str(tmp_path).encode() in content for name, content in kept.items() if name.endswith(".json"))
+
+    second = machine("the second")
+    monkeypatch.setenv("CUSTOM_CACHE_REPO", REPOSITORY)
+    export(tiny_checkpoint, tmp_path / "second")
+    assert second.calls == []
+    taken = [message for message in caplog.messages if message.endswith("taken from the compile cache")]
+    assert len(taken) == 3
+    for file in sorted((tmp_path / "first").rglob("*.safetensors")):
+        assert file.read_bytes() == (tmp_path / "second" / file.relative_to(tmp_path / "first")).read_bytes()
+
+    configurations = {
+        str(file.relative_to(tiny_checkpoint)): file.read_bytes() for file in sorted(tiny_checkpoint.rglob("*.json"))
+    }
+    hub.create("somebody/fine-tune", configurations)
+    extend_lookup(LookupRepoCommand)
+    monkeypatch.setenv("COLUMNS", "160")
+    asked = {"task": "text-to-image", "instance_type": "trn1", "dtype": "bfloat16", "tensor_parallel_size": 2}
+    for found, batch in ((True, 1), (False, 4)):
+        lookup = LookupRepoCommand.__new__(LookupRepoCommand)
+        lookup.args = _Arguments(
+            model_id="somebody/fine-tune", repo_id=REPOSITORY, batch_size=batch, sequence_length=16, **asked
+        )
+        lookup.run()
+        printed = capsys.readouterr().out
+        assert ("trn1 128x128 context" in printed) is found, printed
+
+
+def test_programs_of_an_export_on_the_hub(machine, hub, tiny_checkpoint, tmp_path, caplog):
+    machine("the first")
+    export(tiny_checkpoint, tmp_path / "first")
+    files = {
+        str(file.relative_to(tmp_path / "first")): file.read_bytes()
+        for file in sorted((tmp_path / "first").rglob("*"))
+        if file.is_file()
+    }
+    hub.create("team/exported", files)
+    second = machine("the second")
+    export(tiny_checkpoint, tmp_path / "second", programs_from="team/exported")
+    assert second.calls == []
+    assert "[2/3] transformer: 2 rank(s), taken from team/exported" in caplog.messages
+    assert hub.downloads() and not any("safetensors" in name for name in hub.downloads())
+
+
+class _Arguments:
+    def __init__(self, **values) -> None:
+        self.__dict__.update(values)
+
+
+def test_a_repository_that_cannot_be_read_costs_a_compilation(machine, tiny_checkpoint, tmp_path, monkeypatch):
+    compiler = machine("the first")
+    monkeypatch.setenv("CUSTOM_CACHE_REPO", "somebody/nothing")
+    export(tiny_checkpoint, tmp_path / "export")
+    assert len(compiler.calls) == 3
+
+
+def test_other_pipelines_are_the_hosts():
+    from optimum.neuron.cache.entries.cache_entry import ModelCacheEntry
+
+    from optimum_pixart_neuron.export.cache_entry import MultiModelCacheEntry, register_cache_entry
+
+    register_cache_entry()
+    unet = {"_class_name": "UNet2DConditionModel", "neuron": {"batch_size": 1}}
+    entry = MultiModelCacheEntry("some/model", {"unet": unet})
+    assert entry.model_type == "stable-diffusion" and entry.neuron_config == {"batch_size": 1}
+    again = ModelCacheEntry.deserialize(entry.serialize())
+    assert (again.model_type, again.neuron_config) == (entry.model_type, entry.neuron_config)
+    with pytest.raises(NotImplementedError):
+        MultiModelCacheEntry("some/model", {"transformer": {"_class_name": "FluxTransformer2DModel"}})
