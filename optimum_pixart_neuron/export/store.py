@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ..artifact.compiled import PROGRAM_FILE
 from ..artifact.manifest_records import ProgramRecipe
 from ..errors import printable
 from ..files import open_regular, write_whole
@@ -26,7 +27,7 @@ from .recipes import fingerprint
 
 logger = logging.getLogger(__name__)
 
-_PROGRAM, _ABOUT = "model.neuron", "program.json"
+_ABOUT = "program.json"
 _MOST_ABOUT = 1 << 20
 _MOST_PROGRAM = 32 << 30
 """Bytes of a program and of the zeros in place of its weights; the largest instance has this much a core."""
@@ -66,7 +67,7 @@ class ProgramStore:
                 about = _About.model_validate_json(_read(cache, f"{entry}/{_ABOUT}", _MOST_ABOUT))
                 if about.recipes != tuple(recipes):
                     return None
-                content = _read(cache, f"{entry}/{_PROGRAM}", _MOST_PROGRAM)
+                content = _read(cache, f"{entry}/{PROGRAM_FILE}", _MOST_PROGRAM)
                 if hashlib.sha256(content).hexdigest() != about.sha256:
                     raise ValueError("it is not what was stored")
                 return unpacked(content, _MOST_PROGRAM)
@@ -86,7 +87,7 @@ class ProgramStore:
             cache = _open_cache()
             entry = _entry(cache, recipes)
             try:
-                for name, each in ((_PROGRAM, content), (_ABOUT, about.model_dump_json().encode())):
+                for name, each in ((PROGRAM_FILE, content), (_ABOUT, about.model_dump_json().encode())):
                     _write(cache, f"{entry}/{name}", each)
             except OSError as error:
                 logger.warning(f"the compile cache takes no program: {printable(error, 200)}")
