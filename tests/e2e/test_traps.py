@@ -214,7 +214,8 @@ def test_trn2(exported, tmp_path, reference):
     for component in ("text_encoder", "transformer", "vae_decoder"):
         neuron = neuron_section(folder, component)
         assert (neuron["instance_type"], neuron["target"], neuron["lnc"]) == ("trn2", "trn2", 2)
-        assert "--target=trn2" in neuron["compiler_args"] and "--lnc=2" in neuron["compiler_args"]
+        # The target of several ranks' programs comes from the environment: ModelBuilder's layout step knows no other.
+        assert "--target" not in neuron["compiler_args"] and "--lnc=2" in neuron["compiler_args"]
     (tmp_path / "script.py").write_text(STOCK_SCRIPT)
     command = [
         sys.executable,
