@@ -187,7 +187,7 @@ def extend_lookup(command_class: type[BaseOptimumCLICommand]) -> None:
         host(self)
 
     setattr(command_class, _OF_HOST, host)
-    command_class.run = run  # type: ignore[method-assign]  # in place, as said
+    command_class.run = run
 
 
 SUBCOMMANDS = tuple(

@@ -27,7 +27,7 @@ LOG_FILE = "log-neuron-cc.txt"
 cache (0.15 `get_hash_module`), so it is the same in every export and on every machine."""
 
 
-def _left_there(log: Path) -> Path:
+def left_there(log: Path) -> Path:
     return log
 
 
@@ -55,7 +55,7 @@ class CompileJob:
     workdir: Path
     inline_weights: bool = False
     recipes: tuple[ProgramRecipe, ...] = ()
-    keep_log: Callable[[Path], Path] = _left_there
+    keep_log: Callable[[Path], Path] = left_there
     one_at_a_time: bool = False
 
     @property

@@ -210,7 +210,7 @@ def _finish(
     Its `config.json` is written in both cases: it also says what concerns the whole pipeline.
     """
     from ..neuron.compiler import environment_variables
-    from .compile import CompileJob
+    from .compile import CompileJob, left_there
     from .component_config import write_component_config
     from .record import component_record
 
@@ -224,7 +224,7 @@ def _finish(
         folder=unfinished.artifacts / name,
         workdir=request.options.compiler_workdir or unfinished.new_workdir(),
         inline_weights=request.options.inline_weights_to_neff,
-        **({} if request.options.compiler_workdir else {"keep_log": unfinished.keep_log}),
+        keep_log=left_there if request.options.compiler_workdir else unfinished.keep_log,
         one_at_a_time=not sdk.emulated,
     )
     part = component.COMPONENT.part.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -98,18 +98,14 @@ def within_memory(traced: Sequence[TracedComponent], deployment: Deployment) -> 
     weights = sum(component.need.weights for component in traced)
     left_out: set[tuple[int, int]] = set()
     for each in deployment.others:
-        needed = weights + _most(traced, lambda config, size=each.size: size in config.images)
+        size = each.size
+        needed = weights + max(
+            activations
+            for component in traced
+            for config, activations in zip(component.config.programs, component.activations)
+            if size in config.images
+        )
         if needed > available and each.size != deployment.size:
             left_out.add(each.size)
             logger.info(fact("note", f"--sizes: {each.height}x{each.width} is left out, it does not fit a core"))
     return [component.without(left_out) for component in traced]
-
-
-def _most(traced: Sequence[TracedComponent], of: Callable[[ExportConfig], bool]) -> int:
-    """Activations of the program that has the most of those whose configs count."""
-    return max(
-        activations
-        for component in traced
-        for config, activations in zip(component.config.programs, component.activations)
-        if of(config)
-    )

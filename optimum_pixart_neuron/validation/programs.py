@@ -88,7 +88,7 @@ class CompiledComponent:
         except RuntimeError as error:
             raise DeviceError(f"{self.name} cannot be run: {device_reason(error)}") from error
         finally:
-            program = ranked = None
+            program, ranked = None, None  # type: ignore[assignment]  # they end here
             gc.collect()  # the cores and their memory belong to the program until it is collected
 
 

@@ -305,7 +305,7 @@ def test_no_scores_are_left_in_the_transformer(ranks):
                     model.divide_context(ranks=ranks, guidance_groups=2, exchange="gather")
                 shapes = [(2, 4, 128, 128), (2, 300, 4096), (2,)]
                 inputs = (*map(torch.empty, shapes), torch.empty(2, 300, dtype=torch.int64))
-            graph, _ = record_graph(model, inputs)
+            graph, _ = record_graph(model.to("meta"), inputs)
         names = [getattr(node.target, "__name__", "") for node in graph.nodes]
         found[kernel.masked] = (sum("softmax" in name for name in names), names.count("attention_kernel.default"))
     assert found == {True: (0, 4), False: (2, 2)}

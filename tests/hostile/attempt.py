@@ -44,7 +44,7 @@ def nothing_compiles_or_starts() -> Iterator[None]:
         for place, name, value in (
             (program, "trace_program", lambda *_: None),
             (hygiene, "check_program", lambda *_: ()),
-            (memory, "MemoryNeed", SimpleNamespace(of=lambda *_: None)),
+            (memory, "MemoryNeed", SimpleNamespace(of=lambda *_, **__: None)),
             (memory, "check_memory", check_memory),
             (_host_model(), "load_model", staticmethod(load_model)),
         ):

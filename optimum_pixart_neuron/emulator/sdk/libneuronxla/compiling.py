@@ -11,7 +11,7 @@ from pathlib import Path
 from optimum_pixart_neuron.emulator.neuronx_cc import compile_graph
 
 # By this name in this module: optimum-neuron puts its proxy of the Hub in its place.
-from .neuron_cc_cache import CacheUrl, CompileCache, create_compile_cache
+from .neuron_cc_cache import CacheUrl, CompileCacheFs, create_compile_cache
 
 _NEFF, _DONE, _GRAPH, _FLAGS = "model.neff", "model.done", "model.hlo_module.pb", "compile_flags.json"
 
@@ -69,7 +69,7 @@ def neuron_xla_wlo_compile(module_bytes: bytes, compiler_flags: str, **options) 
     return neuron_xla_compile(module_bytes, compiler_flags, **options), b""
 
 
-def _download(cache: CompileCache, name: str) -> bytes:
+def _download(cache: CompileCacheFs, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch, _NEFF)
         cache.download_file(name, str(target))

@@ -104,6 +104,8 @@ class CompileCacheS3(CompileCache):
         raise ValueError(f"cache {cache_url.url!r}: S3 caches are not emulated, use a local directory")
 
 
-def create_compile_cache(cache_url: CacheUrl) -> CompileCache:
-    """The cache at a URL."""
-    return CompileCacheS3(cache_url) if cache_url.is_s3() else CompileCacheFs(cache_url)
+def create_compile_cache(cache_url: CacheUrl) -> CompileCacheFs:
+    """The cache at a URL; ValueError for one on S3."""
+    if cache_url.is_s3():
+        CompileCacheS3(cache_url)
+    return CompileCacheFs(cache_url)
