@@ -27,6 +27,8 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
         SystemExit: As `work` raises it.
     """
     exit_on_termination()
+    # What diffusers (0.35, `utils.import_utils`) says of every name space that distributions share, as `optimum` is.
+    logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
     try:
         with checked_streams(), shown_log():
             work()

@@ -160,7 +160,7 @@ def _compiler_at_work(job: CompileJob, workdir: Path) -> Iterator[None]:
     with (
         compiler_failures(job.name, workdir, job.keep_log),
         current_folder(workdir),
-        job.cache.in_force(),
+        job.cache.in_force(workdir.parent),
     ):
         yield
 

@@ -11,8 +11,9 @@ import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidExportOption
@@ -76,11 +77,17 @@ class CompileCache:
         return cls(enabled=not disabled, url=folder or None, other_flags=other_flags, repository=asked)
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """Have the SDK go by it within the block."""
-        with tempfile.TemporaryDirectory(prefix="pixart-neuron-no-cache-") as scratch:
+    def in_force(self, scratch: Path | None = None) -> Iterator[None]:
+        """Have the SDK go by it within the block.
+
+        Args:
+            scratch: where the empty cache lies that stands for none; by default among the system's temporary files.
+        """
+        with ExitStack() as stack:
             values = {} if self.other_flags is None else {FLAGS: self.other_flags}
-            url = self.url if self.enabled else scratch
+            url = self.url
+            if not self.enabled:
+                url = stack.enter_context(tempfile.TemporaryDirectory(prefix="no-cache-", dir=scratch))
             if url is not None:
                 values[URL] = url
             with environment_variables(values), self._hub():
