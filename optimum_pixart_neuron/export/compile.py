@@ -28,6 +28,7 @@ cache (0.15 `get_hash_module`), so it is the same in every export and on every m
 
 
 def left_there(log: Path) -> Path:
+    """The compiler's log where it is: in a folder of the user's choice it outlives a failed export."""
     return log
 
 
