@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub.errors import LocalEntryNotFoundError
-
 from ..components.registry import COMPONENTS
 from ..errors import CheckpointError, printable
-from ..hub import HUB_ERRORS
 from ..lora.adapter import ActiveAdapter, Adapter, Geometry, read_adapter
 from ..lora.scaling import CONFIGURATION
-from .address import Address, download_error, not_cached
-from .fetch import download_files, list_repository
+from .address import Address
+from .fetch import list_repository, snapshot_of, uncached
 from .options import CheckpointOptions
 
 FLAG = "--lora_model_ids"
@@ -153,7 +150,7 @@ def _bring(
         if not folder.is_dir():
             raise CheckpointError(f"{address.flag} {address.name}: no such folder; give a LoRA's, or an id of the Hub")
         return folder, None, _chosen(address, [path.name for path in folder.iterdir()], file, folder)
-    repository, prefix = address.on_the_hub, f"{address.path}/" if address.path else ""
+    prefix = f"{address.path}/" if address.path else ""
     address = replace(address, revision=address.revision or revision)
     listed = list_repository(address, options)
     chosen = file
@@ -162,16 +159,12 @@ def _bring(
         names = [each.removeprefix(prefix) for each in listed if each.startswith(prefix)]
         chosen = _chosen(address, names, file)
         patterns = [f"{prefix}{each}" for each in (chosen, _beside(chosen)) if each in names]
-    try:
-        snapshot = Path(download_files(repository, address.revision, patterns, options, offline=listed is None))
-    except LocalEntryNotFoundError:
-        raise _uncached(address, file, options) from None
-    except HUB_ERRORS as error:
-        raise download_error(error, address) from None
+    nothing_cached = uncached({address.on_the_hub: [file or f"*{_SUFFIX}"]}, options)
+    snapshot = snapshot_of(address, patterns, options, nothing_cached, offline=listed is None)
     folder = snapshot / address.path
     if chosen is None or not (folder / chosen).is_file():
         if not folder.is_dir():
-            raise _uncached(address, file, options)
+            raise nothing_cached
         chosen = _chosen(address, [path.name for path in folder.iterdir()], file, folder)
     return folder, snapshot.name, chosen
 
@@ -179,11 +172,6 @@ def _bring(
 def _beside(file: str | None) -> str:
     """peft's configuration in the folder of a file."""
     return PurePosixPath(file).with_name(CONFIGURATION).as_posix() if file else CONFIGURATION
-
-
-def _uncached(address: Address, file: str | None, options: CheckpointOptions) -> CheckpointError:
-    missing = {address.on_the_hub: [file or f"*{_SUFFIX}"]}
-    return not_cached(missing, cache_dir=options.cache_dir, local_files_only=options.local_files_only)
 
 
 def _chosen(address: Address, names: Collection[str], file: str | None, folder: Path | None = None) -> str:

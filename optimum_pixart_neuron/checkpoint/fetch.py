@@ -40,15 +40,10 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     prefix = f"{address.path}/" if address.path else ""
     repository = address.on_the_hub
     expected = [prefix + file for name in components for file in PARTS[name].expected_files]
-    nothing_cached = _uncached({repository: expected}, options)
+    nothing_cached = uncached({repository: expected}, options)
     listed = list_repository(address, options)
     patterns = [prefix + name for name in _configurations(components)]
-    try:
-        snapshot = Path(download_files(repository, address.revision, patterns, options, offline=listed is None))
-    except LocalEntryNotFoundError:
-        raise nothing_cached from None
-    except HUB_ERRORS as error:
-        raise download_error(error, address) from None
+    snapshot = snapshot_of(address, patterns, options, nothing_cached, offline=listed is None)
     folder = snapshot / address.path
     if listed is None:
         source = Source(address=address, folder=folder, files=_files_below(folder), cached_only=True)
@@ -80,12 +75,8 @@ def _locate_file(address: Address, options: CheckpointOptions) -> Source:
     else:
         above, _, _ = address.path.rpartition("/")
         beside = f"{above}/{_CONFIG}" if above else _CONFIG
-        try:
-            snapshot = Path(download_files(address.on_the_hub, address.revision, [address.path, beside], options))
-        except LocalEntryNotFoundError:
-            raise _uncached({address.on_the_hub: [address.path]}, options) from None
-        except HUB_ERRORS as error:
-            raise download_error(error, address) from None
+        nothing_cached = uncached({address.on_the_hub: [address.path]}, options)
+        snapshot = snapshot_of(address, [address.path, beside], options, nothing_cached)
         path, revision = snapshot / address.path, snapshot.name
         if not path.is_file():
             raise CheckpointError(f"{address.flag} {address.name}: the repository has no {address.path}")
@@ -131,7 +122,7 @@ def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> 
     for (repository, revision), names in wanted.items():
         try:
             # The commit of the configurations, whatever the branch has become meanwhile.
-            download_files(repository, revision, names, options)
+            _download(repository, revision, names, options)
         except HUB_ERRORS as error:
             raise CheckpointError(f"weights of {repository} cannot be downloaded: {hub_reason(error)}") from None
     refuse_uncached(sources, options, weights=True)
@@ -157,7 +148,7 @@ def refuse_uncached(sources: dict[str, Source], options: CheckpointOptions, *, w
             if names:
                 missing.setdefault(source.address.on_the_hub, []).extend(names)
     if reason:
-        raise _uncached(missing, options)
+        raise uncached(missing, options)
 
 
 def _missing_configurations(component: str, source: Source) -> list[str]:
@@ -192,14 +183,33 @@ def list_repository(address: Address, options: CheckpointOptions) -> list[str] |
     return [file.rfilename for file in info.siblings or ()]
 
 
-def download_files(
-    repository: str, revision: str | None, names: Iterable[str], options: CheckpointOptions, *, offline: bool = False
-) -> str:
-    """Have these files of a repository on this machine; returns the folder of its snapshot.
+def snapshot_of(
+    address: Address,
+    names: Iterable[str],
+    options: CheckpointOptions,
+    nothing_cached: CheckpointError,
+    *,
+    offline: bool = False,
+) -> Path:
+    """The folder of a repository's snapshot, with these files of it on this machine.
+
+    Args:
+        nothing_cached: raised offline, where the download cache has nothing of it.
 
     Raises:
-        LocalEntryNotFoundError: offline, and the download cache has nothing of it.
+        CheckpointError: see above, or the download failed.
     """
+    try:
+        return Path(_download(address.on_the_hub, address.revision, names, options, offline=offline))
+    except LocalEntryNotFoundError:
+        raise nothing_cached from None
+    except HUB_ERRORS as error:
+        raise download_error(error, address) from None
+
+
+def _download(
+    repository: str, revision: str | None, names: Iterable[str], options: CheckpointOptions, *, offline: bool = False
+) -> str:
     with bars_on_terminals():
         return snapshot_download(
             repository,
@@ -224,5 +234,6 @@ def _files_below(folder: Path) -> frozenset[str]:
     return frozenset(path.relative_to(folder).as_posix() for path in paths if path.is_file())
 
 
-def _uncached(missing: dict[str, list[str]], options: CheckpointOptions) -> CheckpointError:
+def uncached(missing: dict[str, list[str]], options: CheckpointOptions) -> CheckpointError:
+    """The refusal of what the download cache lacks; see `address.not_cached`."""
     return not_cached(missing, cache_dir=options.cache_dir, local_files_only=options.local_files_only)

@@ -113,7 +113,7 @@ class ComponentWeights:
         Raises:
             CheckpointError: it cannot be read, or has a name that is not known.
         """
-        header = _header(path, None)
+        header = header_of(path)
         stored = form.pieces(header, path)
         entries = {
             name: header[piece.name].model_copy(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from typing import Any
 
 from ..demo.demo import DemoOptions, demonstrate
 from .frame import run_main
-from .parser import add_options, one_line_errors
+from .parser import add_options, given_words, one_line_errors
 
 PROG = "optimum-cli neuron pixart-demo"
 DESCRIPTION = "Export a small trained PixArt-Sigma and draw with it beside diffusers; downloads nothing."
@@ -31,14 +32,12 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
     """
-    parser = ArgumentParser(prog=PROG)
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    return run_main(PROG, lambda: _demonstrate(args))
+    words = given_words(PROG, add_arguments, argv)
+    return run_main(PROG, lambda: _demonstrate(words))
 
 
-def _demonstrate(args: Namespace) -> None:
-    demonstrate(DemoOptions(**vars(args)))
+def _demonstrate(words: dict[str, Any]) -> None:
+    demonstrate(DemoOptions(**words))
 
 
 if __name__ == "__main__":

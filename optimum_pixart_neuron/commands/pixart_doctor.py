@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from ..hardware import get_instance
 from ..options import Flag, Folder, Options
 from .frame import run_main
-from .parser import add_options, given, one_line_errors
+from .parser import add_options, given_words, one_line_errors
 from .result_file import ResultFile, write_result
 
 PROG = "optimum-cli neuron pixart-doctor"
@@ -59,11 +59,9 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
     """
-    parser = ArgumentParser(prog=PROG)
-    add_arguments(parser)
-    args = parser.parse_args(argv)
+    words = given_words(PROG, add_arguments, argv)
     statuses: list[int] = []
-    failed = run_main(PROG, lambda: statuses.append(_examine(DoctorOptions(**given(args, DoctorOptions)))))
+    failed = run_main(PROG, lambda: statuses.append(_examine(DoctorOptions(**words))))
     return failed or statuses[0]
 
 

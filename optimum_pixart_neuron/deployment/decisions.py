@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import product
 from typing import Protocol
 
 from ..components.registry import COMPONENTS, DENOISER
@@ -48,15 +49,16 @@ def choose_ranks(
     cores, ranks = instance.logical_cores(), options.tensor_parallel_size
     if ranks is None:
         wanted = mode_of(options.parallel_mode, cores).wanted_ranks(instance)
-        each = [(number, guided) for number in tokens for guided in options.pairs]
-        return next(
-            (
-                ranks
-                for ranks in range(wanted, 1, -1)
-                if all(_is_possible(options, checkpoint, number, ranks, guided, instance) for number, guided in each)
-            ),
-            1,
-        )
+
+        def can_share(ranks: int) -> bool:
+            try:
+                for number, guided in product(tokens, options.pairs):
+                    _checked(options, checkpoint, number, ranks, guided, instance)
+            except InvalidExportOption:
+                return False
+            return True
+
+        return next(filter(can_share, range(wanted, 1, -1)), 1)
     if not 1 <= ranks <= cores:
         raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
     return ranks
@@ -81,21 +83,6 @@ def choose_mode(
     """
     mode = _checked(options, checkpoint, tokens, ranks, guided, instance)
     return mode.settled(denoiser_workload(checkpoint, tokens), options.exchange)
-
-
-def _is_possible(
-    options: DeploymentOptions,
-    checkpoint: Configurations,
-    tokens: int,
-    ranks: int,
-    guided: bool,
-    instance: Instance,
-) -> bool:
-    try:
-        _checked(options, checkpoint, tokens, ranks, guided, instance)
-    except InvalidExportOption:
-        return False
-    return True
 
 
 def _checked(

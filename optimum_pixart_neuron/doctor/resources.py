@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 
+from ..errors import InvalidExportOption
 from ..hardware import CORE_VARIABLES, GIB, Instance, get_instance, runtime_cores
+from ..neuron.compile_cache import DEFAULT_FOLDER, URL, CompileCache
 from .findings import Finding
 from .inventory import Host
 from .needs import MODEL, Needs, downloaded_bytes
-
-COMPILE_CACHE = "/var/tmp/neuron-compile-cache"
-"""Where libneuronxla keeps what was compiled (AWS Neuron SDK documentation, neuron-caching.rst)."""
-
-_CACHE_FLAG = re.compile(r"--cache_dir[= ]'?\"?([^\s'\"]+)")
 
 
 def instance_of(host: Host) -> Instance | None:
@@ -132,13 +128,15 @@ def check_disk(needs: Needs, output: Path, hub_cache: Path) -> Finding:
 
 def check_caches(host: Host, hub_cache: Path) -> Finding:
     """Whether the compiler's cache and the Hub's can be written."""
-    named = _CACHE_FLAG.search(host.environment.get("NEURON_CC_FLAGS", ""))
-    compiled = named[1] if named else host.environment.get("NEURON_COMPILE_CACHE_URL") or COMPILE_CACHE
+    try:
+        compiled = CompileCache.chosen(host.environment).url or DEFAULT_FOLDER
+    except InvalidExportOption as error:
+        return Finding(what="cache", found="cannot be told", remedy=str(error))
     local = "://" not in compiled.removeprefix("file://")
     for folder in (*((Path(compiled.removeprefix("file://")),) if local else ()), hub_cache):
         above = _existing(folder)
         if not os.access(above, os.W_OK | os.X_OK):
-            variable = "HF_HOME" if folder == hub_cache else "NEURON_COMPILE_CACHE_URL"
+            variable = "HF_HOME" if folder == hub_cache else URL
             return Finding(
                 what="cache",
                 found=f"{folder} cannot be written",

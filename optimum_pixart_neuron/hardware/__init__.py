@@ -18,7 +18,7 @@ Sources (AWS Neuron SDK documentation):
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GIB = 1024**3
 TERA = 10**12
@@ -56,17 +56,7 @@ _INFERENTIA2 = Chip(
     hbm_bandwidth=820 * GIB,
     compile_target="inf2",
 )
-_TRAINIUM1 = Chip(
-    physical_cores=2,
-    lnc_options=(1,),
-    default_lnc=1,
-    hbm_bytes=32 * GIB,
-    bf16_flops=190 * TERA,
-    fp32_flops=47.5 * TERA,
-    exponentials=2 * 128 * 1.4e9,
-    hbm_bandwidth=820 * GIB,
-    compile_target="trn1",
-)
+_TRAINIUM1 = replace(_INFERENTIA2, compile_target="trn1")  # [arch], [core]: the same figures
 # [arch], [core]: eight cores, 667 TFLOPS, 96 GiB at 2.9 TB/s; [lnc]: two physical cores form a logical one by default.
 _TRAINIUM2 = Chip(
     physical_cores=8,

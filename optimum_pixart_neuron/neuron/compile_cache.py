@@ -21,6 +21,8 @@ from .compiler import environment_variables
 
 URL = "NEURON_COMPILE_CACHE_URL"
 FLAGS = "NEURON_CC_FLAGS"
+DEFAULT_FOLDER = "/var/tmp/neuron-compile-cache"
+"""Of libneuronxla, where nothing names another (AWS Neuron SDK documentation, neuron-caching.rst)."""
 _FOLDER, _OFF = "--cache_dir", "--no_cache"
 
 

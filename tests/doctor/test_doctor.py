@@ -186,6 +186,7 @@ BAD = {
     "memory": (lambda m: m.free_memory(4 * GIB), "memory", "end what holds it, or compile on a machine with more"),
     "disk": (lambda m: m.free_disk(30 * GIB), "disk", "free 11.0 GiB there"),
     "cache": (read_only_cache, "cache", "name another folder with NEURON_COMPILE_CACHE_URL"),
+    "cache flag": (lambda m: m.patch.setenv("NEURON_CC_FLAGS", "--cache_dir '/a b"), "cache", "close the quote"),
     "hub": (no_hub, "Hub", "log in with `hf auth login`"),
 }
 
@@ -220,6 +221,13 @@ def test_a_process_on_other_cores_is_no_trouble(machine):
     hold(machine)  # cores 2 and 3
     machine.patch.setenv("NEURON_RT_VISIBLE_CORES", "8-15")
     assert machine.diagnosis().conclusion == "ready"
+
+
+def test_the_compile_cache_is_the_one_that_the_export_takes(machine):
+    machine.patch.delenv("NEURON_COMPILE_CACHE_URL")
+    machine.patch.setenv("NEURON_CC_FLAGS", f"-O1 --cache_dir '{machine.cache}'")  # with a space
+    (cache,) = [finding for finding in machine.diagnosis().findings if finding.what == "cache"]
+    assert cache.found == f"0 programs in {machine.cache}"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1}', '[1, {"neuron_device": "x"}]', '[{"neuron_device": 0}]'])

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from optimum_pixart_neuron import emulator
 
@@ -18,6 +18,8 @@ from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
 from optimum_pixart_neuron.emulator.serialization import MAGIC  # noqa: E402
 from optimum_pixart_neuron.emulator.single_core import build_module  # noqa: E402
 from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
+from tests.archives import SETSTATE, rewritten  # noqa: E402
+from tests.evil_module import Evil  # noqa: E402
 
 
 class Layers(nn.Module):
@@ -75,49 +77,11 @@ def test_what_the_emulator_wrote(saved, path, kind):
     check_archive(path)
 
 
-def rewritten(archive: bytes, change) -> bytes:
-    """The archive with each record as `change(name, content)` gives it: None leaves one out, a dict adds others."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for entry in old.infolist():
-            root, _, name = entry.filename.partition("/")
-            content = change(name, old.read(entry))
-            records = content if isinstance(content, dict) else {} if content is None else {name: content}
-            for each, text in records.items():
-                new.writestr(f"{root}/{each}", text)
-    return buffer.getvalue()
-
-
 def in_code(old: str, new: str):
     def change(name, content):
         return content.replace(old.encode(), new.encode()) if name.endswith(".py") else content
 
     return change
-
-
-SETSTATE = """def __setstate__(self, state: Tuple[bool]) -> NoneType:
-    _0 = torch.fill_(torch.from_file("{victim}", True, 4), 7.)
-    return None
-  def forward("""
-
-
-class Evil(nn.Module):
-    def __init__(self, victim: str):
-        super().__init__()
-        self.victim = victim
-        self.written = torch.zeros(0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-    @torch.jit.export
-    def __getstate__(self):
-        return (self.victim, self.training)
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool]):
-        self.written = torch.from_file(state[0], True, 4).fill_(7.0)
-        self.victim, self.training = state[0], state[1]
 
 
 def test_a_foreign_archive_writes_nothing(path, tmp_path):

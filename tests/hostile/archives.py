@@ -5,14 +5,11 @@ import json
 import zipfile
 from collections.abc import Callable
 
+from ..archives import SETSTATE, rewritten
 from .bases import saved
 from .documents import CHANGES, written
 from .ground import Ground
 
-_SETSTATE = """def __setstate__(self, state: Tuple[bool]) -> NoneType:
-    _0 = torch.fill_(torch.from_file("{victim}", True, 4), 7.)
-    return None
-  def forward("""
 _CALLS = b"\x80\x02cos\nsystem\nX\x14\x00\x00\x00echo ran > somewhere\x85R."
 _MAGIC_NAMES = ("data.pkl", "constants.pkl", "version", "byteorder")
 
@@ -21,41 +18,11 @@ def _programs(ground: Ground) -> list[str]:
     return [f"{component}/model.neuron" for component in ground.components]
 
 
-def rewritten(archive: bytes, change: Callable[[str, bytes], dict[str, bytes] | bytes | None]) -> bytes:
-    """The archive with each record as `change(name, content)` gives it: None leaves one out, a dict adds others."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for entry in old.infolist():
-            root, _, name = entry.filename.partition("/")
-            content = change(name, old.read(entry))
-            records = content if isinstance(content, dict) else {} if content is None else {name: content}
-            for each, text in records.items():
-                new.writestr(f"{root}/{each}", text)
-    return buffer.getvalue()
-
-
 def foreign_archive(ground: Ground) -> None:
     """A module of TorchScript that writes a file while it is loaded."""
     import torch
-    from torch import Tensor, nn
 
-    class Evil(nn.Module):
-        def __init__(self, victim: str):
-            super().__init__()
-            self.victim = victim
-            self.written = torch.zeros(0)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x
-
-        @torch.jit.export
-        def __getstate__(self):
-            return (self.victim, self.training)
-
-        @torch.jit.export
-        def __setstate__(self, state: tuple[str, bool]):
-            self.written = torch.from_file(state[0], True, 4).fill_(7.0)
-            self.victim, self.training = state[0], state[1]
+    from ..evil_module import Evil
 
     ground.write(ground.choose(*_programs(ground)), saved(torch.jit.script(Evil(str(ground.victim)))))
     ground.seal()
@@ -63,7 +30,7 @@ def foreign_archive(ground: Ground) -> None:
 
 def changed_records(ground: Ground) -> None:
     """An archive of the emulator's with code, pickles or records of a stranger's."""
-    setstate = _SETSTATE.replace("{victim}", str(ground.victim)).encode()
+    setstate = SETSTATE.replace("{victim}", str(ground.victim)).encode()
     changes: tuple[Callable[[str, bytes], dict[str, bytes] | bytes | None], ...] = (
         lambda name, content: content.replace(b"def forward(", setstate) if name.endswith(".py") else content,
         lambda name, content: {name: content, "code/__torch__/other.py": b"class Other(Module):\n  training : bool\n"},

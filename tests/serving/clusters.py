@@ -13,15 +13,13 @@ from pathlib import Path
 from tests.serving.conftest import INSTANCE, family_of
 
 
-@contextmanager
-def two_nodes(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[tuple[subprocess.Popen, str, dict]]:
-    """The process of the cluster, its address, and the environment of commands that join it.
+def node_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a node's processes, and of commands that join it: a token of their own, two cores a node.
 
     Args:
-        folder: the nodes' current folder, to be made.
         more: of the environment.
     """
-    environment = {
+    return {
         **os.environ,
         **(more or {}),
         "RAY_AUTH_MODE": "token",
@@ -32,6 +30,17 @@ def two_nodes(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[t
         "NEURON_RT_VISIBLE_CORES": "0,1",
         "OMP_NUM_THREADS": "1",
     }
+
+
+@contextmanager
+def two_nodes(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[tuple[subprocess.Popen, str, dict]]:
+    """The process of the cluster, its address, and the environment of commands that join it.
+
+    Args:
+        folder: the nodes' current folder, to be made.
+        more: of the environment.
+    """
+    environment = node_environment(more)
     folder.mkdir()
     script = Path(__file__).with_name("two_nodes.py")
     nodes = subprocess.Popen(

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -19,8 +18,8 @@ pytest.importorskip("ray", reason="needs the extra serve")
 
 from optimum_pixart_neuron.serving.encoding import encode
 from tests.hub.fake_hub import FakeHub
-from tests.serving.clusters import two_nodes
-from tests.serving.conftest import INSTANCE, alive, family_of, named, running, wait_until
+from tests.serving.clusters import node_environment, two_nodes
+from tests.serving.conftest import alive, family_of, named, running, wait_until
 from tests.serving.test_serve import free_port, healthy
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e]
@@ -119,16 +118,7 @@ def test_serve_deploys_the_example(export, tmp_path):
     own = {"exports": [f"tiny={export}"], "replicas": 1, "api_key_file": str(tmp_path / "keys"), "no_page": True}
     application["args"].update(own, host="127.0.0.1", port=port)
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-        "NEURON_EMULATOR_INSTANCE": INSTANCE,
-        "NEURON_RT_VISIBLE_CORES": "0,1",
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = node_environment()
     (tmp_path / "empty").mkdir()
     folder = Path(sys.executable).parent
     head = ("start", "--head", "--block", "--node-ip-address=127.0.0.1")
