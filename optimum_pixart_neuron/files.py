@@ -179,6 +179,17 @@ class TensorEntry(BaseModel):
     data_offsets: list[int] = Field(min_length=2, max_length=2)
 
 
+def read_end(path: Path, most: int) -> str:
+    """The last `most` bytes of a text, as a log's; bytes of another encoding are replaced.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - most))
+        return file.read(most).decode(errors="replace")
+
+
 def safetensors_header(file: BinaryIO) -> dict[str, TensorEntry]:
     """The tensors of a safetensors file by name, in the order in which they lie; no weight is read.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from huggingface_hub import ModelCardData
 
+from ..components.component import ONE_HALF
 from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
 from .manifest import EXAMPLE_FILE, Manifest, own_name
 from .manifest_records import TensorRecord
@@ -166,9 +167,9 @@ def _shapes(manifest: Manifest) -> Iterable[tuple[str, object]]:
         borders = (denoiser.inputs[0], decoder.inputs[0], decoder.outputs[0])
         latent, tile, image = (border.shape[-2:] for border in borders)
         height, width = (size * pixels // latents for size, pixels, latents in zip(latent, image, tile))
-        sizes = dict.fromkeys(each.name.removesuffix("-one-half") for each in denoiser.programs)
+        sizes = dict.fromkeys(each.name.removesuffix(ONE_HALF) for each in denoiser.programs)
         yield "Image", ", ".join(_written(size) for size in sizes) or f"{width} x {height} px"
-        if any(each.name.endswith("-one-half") for each in denoiser.programs):
+        if any(each.name.endswith(ONE_HALF) for each in denoiser.programs):
             yield "Guidance", "with it and without, a program each"
     if encoder:
         prompts, tokens = encoder.inputs[0].shape

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..components.component import ONE_HALF
 from ..errors import ArtifactError, printable
 from ..files import first_problem, read_json
 
@@ -26,9 +27,9 @@ SHARD_NAME = re.compile(r"tp(\d+)_sharded_checkpoint\.safetensors")
 AGAIN = "export or download it again"
 """What to do about files that are not as they should be."""
 
-PROGRAM_PATH = re.compile(rf"([1-9]\d{{0,4}}x[1-9]\d{{0,4}}(-one-half)?/)?{re.escape(PROGRAM_FILE)}")
+PROGRAM_PATH = re.compile(rf"([1-9]\d{{0,4}}x[1-9]\d{{0,4}}({ONE_HALF})?/)?{re.escape(PROGRAM_FILE)}")
 """Of a program in a component's folder; further programs of one core have a folder each."""
-_MOST_PROGRAMS = 256
+MOST_PROGRAMS = 256
 """Of a component; diffusers' largest table has 40 aspect ratios."""
 
 _SIZE = "static_"
@@ -134,7 +135,7 @@ class Compiled(BaseModel):
     torch_dtype: str | None = None
     parallel: Parallel | None = None
     attention: dict[str, str] | None = None
-    programs: Annotated[tuple[CompiledProgram, ...], Field(max_length=_MOST_PROGRAMS)] = ()
+    programs: Annotated[tuple[CompiledProgram, ...], Field(max_length=MOST_PROGRAMS)] = ()
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Compiled:

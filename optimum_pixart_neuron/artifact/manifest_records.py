@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
 from ..files import FileRecord
-from .compiled import Count
+from .compiled import MOST_PROGRAMS, Count
 
 Text = Annotated[str, Field(max_length=4096)]
 _Size = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -100,7 +100,7 @@ class ProgramRecord(Record):
     """One of several programs of a component, which run on the same weights.
 
     Attributes:
-        name: of the size in pixels, as in "768x1344"; "-one-half" behind it for one without the guidance pair.
+        name: of the size in pixels, as in "768x1344"; `ONE_HALF` behind it for one without the guidance pair.
         file: where it lies in the component's folder; one file may hold several.
         inputs: in call order.
         outputs: in order.
@@ -153,11 +153,11 @@ class ComponentRecord(Record):
     mode: Text | None = None
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
-    programs: Annotated[tuple[ProgramRecord, ...], Field(max_length=256)] = ()
+    programs: Annotated[tuple[ProgramRecord, ...], Field(max_length=MOST_PROGRAMS)] = ()
     source: SourceRecord
     inputs_digest: Text
     attention: Text | None = None
-    recipes: Annotated[tuple[ProgramRecipe, ...], Field(max_length=256)] = ()
+    recipes: Annotated[tuple[ProgramRecipe, ...], Field(max_length=MOST_PROGRAMS)] = ()
 
 
 class StepRecord(Record):

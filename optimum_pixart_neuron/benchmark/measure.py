@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..artifact.checks import check_artifact
 from ..artifact.manifest import installed_versions
 from ..artifact.pull import is_repository, pull
+from ..components.transformer.spec import GUIDANCE_SCALE
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, one_line
 from ..neuron.sdk import ensure_sdk
 from ..neuron.troubles import device_reason
@@ -35,8 +36,6 @@ from .spans import Recorder, Span
 from .subject import Subject
 
 logger = logging.getLogger(__name__)
-
-GUIDANCE_SCALE = 4.5  # diffusers 0.35 `PixArtSigmaPipeline.__call__`
 
 
 def benchmark(options: BenchmarkOptions) -> BenchmarkReport:

@@ -146,6 +146,10 @@ class ComputedWeight:
     compute: Callable[..., Tensor]
 
 
+ONE_HALF = "-one-half"
+"""Ends the name of a program that takes one half of the guidance pair."""
+
+
 def first_output(output: Any) -> Any:
     """The first tensor of what a program returns: itself, or in a dict, tuple or list."""
     if isinstance(output, dict):

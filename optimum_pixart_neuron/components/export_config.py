@@ -22,7 +22,7 @@ from ..parallel.apply import materialize
 from ..parallel.shard_writer import ShardedWeight
 from ..parallel.split import Split
 from .common.attention_kernel import KernelAttention
-from .component import Component, ComputedWeight
+from .component import ONE_HALF, Component, ComputedWeight
 
 if TYPE_CHECKING:
     from ..checkpoint.weights import ComponentWeights
@@ -80,7 +80,7 @@ class ExportConfig:
     def program_name(self) -> str:
         """Of the program among those of its component."""
         tall, wide = self.size
-        return f"{tall}x{wide}" if self.guided or not self.COMPONENT.takes_guidance else f"{tall}x{wide}-one-half"
+        return f"{tall}x{wide}" if self.guided or not self.COMPONENT.takes_guidance else f"{tall}x{wide}{ONE_HALF}"
 
     @property
     def has_source(self) -> bool:

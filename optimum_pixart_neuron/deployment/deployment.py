@@ -158,7 +158,7 @@ def decide(options: DeploymentOptions, checkpoint: Configurations, sdk: NeuronSd
     Raises:
         InvalidExportOption: a value that the checkpoint or the instance cannot have; names value, limit and flag.
     """
-    return decide_for(options, checkpoint, _instance(options, sdk), kernels=available_kernels())
+    return decide_for(options, checkpoint, chosen_instance(options, sdk), kernels=available_kernels())
 
 
 def decide_for(
@@ -270,7 +270,12 @@ def _decide_one(
     return _with_kernels(deployment, options.attention, denoiser_workload(checkpoint, tokens), kernels)
 
 
-def _instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
+def chosen_instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
+    """What is exported for: the instance that the options name, or this machine.
+
+    Raises:
+        InvalidExportOption: neither is known.
+    """
     name = options.instance_type or sdk.instance
     if name is None:
         raise InvalidExportOption("this machine has no Neuron device to compile for; name one with --instance_type")

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..files import read_end
 from .diagnosis import Diagnosis
 
 _TOLD = re.compile(r"NEURON|XLA|PJRT|HF_|HUGGINGFACE|TORCH|OMP_NUM_THREADS|LOCAL_WORLD_SIZE|LD_LIBRARY_PATH|PATH$")
@@ -85,6 +86,4 @@ def _user() -> str:
 
 
 def _end(log: Path) -> list[str]:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - (1 << 16)))
-        return file.read(1 << 16).decode(errors="replace").splitlines()[-_LINES_OF_A_LOG:]
+    return read_end(log, 1 << 16).splitlines()[-_LINES_OF_A_LOG:]

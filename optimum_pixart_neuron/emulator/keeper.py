@@ -31,9 +31,7 @@ def main(parent: int, control_descriptor: int) -> NoReturn:
             reported there.
     """
     with socket.socket(fileno=os.dup(control_descriptor)) as control_socket:
-        while not select.select([control_socket], [], [], _PARENT_CHECK_SECONDS)[0]:
-            if os.getppid() != parent:
-                os._exit(0)
+        wait_for_message(control_socket, parent)
         message, descriptors, _, _ = socket.recv_fds(control_socket, _LARGEST_MESSAGE, _MOST_DESCRIPTORS)
     if not message:
         os._exit(0)  # the owner needs no ranks
@@ -76,6 +74,13 @@ def main(parent: int, control_descriptor: int) -> NoReturn:
         os.waitpid(child, 0)
     shutil.rmtree(os.path.dirname(start["store"]), ignore_errors=True)  # an owner killed while starting left it
     os._exit(0)
+
+
+def wait_for_message(control: socket.socket, parent: int) -> None:
+    """Wait until there is something to receive; end this process if its parent has ended."""
+    while not select.select([control], [], [], _PARENT_CHECK_SECONDS)[0]:
+        if os.getppid() != parent:  # a fork of the owner may keep the socket open
+            os._exit(0)
 
 
 def _report_exits(ranks: dict[int, int], control: Connection) -> None:

@@ -4,15 +4,12 @@ It has one thread, since it forks.
 """
 
 import os
-import select
 import signal
 import socket
 import sys
 from typing import NoReturn
 
 from . import keeper
-
-_PARENT_CHECK_SECONDS = 1.0
 
 
 def main(parent: int, control_descriptor: int) -> NoReturn:
@@ -28,9 +25,7 @@ def main(parent: int, control_descriptor: int) -> NoReturn:
     control = socket.socket(fileno=control_descriptor)
     control.set_inheritable(False)
     while True:
-        while not select.select([control], [], [], _PARENT_CHECK_SECONDS)[0]:
-            if os.getppid() != parent:  # a fork of the owner may keep the socket open
-                os._exit(0)
+        keeper.wait_for_message(control, parent)
         message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not message:
             os._exit(0)

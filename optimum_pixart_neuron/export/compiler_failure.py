@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import CompilationFailed, printable
+from ..files import read_end
 from ..neuron.troubles import compiler_reason
 
 _LOG_ENDINGS = (".txt", ".log")
@@ -31,7 +32,7 @@ def compiler_failures(component: str, workdir: Path, keep_log: Callable[[Path], 
         yield
     except (RuntimeError, subprocess.SubprocessError) as error:
         logs = _logs(workdir)
-        said = "\n".join([*map(_end_of, logs), _told_by(error)])
+        said = "\n".join([*(read_end(log, _READ_OF_A_LOG) for log in logs), _told_by(error)])
         kept = keep_log(logs[-1]) if logs else None
         raise CompilationFailed(component, compiler_reason(said), kept) from error
     except FileNotFoundError as error:
@@ -44,12 +45,6 @@ def _logs(workdir: Path) -> list[Path]:
     """The compiler's logs that say something, the newest last."""
     found = [path for ending in _LOG_ENDINGS for path in workdir.rglob(f"*{ending}") if path.is_file()]
     return sorted((path for path in found if path.stat().st_size), key=lambda path: path.stat().st_mtime_ns)
-
-
-def _end_of(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _READ_OF_A_LOG))
-        return file.read(_READ_OF_A_LOG).decode(errors="replace")
 
 
 def _told_by(error: BaseException) -> str:

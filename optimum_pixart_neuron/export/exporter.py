@@ -18,7 +18,7 @@ from ..checkpoint.layout import INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..components.common.attention_kernel import available_kernels
 from ..components.registry import DENOISER, added_components
-from ..deployment.deployment import Deployment, decide
+from ..deployment.deployment import Deployment, chosen_instance
 from ..deployment.options import BINS
 from ..errors import CheckpointError, InvalidExportOption, ValidationFailed
 from ..files import FileRecord, read_json, records_of
@@ -87,7 +87,7 @@ def export(options: ExportOptions) -> Path:
     checkpoint = open_checkpoint(options)
     checkpoint.check_copied()
     check_apart(options.output, options.compiler_workdir, checkpoint)
-    instance = decide(options, checkpoint, sdk).instance
+    instance = chosen_instance(options, sdk)
     deployment, decoding = decide_decoding(options, checkpoint, instance, kernels=available_kernels())
     _say_choices(options, checkpoint, deployment, decoding, sdk.emulated)
     fetch_weights(options, checkpoint)

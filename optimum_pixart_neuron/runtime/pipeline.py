@@ -8,7 +8,6 @@ import copy
 import os
 from collections.abc import Collection
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -25,7 +24,7 @@ from ..checkpoint.layout import PIPELINE_CLASS
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
 from ..components.scheduler.spec import SCHEDULER
-from ..components.transformer.spec import EMBEDDINGS, LATENTS, MASK
+from ..components.transformer.spec import EMBEDDINGS, GUIDANCE_SCALE, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
 from ..deployment.deployment import resolution_bins
 from ..errors import InvalidArgument, PixArtNeuronError, ProgramInputError
@@ -49,9 +48,6 @@ from .weight_methods import TakesOtherWeights
 
 _COPIED = "_copied"
 """Key of tokenizer and scheduler in what the host hands on to the constructor as it is, the pipeline's index."""
-
-
-_GUIDANCE_SCALE = signature(PixArtSigmaPipeline.__call__).parameters["guidance_scale"].default
 
 
 class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
@@ -332,7 +328,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         with self._calls.call(), self._scheduler_turns.take(self.scheduler) as scheduler:
             call = copy.copy(self)
             steps = for_one_call(getattr(self, DENOISER.name))
-            if interval and fitted.get("guidance_scale", _GUIDANCE_SCALE) > 1:
+            if interval and fitted.get("guidance_scale", GUIDANCE_SCALE) > 1:
                 steps.model = GuidedInterval(steps.model, interval, lambda: len(scheduler.timesteps))
             # Past diffusers' `__setattr__`, which would register them.
             call.__dict__.update({SCHEDULER.name: scheduler, DENOISER.name: steps})

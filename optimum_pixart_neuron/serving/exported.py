@@ -10,6 +10,7 @@ from ..artifact.compiled import Compiled
 from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.pull import is_repository, pull
 from ..components.registry import DENOISER
+from ..components.transformer.spec import GUIDANCE_SCALE
 from ..errors import ArtifactError, printable
 from ..files import full_digest
 from ..neuron.machine import Machine
@@ -17,8 +18,6 @@ from ..neuron.sdk import ensure_sdk
 from ..parallel.modes import MODES, mode_of
 from ..runtime.guidance import takes_interval
 
-GUIDANCE_SCALE = 4.5
-"""diffusers' default of PixArt-Sigma (0.35, `PixArtSigmaPipeline.__call__`)."""
 UNGUIDED_SCALE = 1.0
 """From which on nothing is guided."""
 

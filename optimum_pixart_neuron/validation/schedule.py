@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from ..components.registry import DENOISER
-
-GUIDANCE = 4.5
-"""diffusers' default for PixArt-Sigma."""
+from ..components.transformer.spec import GUIDANCE_SCALE
 
 Predict = Callable[[dict[str, Tensor]], Tensor]
 
@@ -57,7 +55,7 @@ def _noise(predicted: Tensor, latents: Tensor, *, guided: bool) -> Tensor:
     """As diffusers 0.35 `PixArtSigmaPipeline.__call__`: guidance, then the noise without its learned variance."""
     if guided:
         negative, positive = predicted.chunk(2)
-        predicted = negative + GUIDANCE * (positive - negative)
+        predicted = negative + GUIDANCE_SCALE * (positive - negative)
     return predicted[:, : latents.shape[1]]
 
 

@@ -7,6 +7,16 @@ from pydantic import Field, model_validator
 from ..common.configuration import Configuration, Count, Fraction, Width
 
 
+def position_scale(sample_size: int, interpolation_scale: float | None) -> float:
+    """By how much positions are scaled down; without the key by the size (diffusers 0.35)."""
+    return max(sample_size // 64, 1) if interpolation_scale is None else interpolation_scale
+
+
+def has_conditions(sample_size: int, use_additional_conditions: bool | None) -> bool:
+    """Whether it takes image size and aspect ratio, as PixArt-Alpha does; without the key those of 1024 px do."""
+    return sample_size == 128 if use_additional_conditions is None else use_additional_conditions
+
+
 class TransformerConfiguration(Configuration):
     """The keys of diffusers' `PixArtTransformer2DModel` (0.35), which reads a former `Transformer2DModel` too."""
 
@@ -34,12 +44,11 @@ class TransformerConfiguration(Configuration):
     attention_type: Literal["default"] = "default"
 
     def decisive(self) -> dict[str, Any]:
-        """As diffusers fills in (0.35): the scale of positions by the size, and the conditions of 1024 px."""
-        scale = max(self.sample_size // 64, 1) if self.interpolation_scale is None else self.interpolation_scale
-        conditions = (
-            self.sample_size == 128 if self.use_additional_conditions is None else self.use_additional_conditions
-        )
-        return super().decisive() | {"interpolation_scale": scale, "use_additional_conditions": conditions}
+        """As diffusers fills in."""
+        return super().decisive() | {
+            "interpolation_scale": position_scale(self.sample_size, self.interpolation_scale),
+            "use_additional_conditions": has_conditions(self.sample_size, self.use_additional_conditions),
+        }
 
     @model_validator(mode="after")
     def _fits(self) -> "TransformerConfiguration":

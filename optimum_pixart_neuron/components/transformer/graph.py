@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..common.attention import AttentionByKernel, write_out_attention
 from ..common.precision import normalize_in_float32
+from .configuration import position_scale
 from .context import split_by_context
 
 
@@ -129,13 +130,12 @@ def position_tables(config: dict, latent_height: int, latent_width: int) -> tupl
 
 def _table(config: dict, rows: int, columns: int) -> Tensor:
     """diffusers' whole table (rows * columns, width) float32."""
-    scale = config.get("interpolation_scale")
     with torch.device("cpu"):
         table = get_2d_sincos_pos_embed(
             config["num_attention_heads"] * config["attention_head_dim"],
             (rows, columns),
             base_size=config["sample_size"] // config["patch_size"],
-            interpolation_scale=max(config["sample_size"] // 64, 1) if scale is None else scale,
+            interpolation_scale=position_scale(config["sample_size"], config.get("interpolation_scale")),
             output_type="pt",
         )
     return table.float()

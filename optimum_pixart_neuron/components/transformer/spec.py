@@ -11,7 +11,7 @@ from ...parallel.modes import ParallelMode, Workload
 from ..component import Component, Input, Part, Per, Seam
 from ..text_encoder.spec import NAME as TEXT_ENCODER
 from ..vae.spec import VAE
-from .configuration import TransformerConfiguration
+from .configuration import TransformerConfiguration, has_conditions
 from .original_names import ORIGINAL_FILE
 from .sharding import PLAN
 
@@ -34,6 +34,9 @@ LATENTS, EMBEDDINGS, MASK = "hidden_states", "encoder_hidden_states", "encoder_a
 """Inputs that a call of the pipeline may bring along."""
 TIMESTEP = "timestep"
 
+GUIDANCE_SCALE = 4.5
+"""diffusers' default of PixArt-Sigma (0.35, `PixArtSigmaPipeline.__call__`)."""
+
 
 def is_pixart_transformer(config: dict) -> bool:
     """Whether a `config.json` is a PixArt transformer's.
@@ -48,10 +51,8 @@ def is_pixart_transformer(config: dict) -> bool:
 
 
 def _check_conditions(checkpoint: PixArtCheckpoint) -> None:
-    """diffusers 0.35 `PixArtTransformer2DModel`: without the key, 1024 px checkpoints have the conditions."""
     config = checkpoint.config(NAME)
-    conditions = config.get("use_additional_conditions")
-    if conditions or (conditions is None and config["sample_size"] == 128):
+    if has_conditions(config["sample_size"], config.get("use_additional_conditions")):
         raise CheckpointError(
             f"{checkpoint.sources[NAME].folder / 'config.json'} asks for use_additional_conditions, image size"
             " and aspect ratio, as PixArt-Alpha has them; in PixArt-Sigma's it is false"
