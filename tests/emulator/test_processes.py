@@ -290,6 +290,7 @@ from tests.emulator.test_processes import SIZE, Endless, Program, Quick, START, 
 from optimum_pixart_neuron.emulator.launching import prepare_ranks
 import torch
 
+torch.set_num_threads(1)  # a fork would wait for ever for the threads that its parent worked with
 example = (torch.ones(SIZE, SIZE),)
 programs = {module: Program.compile(module(), example, world_size=2) for module in (Quick, Endless)}
 
