@@ -67,6 +67,7 @@ def test_an_export_of_the_stock_exporter_in_our_class(stock_folder):
 
 
 @pytest.mark.ranks
+@pytest.mark.soak
 def test_an_export_of_the_stock_exporter_in_the_stock_class(stock_folder, tmp_path):
     """As typed, in a process of its own."""
     result = tmp_path / "result.json"

@@ -46,6 +46,7 @@ def test_all_tiles_of_all_images_go_to_the_decoder_at_once():
 
 
 @torch.no_grad()
+@pytest.mark.soak
 def test_a_real_decoder_at_1024_pixels_on_a_smooth_latent(tiny_checkpoint):
     """At least 40 dB, and not below diffusers' own tiling with tiles of the same size.
 

@@ -24,6 +24,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.soak
 def test_a_cached_transformer_alone_gives_the_artifacts_of_the_whole(tiny_checkpoint, exported, tmp_path):
     expected = contents(exported(tensor_parallel_size=2))
     parts = Parts.of(tiny_checkpoint, tmp_path)

@@ -47,7 +47,7 @@ def kernels_of(folder) -> dict[str, str]:
     return json.loads((folder / "transformer" / "config.json").read_text())["neuron"]["attention"]
 
 
-@pytest.mark.parametrize("load", [load_stock, load_ours])
+@pytest.mark.parametrize("load", [pytest.param(load_stock, marks=pytest.mark.soak), load_ours])
 @pytest.mark.parametrize(
     "options",
     [

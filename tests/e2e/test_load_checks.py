@@ -234,6 +234,7 @@ def test_a_folder_of_the_stock_exporter(pipeline_class, tiny_checkpoint, tmp_pat
         pipeline_class.from_pretrained(tmp_path / "stock")
 
 
+@pytest.mark.soak
 def test_one_visible_core_is_enough_for_an_export_of_one(exported, monkeypatch, reference_images):
     """Then it runs the guidance pair and the images one after the other."""
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
@@ -243,6 +244,7 @@ def test_one_visible_core_is_enough_for_an_export_of_one(exported, monkeypatch, 
         assert psnr(image, expected) >= 55
 
 
+@pytest.mark.soak
 def test_what_was_compiled_into_a_temporary_folder_is_kept_if_it_cannot_be_loaded(
     pipeline_class, tiny_checkpoint, monkeypatch, tmp_path
 ):

@@ -63,7 +63,7 @@ def fine_tune(tiny_checkpoint, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("mode", ["tensor", "context"])
+@pytest.mark.parametrize("mode", ["tensor", pytest.param("context", marks=pytest.mark.soak)])
 def test_a_lora_and_back(exported, tiny_checkpoint, style, mode, reference_images):
     options = {"parallel_mode": mode} if mode == "tensor" else {}
     folder = exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, **options)

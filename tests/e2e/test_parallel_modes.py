@@ -23,7 +23,11 @@ def parallel(folder, component: str) -> dict:
 
 @pytest.mark.parametrize(
     ("ranks", "exchange"),
-    [(2, None), (4, "gather"), (4, "all-to-all"), (8, "gather"), (8, "all-to-all")],
+    [
+        (2, None),
+        (4, "all-to-all"),
+        *(pytest.param(*more, marks=pytest.mark.soak) for more in ((4, "gather"), (8, "gather"), (8, "all-to-all"))),
+    ],
 )
 def test_context(exported, reference_images, ranks, exchange):
     options = {"exchange": exchange} if exchange else {}
@@ -48,6 +52,7 @@ def test_context_is_the_default_and_states_its_traffic(exported):
     assert text["collectives"]["all-reduce"]["count"] == 2 * 2
 
 
+@pytest.mark.soak
 def test_context_without_guidance(exported, reference):
     """One guidance group: all ranks share the tokens of one row, also an odd number of them."""
     folder = exported(tensor_parallel_size=2, torch_dtype="float32", no_guidance=True)
@@ -70,7 +75,7 @@ def test_context_at_a_resolution_bin_that_is_not_square(exported, reference):
     assert_same(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_tensor(exported, reference_images, ranks):
     folder = exported(tensor_parallel_size=ranks, parallel_mode="tensor", torch_dtype="float32", batch_size=2)
     assert parallel(folder, "transformer")["collectives"]["all-reduce"]["count"] == 2 * 3
@@ -82,7 +87,7 @@ def data_folder(exported):
     return exported(tensor_parallel_size=4, parallel_mode="data", torch_dtype="float32")
 
 
-@pytest.mark.parametrize("images", [1, 3, 8])
+@pytest.mark.parametrize("images", [1, 3, pytest.param(8, marks=pytest.mark.soak)])
 def test_data(data_folder, reference, images):
     """More and fewer images than cores, in their order; one prompt makes several of them."""
     pipe = load_ours(data_folder)

@@ -53,7 +53,7 @@ def test_float32_pictures(float32_folder, reference_images, load):
         assert psnr(image, expected) >= 55
 
 
-@pytest.mark.parametrize("ranks", [1, 4])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.soak), 4])
 def test_bfloat16_pictures(exported, tiny_checkpoint, reference_images, ranks):
     theirs = PixArtSigmaPipeline.from_pretrained(tiny_checkpoint, torch_dtype=torch.bfloat16)
     arguments = pipeline_arguments()

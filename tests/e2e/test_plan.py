@@ -17,7 +17,11 @@ OPTIONS = {"torch_dtype": "float32", "batch_size": 2}
 
 @pytest.mark.parametrize(
     ("mode", "options"),
-    [("context", {"exchange": "gather"}), ("context", {"exchange": "all-to-all"}), ("tensor", {})],
+    [
+        pytest.param("context", {"exchange": "gather"}, marks=pytest.mark.soak),
+        ("context", {"exchange": "all-to-all"}),
+        pytest.param("tensor", {}, marks=pytest.mark.soak),
+    ],
     ids=["gather", "all-to-all", "tensor"],
 )
 def test_artifacts_are_as_planned(exported, tiny_checkpoint, mode, options):

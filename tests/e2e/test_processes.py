@@ -99,7 +99,7 @@ def read_until(process: subprocess.Popen, start_of_line: str) -> None:
     pytest.fail(f"ended without {start_of_line!r}: {process.stderr.read()}")
 
 
-@pytest.mark.parametrize("load", [load_stock, load_ours])
+@pytest.mark.parametrize("load", [pytest.param(load_stock, marks=pytest.mark.soak), load_ours])
 def test_a_rank_killed_during_a_picture(folder, load):
     prepare_ranks()  # what starts them stays
     before = set(descendants(os.getpid()))
@@ -130,6 +130,7 @@ def test_a_rank_killed_during_a_picture(folder, load):
     assert_all_end(processes)
 
 
+@pytest.mark.soak
 def test_two_pipelines_in_one_process(folder, reference):
     expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
     first, second = load_stock(folder), load_ours(folder)
@@ -166,6 +167,7 @@ def test_an_unmodified_script(start, folder, tmp_path, reference):
     assert_all_end(processes)
 
 
+@pytest.mark.soak
 def test_interrupting_a_script_leaves_no_rank(start, folder, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     process = start(

@@ -46,6 +46,7 @@ def test_compiles_and_returns_a_loaded_pipeline(pipeline_class, tiny_checkpoint,
     assert not folder.exists(), "a folder that nobody asked for lives as long as its pipeline"
 
 
+@pytest.mark.soak
 def test_without_a_device_the_artifacts_stay_and_are_named(
     pipeline_class, tiny_checkpoint, tmp_path, monkeypatch, reference
 ):

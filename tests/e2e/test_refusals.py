@@ -218,7 +218,12 @@ def optimum_cli(*arguments, **environment) -> subprocess.CompletedProcess:
     ("flags", "environment", "message"),
     [
         (["--tensor_parallel_size", 3], {}, "--tensor_parallel_size 3 does not divide the 8 attention heads"),
-        ([], {"NEURON_EMULATOR_INSTANCE": "trn9"}, "NEURON_EMULATOR_INSTANCE: unknown instance 'trn9': known are"),
+        pytest.param(
+            [],
+            {"NEURON_EMULATOR_INSTANCE": "trn9"},
+            "NEURON_EMULATOR_INSTANCE: unknown instance 'trn9': known are",
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_through_the_real_command(tiny_checkpoint, tmp_path, flags, environment, message):

@@ -141,11 +141,10 @@ def stopped(tiny_checkpoint, tmp_path_factory) -> Path:
         ({"with_vae_encoder": True}, ["vae_encoder"]),
         ({"parallel_mode": "tensor"}, ["transformer"]),
         ({"sequence_length": 77}, ["text_encoder", "transformer"]),
-        ({"tensor_parallel_size": 4}, ALL),
         ({"vae_parallel": "one"}, ["vae_decoder"]),
         ({"inline_weights_to_neff": True}, []),  # programs of several ranks never do
         ({"optlevel": 3}, ALL),
-        ({"force": True}, ALL),
+        *(pytest.param(more, ALL, marks=pytest.mark.soak) for more in ({"tensor_parallel_size": 4}, {"force": True})),
     ],
     ids=str,
 )
@@ -180,8 +179,10 @@ def change_json(path: str, key: str):
     [
         (lambda checkpoint: [os.utime(path) for path in checkpoint.rglob("*")], []),
         (change_weight, ["transformer"]),
-        (change_json("text_encoder/config.json", "dropout_rate"), ["text_encoder"]),
-        (change_json("scheduler/scheduler_config.json", "beta_end"), []),
+        pytest.param(
+            change_json("text_encoder/config.json", "dropout_rate"), ["text_encoder"], marks=pytest.mark.soak
+        ),
+        pytest.param(change_json("scheduler/scheduler_config.json", "beta_end"), [], marks=pytest.mark.soak),
     ],
     ids=["touched", "weight", "configuration", "scheduler"],
 )
@@ -195,6 +196,7 @@ def test_a_changed_file_compiles_its_component(stopped, tiny_checkpoint, tmp_pat
     assert manifest.model == manifest.components["transformer"].source.model == str(checkpoint)
 
 
+@pytest.mark.soak
 def test_another_compiler_compiles_all(stopped, tiny_checkpoint, output, compiler, monkeypatch):
     from optimum_pixart_neuron.export import record
 
@@ -224,6 +226,7 @@ def test_saving_a_program_to_a_full_disk_is_an_error():
     assert full.value.errno == errno.ENOSPC
 
 
+@pytest.mark.soak
 def test_a_checkpoint_that_changes_while_it_is_compiled(tiny_checkpoint, tmp_path, output, compiler):
     checkpoint = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
 
@@ -313,6 +316,7 @@ def test_nothing_is_validated_if_asked_or_without_a_device(tiny_checkpoint, outp
 # The whole process
 
 
+@pytest.mark.soak
 def test_a_killed_process_resumes_and_leaves_nothing(tiny_checkpoint, exported, output, tmp_path, logged):
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}

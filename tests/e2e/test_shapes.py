@@ -47,6 +47,7 @@ def _draw(pipe, prompts: list[str], **arguments) -> list:
     return list((images * 255).round().astype("uint8"))
 
 
+@pytest.mark.soak
 def test_the_export_draws_what_the_caption_says_as_often_as_diffusers(world, export):
     from diffusers import PixArtSigmaPipeline
 

@@ -49,6 +49,7 @@ def test_a_deep_copy_draws_with_the_same_programs(pipe, alone):
     assert np.array_equal(draw(copy.deepcopy(pipe), 1), alone[1])
 
 
+@pytest.mark.soak
 def test_a_forked_process_is_told_to_load_its_own(pipe, alone):
     child = os.fork()
     if child == 0:

@@ -208,6 +208,7 @@ def test_the_process_is_as_before(folder):
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.soak
 def test_trn2(exported, tmp_path, reference):
     """Compiled for trn2 from a machine that is none, loaded by the stock class on one."""
     folder = exported(instance_type="trn2", tensor_parallel_size=RANKS)
@@ -232,6 +233,7 @@ def test_trn2(exported, tmp_path, reference):
     assert psnr(np.load(tmp_path / "x.npy")[0], expected) >= 38
 
 
+@pytest.mark.soak
 def test_no_name_matters_to_the_command(folder, tiny_checkpoint, tmp_path):
     """The real command, --task auto, and paths with every word and sign that means something elsewhere."""
     model, output = tmp_path / "sdxlvae unet's transformers; exit 3" / "text_encoder", tmp_path / 'out "vae" $HOME'

@@ -50,6 +50,7 @@ except m.PackageNotFoundError:
     assert done.stderr.count("\n") == 1 and "EMULATOR" in done.stderr
 
 
+@pytest.mark.soak
 def test_torch_xla_is_hidden_from_accelerate(tmp_path):
     """accelerate imports torch_xla to find out whether there is an XLA device; a stand-in for it does the same."""
     probe = "try:\n    import torch_xla\n    found = True\nexcept ImportError:\n    found = False\n"

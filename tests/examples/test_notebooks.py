@@ -27,6 +27,7 @@ def test_notebook_and_script_are_the_same(script):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.soak
 def test_the_notebook_runs_from_top_to_bottom(script, tmp_path, monkeypatch):
     output = tmp_path / "pixart-neuron"
     monkeypatch.setenv("PIXART_MODEL", str(CHECKPOINT))

@@ -138,6 +138,7 @@ def test_another_size_keeps_the_text_encoder(export, first, tiny_checkpoint):
 
 
 @pytest.mark.parametrize(("vae", "compiled"), [("one", ALL[:2]), pytest.param("rows", ALL, marks=pytest.mark.soak)])
+@pytest.mark.soak
 def test_other_ranks(export, first, tiny_checkpoint, vae, compiled):
     """A decoder of one core is the same program for any number of ranks."""
     # From the first export alone: the cache of this file has what an earlier case compiled.
@@ -254,6 +255,7 @@ def test_exports_whose_programs_cannot_be_taken(export, first, tiny_checkpoint, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.soak
 def test_at_one_rank(export, tiny_checkpoint, fine_tuned, tmp_path):
     """Transformer and decoder hold their weights in their files; names as attn1 are replaced, too."""
     one = {"tensor_parallel_size": 1, "vae_parallel": "one"}

@@ -17,11 +17,13 @@ class Kind:
         name: also the start of the ids of its faults.
         count: how many are injected.
         reason: why so many.
+        every_run: whether one of them is injected in every run of the tests; otherwise `make soak` injects all.
     """
 
     name: str
     count: int
     reason: str
+    every_run: bool = True
 
 
 KINDS = (
@@ -32,18 +34,18 @@ KINDS = (
     Kind("cut-download", 10, "the same, and bytes that change on the way"),
     Kind("busy-hub", 4, "the Hub refuses for a while, or for good"),
     Kind("full-disk", 8, "six exports, four of them on a small tmpfs, where one can be mounted; two downloads"),
-    Kind("worker-killed", 6, "ranks and their launcher, while they start, run and validate; each costs two starts"),
+    Kind("worker-killed", 6, "ranks and their launcher, starting, running, validating; each costs two starts", False),
     Kind("truncated", 10, "a copy that broke"),
     Kind("flipped", 10, "one bit, which only the digests can tell"),
     Kind("removed", 7, "files that a clean-up or a partial copy lost"),
     Kind("foreign", 4, "shards and programs of another rank, component or export: whole, and wrong"),
     Kind("planted", 10, "what another user may have put beside an output, or a disk has lost: each way once"),
     Kind("foreign-folder", 5, "a current folder with modules of a stranger's, while ranks and the validation start"),
-    Kind("kill-validating", 5, "an export that is killed while another process of its own validates"),
+    Kind("kill-validating", 5, "an export that is killed while another process of its own validates", False),
     Kind("interrupted", 7, "Ctrl-C while ranks run a program"),
-    Kind("stopped-rank", 5, "a rank that is stopped while it starts or runs; each costs the time that it may be idle"),
-    Kind("hostile", 8, "repositories of strangers, 20 a fault, beside the 200 that every run tries"),
-    Kind("threads", 8, "several threads that draw at once, with other numbers of them and other switches"),
+    Kind("stopped-rank", 5, "a rank that is stopped, starting or running; each costs the time it may be idle", False),
+    Kind("hostile", 8, "repositories of strangers, 20 a fault, beside the 200 that every run tries", False),
+    Kind("threads", 8, "several threads that draw at once, with other numbers of them and other switches", False),
 )
 
 
@@ -61,9 +63,9 @@ class Fault:
 
     @property
     def always(self) -> bool:
-        """Whether it is injected in every run of the tests: one of each kind is, and `make soak` injects the rest."""
-        count = next(kind.count for kind in KINDS if kind.name == self.kind)
-        return self.number == random.Random(f"{SEED} {self.kind}").randrange(count)
+        """Whether it is injected in every run of the tests; `make soak` injects the rest."""
+        kind = next(kind for kind in KINDS if kind.name == self.kind)
+        return kind.every_run and self.number == random.Random(f"{SEED} {self.kind}").randrange(kind.count)
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.number:02}"

@@ -1,8 +1,8 @@
 """Faults at random points: none hangs, loses a file of the user's, or has half an artifact accepted.
 
 After each the next run of the same command succeeds, with the result of an undisturbed one. `plan.py` says which
-faults there are; one of each kind is injected in every run, all of them by `make soak`. `FAULT_SEED` draws others, and
-`-m '' -k kill-export-07` repeats one alone.
+faults there are; of most kinds one is injected in every run, all of them by `make soak`. `FAULT_SEED` draws
+others, and `-m '' -k kill-export-07` repeats one alone.
 """
 
 import pytest
@@ -48,7 +48,7 @@ INJECT = {
 def test_the_plan():
     assert len(FAULTS) == len({str(fault) for fault in FAULTS}) == TOTAL
     assert list(INJECT) == [kind.name for kind in KINDS]
-    assert [fault.kind for fault in FAULTS if fault.always] == [kind.name for kind in KINDS]
+    assert [fault.kind for fault in FAULTS if fault.always] == [kind.name for kind in KINDS if kind.every_run]
 
 
 @pytest.mark.parametrize(

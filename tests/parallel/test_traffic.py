@@ -59,6 +59,7 @@ def test_context_on_8_ranks():
     assert total(program) <= 0.21 * GB
 
 
+@pytest.mark.soak
 def test_tensor_on_4_ranks_sends_nine_times_as_much():
     program = trace(TensorSplit(plan=PLAN, ranks=4))
     assert program.traffic() == {"all-reduce": {"count": 3 * BLOCKS, "bytes_sent": 2_378_170_368}}

@@ -137,6 +137,7 @@ def test_variants_of_the_files(tmp_path):
     assert pipeline.text_encoder.config.d_model == pipeline.transformer.config.caption_channels == 32
 
 
+@pytest.mark.soak
 def test_the_command_writes_a_checkpoint(tmp_path, tiny_checkpoint):
     argv = [sys.executable, "-m", "tests.tiny", str(tmp_path / "out dir")]
     run = subprocess.run(argv, capture_output=True, text=True)

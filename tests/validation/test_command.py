@@ -122,6 +122,7 @@ def test_a_weight_of_one_rank_that_is_a_little_off(float32_folder, copied, check
     assert missed(validate(folder, checkpoint, "text_encoder")) == ["text_encoder"]
 
 
+@pytest.mark.soak
 def test_the_exporters_call_leaves_this_process_as_it_was(float32_folder, checkpoint, caplog):
     from optimum_pixart_neuron.validation.validate import validate_artifacts
 
@@ -207,6 +208,7 @@ def test_the_command(float32_folder, tiny_checkpoint, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in float32_folder.rglob("*")} == before
 
 
+@pytest.mark.soak
 def test_the_command_on_other_weights_ends_with_status_3(float32_folder, other_checkpoint, in_process, capsys):
     fresh_runtime()
     assert command.main([str(float32_folder), "--model", other_checkpoint.source]) == 3

@@ -144,6 +144,7 @@ class TestSchedule:
         assert [step.timestep for step in record.steps] == sorted((s.timestep for s in record.steps), reverse=True)
         assert len(record.steps) == 4 and all(0 < step.max_error <= step.allowed for step in record.steps)
 
+    @pytest.mark.soak
     def test_a_bfloat16_timestep_is_named_by_its_step(self, float32_folder, checkpoint, validate, spoiled):  # noqa: F811
         """999 becomes 1000 at the first step."""
         spoiled(inputs=lambda given: tuple(t.bfloat16().float() if t.dim() == 1 else t for t in given))

@@ -129,6 +129,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.soak
 def test_memory_does_not_grow_with_the_number_of_layers(tmp_path):
     """Weights of 24 layers are 250 MB in float32, of 4 layers 42 MB; what one call needs is 2 MB, and 2 MB of rest."""
     for layers in (4, 24):
