@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 
 def pytest_configure(config):
@@ -54,11 +56,32 @@ def logged(caplog) -> pytest.LogCaptureFixture:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Folders that all workers share and only read: `made_once(name, make)`; the first that asks makes it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made once"
+    shared.mkdir(exist_ok=True)
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(made_once) -> Path:
     """A small PixArt-Sigma checkpoint for 256 x 256 pixels; read only, it is shared by all tests."""
     from tests.tiny import build_tiny_checkpoint
 
-    return build_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-pixart-sigma")
+    name = "tiny-pixart-sigma"
+    return made_once("checkpoint", lambda folder: build_tiny_checkpoint(folder / name)) / name
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ..e2e.conftest import exported, sdk  # noqa: F401
 
 @pytest.fixture(scope="session")
 def folder(exported) -> Path:  # noqa: F811
-    return exported(tensor_parallel_size=2, torch_dtype="float32", disable_validation=True)
+    return exported(tensor_parallel_size=2, torch_dtype="float32")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ padded to 300 tokens, distinct latents.
 
 import gc
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,25 +48,24 @@ def reference_images(reference) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_checkpoint, tmp_path_factory):
+def exported(tiny_checkpoint, made_once):
     """Exports of the tiny checkpoint by options, each made once: `exported(tensor_parallel_size=2, ...)` -> folder."""
-    made: dict[tuple, Path] = {}
 
     def export_once(**options) -> Path:
         from optimum_pixart_neuron.export.exporter import export
         from optimum_pixart_neuron.export.options import ExportOptions
 
-        key = tuple(sorted(options.items()))
-        if key not in made:
-            output = tmp_path_factory.mktemp("exports") / "pixart neuron"
+        def make(folder: Path) -> None:
             before = dict(os.environ)
-            options = {"model": str(tiny_checkpoint), "output": output, "disable_validation": True, **options}
-            made[key] = export(ExportOptions(**options))
+            export(ExportOptions(**{"model": str(tiny_checkpoint), "output": folder / name, **options}))
             after = dict(os.environ)
             if "TORCHINDUCTOR_CACHE_DIR" not in before:  # torch 2.8 sets it when make_fx first runs
                 after.pop("TORCHINDUCTOR_CACHE_DIR", None)
             assert after == before, "the export left something in the environment"
-        return made[key]
+
+        options = {"disable_validation": True, **options}
+        name, key = "pixart neuron", repr(sorted(options.items()))
+        return made_once(f"export-{sha256(key.encode()).hexdigest()[:16]}", make) / name
 
     return export_once
 
