@@ -64,6 +64,7 @@ def test_guidance_off(pipe, reference, images):
     assert_same(*both(pipe, reference, prompts, guidance_scale=1.0, generator=5))
 
 
+@pytest.mark.soak
 def test_one_core_takes_any_number_too(exported, reference):
     """At one core the stock loader splits the batch over two cores with DataParallel, one compiled batch each."""
     single = load_ours(exported(tensor_parallel_size=1, torch_dtype="float32"))

@@ -138,13 +138,14 @@ def stopped(tiny_checkpoint, tmp_path_factory) -> Path:
     [
         ({"atol": 1.0, "local_files_only": True}, []),
         ({"vae_tile_size": 128}, ["vae_decoder"]),
-        ({"with_vae_encoder": True}, ["vae_encoder"]),
-        ({"parallel_mode": "tensor"}, ["transformer"]),
         ({"sequence_length": 77}, ["text_encoder", "transformer"]),
         ({"vae_parallel": "one"}, ["vae_decoder"]),
         ({"inline_weights_to_neff": True}, []),  # programs of several ranks never do
         ({"optlevel": 3}, ALL),
-        *(pytest.param(more, ALL, marks=pytest.mark.soak) for more in ({"tensor_parallel_size": 4}, {"force": True})),
+        pytest.param({"with_vae_encoder": True}, ["vae_encoder"], marks=pytest.mark.soak),
+        pytest.param({"parallel_mode": "tensor"}, ["transformer"], marks=pytest.mark.soak),
+        pytest.param({"tensor_parallel_size": 4}, ALL, marks=pytest.mark.soak),
+        pytest.param({"force": True}, ALL, marks=pytest.mark.soak),
     ],
     ids=str,
 )

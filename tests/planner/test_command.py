@@ -15,6 +15,7 @@ from optimum_pixart_neuron.hardware import INSTANCES
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.soak
 def test_without_arguments_a_page():
     """The advice and a row for each instance, within 80 columns; no library says anything beside it."""
     module = [sys.executable, "-m", "optimum_pixart_neuron.commands.pixart_plan"]
