@@ -190,16 +190,17 @@ def shard(folder: Path, ranks: int) -> Result:
 def renew(folder: Path, ranks: int) -> Result:
     target = folder / "renewed"
     job = job_of(folder, ranks, target)
-    from optimum_pixart_neuron.export.compile import take_component
+    from optimum_pixart_neuron.artifact.compiled import PROGRAM_FILE
+    from optimum_pixart_neuron.export.compile import compile_component
     from optimum_pixart_neuron.files import flush as flush_all
     from optimum_pixart_neuron.files import records_of
 
-    program = (folder / EXPORT / "model.neuron").read_bytes()
+    program = {PROGRAM_FILE: (folder / EXPORT / PROGRAM_FILE).read_bytes()}
     sources = sorted({path.name for path in job.component.source_weights.files.values()})
 
     def work() -> None:
         records_of(folder / CHECKPOINT, sources, title="read")
-        take_component(job, program)
+        compile_component(job, program)
         flush_all(target)
         written = (path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
         records_of(target, sorted(written), title="read back")

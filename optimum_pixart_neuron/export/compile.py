@@ -1,10 +1,11 @@
 """Compile one component: NxD's ModelBuilder for a program of several ranks, torch_neuronx.trace for one core."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import ensure_sdk
 from .archive import save_program
 from .compiler_failure import compiler_failures
+from .recipes import by_file
 from .store import ProgramStore
 from .weighting import write_weights
 from .workplace import current_folder, one_word
@@ -72,11 +74,7 @@ class CompileJob:
     @property
     def files(self) -> dict[str, tuple[ProgramRecipe, ...]]:
         """What the programs in each file are made of, the first file first; none where a file holds its weights."""
-        files: dict[str, tuple[ProgramRecipe, ...]] = {}
-        for program, recipe in zip(self.component.programs, self.recipes):
-            name = self.program_file(program)
-            files[name] = (*files.get(name, ()), recipe)
-        return files
+        return by_file(map(self.program_file, self.component.programs), self.recipes)
 
     def program_file(self, program: ExportConfig) -> str:
         """Where one of the programs lies in the folder.
@@ -86,6 +84,10 @@ class CompileJob:
         """
         first = self.spmd or program is self.component
         return PROGRAM_FILE if first else f"{program.program_name}/{PROGRAM_FILE}"
+
+    def missing(self, taken: Collection[str]) -> list[ExportConfig]:
+        """The programs that no file of `taken`, see `files`, holds."""
+        return [program for program in self.component.programs if self.program_file(program) not in taken]
 
     @property
     def inline(self) -> bool:
@@ -103,52 +105,56 @@ class CompileJob:
         )
 
 
-def compile_component(job: CompileJob) -> None:
+def compile_component(job: CompileJob, taken: Mapping[str, bytes] = MappingProxyType({})) -> None:
     """Write the component's programs, and their weights where they are separate.
 
     The environment is the caller's: `CompilerSettings.environment`.
 
+    Args:
+        taken: content of files that need not be compiled, by name as in `CompileJob.files`.
+
     Raises:
         CompilationFailed: the compiler ended without a program.
+        PixArtNeuronError: what is taken is no program, or does not take the weights.
     """
     job.folder.mkdir()
+    for name, content in taken.items():
+        _take(job, job.folder / name, content)
+    missing = job.missing(taken)
+    if not missing:
+        write_weights(job)
+        return
     with one_word(_new_folder(job.workdir, f"neuronx-cc-{job.name}")) as workdir:
         if job.spmd:
             _compile_spmd(job, workdir)
         else:
-            for program in job.component.programs:
+            for program in missing:
                 _compile_single_core(job, program, workdir)
             if not job.inline:
-                _keep_programs(job)
+                _keep_programs(job, missing)
                 write_weights(job)
 
 
-def take_component(job: CompileJob, programs: Mapping[str, bytes]) -> None:
-    """Write programs that were compiled before, and the component's weights.
-
-    Args:
-        programs: content by file, see `CompileJob.files`.
+def _take(job: CompileJob, file: Path, content: bytes) -> None:
+    """A program that was compiled before, in place.
 
     Raises:
-        PixArtNeuronError: one is no program, or does not take the weights.
+        PixArtNeuronError: it is none.
     """
-    job.folder.mkdir()
-    for name, content in programs.items():
-        file = job.folder / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(content)
-        try:
-            ensure_sdk().check_program(file)
-        except RuntimeError as error:
-            raise PixArtNeuronError(f"the program of {job.name} cannot be taken: {error}") from None
-    write_weights(job)
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    try:
+        ensure_sdk().check_program(file)
+    except RuntimeError as error:
+        raise PixArtNeuronError(f"the program of {job.name} cannot be taken: {error}") from None
 
 
-def _keep_programs(job: CompileJob) -> None:
-    """Have the files in the cache before weights are in them."""
-    store = ProgramStore(job.cache)
+def _keep_programs(job: CompileJob, programs: Sequence[ExportConfig]) -> None:
+    """Have the files of what was compiled in the cache before weights are in them."""
+    store, compiled = ProgramStore(job.cache), set(map(job.program_file, programs))
     for name, recipes in job.files.items():
-        store.put(recipes, job.folder / name)
+        if name in compiled:
+            store.put(recipes, job.folder / name)
 
 
 @contextmanager
@@ -191,7 +197,7 @@ def _compile_spmd(job: CompileJob, workdir: Path) -> None:
             builder = _builder(job, workdir, programs)
             program = builder.trace(initialize_model_weights=False)
     save_program(program, job.folder / PROGRAM_FILE)
-    _keep_programs(job)
+    _keep_programs(job, job.component.programs)
     write_weights(job)
     # Does nothing unless NXD_LAYOUT_TRANSFORMATION_OPTIONS is set.
     builder.transform_weight_layout_with_overriden_option(sharded_checkpoint_dir=str(job.folder / WEIGHTS_FOLDER))

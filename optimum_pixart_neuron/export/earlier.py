@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..artifact.compiled import PROGRAM_FILE, PROGRAM_PATH
 from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.manifest_records import ProgramRecipe
 from ..artifact.pull import pull_programs
@@ -13,7 +14,7 @@ from ..checkpoint.address import Address
 from ..errors import ArtifactError, HubError, InvalidExportOption
 from ..files import FileRecord
 from .options import ExportOptions
-from .recipes import difference
+from .recipes import by_file, difference
 
 _FLAG = "--programs_from"
 
@@ -67,16 +68,29 @@ class EarlierExport:
             )
         return cls(named, folder, manifest)
 
-    def why_not(self, name: str, wanted: Sequence[ProgramRecipe]) -> str | None:
-        """What keeps a component's program from being taken, in words; None where it can be."""
+    def file_of(self, name: str, wanted: Sequence[ProgramRecipe]) -> str | None:
+        """The path, in the export, of a component's file of these programs; None where there is none."""
+        files = self._files(name).items()
+        return next((f"{name}/{file}" for file, recipes in files if recipes == tuple(wanted)), None)
+
+    def why_not(self, name: str, wanted: Sequence[ProgramRecipe]) -> str:
+        """What keeps a component's programs from being taken, in words."""
         if not wanted:
             return "the program is asked to hold its weights"
+        if name not in self.manifest.components:
+            return "it has no such component"
+        files = self._files(name).values()
+        if not files:
+            return "its program holds its weights, or an earlier version of this package made it"
+        return difference(wanted, next(iter(files)))
+
+    def _files(self, name: str) -> dict[str, tuple[ProgramRecipe, ...]]:
+        """As `CompileJob.files`; the names are the manifest's, so only such are among them as programs have."""
         component = self.manifest.components.get(name)
         if component is None:
-            return "it has no such component"
-        if not component.recipes:
-            return "its program holds its weights, or an earlier version of this package made it"
-        return difference(wanted, component.recipes) or None
+            return {}
+        files = by_file([each.file for each in component.programs] or [PROGRAM_FILE], component.recipes)
+        return {file: recipes for file, recipes in files.items() if PROGRAM_PATH.fullmatch(file)}
 
     def program(self, file: str) -> Path:
         """A file of programs, by its path in the export.

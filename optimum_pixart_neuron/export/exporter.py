@@ -249,18 +249,22 @@ def _finish(
 
 
 def _compile_or_take(job: "CompileJob", earlier: EarlierExport | None, title: str) -> None:
-    from .compile import compile_component, take_component
+    from .compile import compile_component
     from .found import find_programs
 
-    several = f", {len(job.component.programs)} programs" if job.component.others else ""
+    programs = job.component.programs
+    several = f", {len(programs)} programs" if len(programs) > 1 else ""
     title = f"{title}: {job.component.ranks} rank(s){several}"
     found = find_programs(job, earlier)
-    if found:
-        logger.info(f"{title}, taken from {found.place}")
-        take_component(job, found.content)
+    missing = [program.program_name for program in job.missing(found.content)]
+    taken = f"taken from {' and '.join(found.places)}"
+    if not missing:
+        logger.info(f"{title}, {taken}")
+    elif found.content:
+        logger.info(f"{title}, compiling {', '.join(missing)}; the others {taken}")
     else:
         logger.info(f"{title}, compiling")
-        compile_component(job)
+    compile_component(job, found.content)
 
 
 def _validate(request: _Request, unfinished: UnfinishedExport) -> tuple[ValidationRecord, ...]:

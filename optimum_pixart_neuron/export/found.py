@@ -1,4 +1,4 @@
-"""Whether a component has to be compiled: its program may be in an earlier export, or in the compile cache."""
+"""What of a component need not be compiled: its programs may be in an earlier export, or in the compile cache."""
 
 from __future__ import annotations
 
@@ -14,36 +14,44 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FoundPrograms:
-    """The files of a component's programs.
+    """Files of a component's programs that need not be compiled.
 
     Attributes:
         content: by file, as in `CompileJob.files`.
-        place: where they were, in words.
+        places: where they were, in words, each once.
     """
 
     content: dict[str, bytes]
-    place: str
+    places: tuple[str, ...]
 
 
-def find_programs(job: CompileJob, earlier: EarlierExport | None) -> FoundPrograms | None:
-    """The programs that `job` would compile, if all are there; why those of an earlier export are not is logged.
+def find_programs(job: CompileJob, earlier: EarlierExport | None) -> FoundPrograms:
+    """The files that `job` would compile and that are there; why those of an earlier export are not is logged.
+
+    A file is one whole: NxD compiles programs of several ranks for the layout of weights that the compiler chose for
+    the first of them, which no file says (0.15 `_add_layout_optimization_to_remaining_hlo`). So of a file that lacks a
+    program none is taken here; the SDK's cache then has each of the others by itself.
 
     Args:
         earlier: an export that the user named.
 
     Raises:
-        ArtifactError: the earlier export has them, and damaged.
+        ArtifactError: the earlier export has one, and damaged.
     """
-    if earlier is not None:
-        reason = earlier.why_not(job.name, job.recipes)
-        if reason is None:
-            content = {name: earlier.program(f"{job.name}/{name}").read_bytes() for name in job.files}
-            return FoundPrograms(content, earlier.named)
-        logger.info(f"    {job.name} is not taken from {earlier.named}: {reason}")
-    store, found = ProgramStore(job.cache), {}
+    store, content, places = ProgramStore(job.cache), {}, []
+    if earlier is not None and not job.files:
+        logger.info(f"    {job.name} is not taken from {earlier.named}: {earlier.why_not(job.name, ())}")
     for name, recipes in job.files.items():
+        file = earlier and earlier.file_of(job.name, recipes)
+        if earlier and file:
+            content[name] = earlier.program(file).read_bytes()
+            places.append(earlier.named)
+            continue
+        if earlier:
+            label = job.name if len(job.files) == 1 else f"{job.name}/{name}"
+            logger.info(f"    {label} is not taken from {earlier.named}: {earlier.why_not(job.name, recipes)}")
         cached = store.find(recipes)
-        if cached is None:
-            return None
-        found[name] = cached
-    return FoundPrograms(found, "the compile cache") if found else None
+        if cached is not None:
+            content[name] = cached
+            places.append("the compile cache")
+    return FoundPrograms(content, tuple(dict.fromkeys(places)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from torch.fx import GraphModule
@@ -47,10 +47,26 @@ def fingerprint(recipes: Sequence[ProgramRecipe]) -> str:
     return hashlib.sha256(json.dumps([recipe.model_dump() for recipe in recipes], sort_keys=True).encode()).hexdigest()
 
 
+def by_file(files: Iterable[str], recipes: Iterable[ProgramRecipe]) -> dict[str, tuple[ProgramRecipe, ...]]:
+    """What the programs in each file are made of.
+
+    Args:
+        files: of each program, in the order of `recipes`.
+    """
+    found: dict[str, tuple[ProgramRecipe, ...]] = {}
+    for file, recipe in zip(files, recipes):
+        found[file] = (*found.get(file, ()), recipe)
+    return found
+
+
 def difference(wanted: Sequence[ProgramRecipe], found: Sequence[ProgramRecipe]) -> str:
     """What keeps a file of the programs `found` from being one of the programs `wanted`, in words."""
-    if len(wanted) != len(found):
-        return f"it has {len(found)} program(s) that can be taken, and {len(wanted)} are asked for"
+    same = sum(recipe in found for recipe in wanted)
+    if same:
+        return (
+            f"its file holds {len(found)} program(s), {same} of the {len(wanted)} asked for, and is taken whole; what"
+            " the compile cache has is not compiled again"
+        )
     reasons = dict.fromkeys(reason for pair in zip(wanted, found) for reason in _differences(*pair))
     return "; ".join(reasons)
 

@@ -73,7 +73,7 @@ class Compiler:
         self.fails: dict[str, BaseException] = {}
         self.real = None
 
-    def __call__(self, job) -> None:
+    def __call__(self, job, taken) -> None:
         name = job.component.COMPONENT.name
         self.compiled.append(name)
         if name in self.fails:
@@ -81,7 +81,7 @@ class Compiler:
             (job.folder / "model.neuron").write_text("half")
             raise self.fails.pop(name)
         if self.real:
-            self.real(job)
+            self.real(job, taken)
         else:
             job.folder.mkdir()
             (job.folder / "model.neuron").write_text(name)

@@ -78,11 +78,11 @@ class Outcome:
 
     @property
     def compiled(self) -> list[str]:
-        return self._said(r"\[\d/\d\] (\w+): \d+ rank\(s\), compiling")
+        return self._said(r"\[\d/\d\] (\w+): \d+ rank\(s\)(?:, \d programs)?, compiling")
 
     @property
     def taken(self) -> list[str]:
-        return self._said(r"\[\d/\d\] (\w+): \d+ rank\(s\), taken from .+")
+        return self._said(r"\[\d/\d\] (\w+): \d+ rank\(s\)(?:, \d programs)?, taken from .+")
 
     def _said(self, pattern: str) -> list[str]:
         return [found[1] for message in self.messages if (found := re.fullmatch(pattern, message))]
@@ -162,6 +162,42 @@ def own_cache(first, tmp_path, monkeypatch) -> Path:
     shutil.copytree(os.environ["NEURON_COMPILE_CACHE_URL"], cache)
     monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(cache))
     return cache
+
+
+def test_a_size_more_compiles_that_size_alone(export, compilers, tiny_checkpoint, tmp_path, monkeypatch):
+    """Of the transformer, whose programs are one file, by way of the SDK's cache; a decoder of one core has a file a
+    size, which is taken by itself."""
+    monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path / "cache"))
+    asked, sizes = {"height": None, "width": None}, ("128x128", "192x128")
+    two = export(tiny_checkpoint, tmp_path / "two", sizes=sizes, **asked)
+    assert two.calls == 1 + 2 + 2
+    asked["sizes"] = (*sizes, "128x192")
+    more = export(tiny_checkpoint, tmp_path / "three", programs_from=str(two.folder), **asked)
+    assert (more.taken[:1], more.calls) == (["text_encoder"], 2)
+    assert (
+        f"[3/3] vae_decoder: 1 rank(s), 3 programs, compiling 128x192; the others taken from {two.folder}"
+        in more.messages
+    )
+    assert any(
+        "transformer is not taken from" in said and "2 program(s), 2 of the 3" in said for said in more.messages
+    )
+    for name in ("model.neuron", "192x128/model.neuron"):
+        assert (more.folder / "vae_decoder" / name).read_bytes() == (two.folder / "vae_decoder" / name).read_bytes()
+    for name, content in weight_files(two.folder).items():
+        assert (more.folder / name).read_bytes() == content
+    again = export(tiny_checkpoint, tmp_path / "again", **asked)
+    assert (again.compiled, again.taken, again.calls) == ([], ALL, 0)
+
+
+@pytest.mark.soak
+def test_sizes_in_another_order_and_without_the_cache(export, compilers, tiny_checkpoint, tmp_path):
+    """A decoder is found by what it is made of; programs of ranks go by the layout of the first."""
+    asked, sizes = {"height": None, "width": None, "disable_neuron_cache": True}, ("128x128", "192x128")
+    two = export(tiny_checkpoint, tmp_path / "two", sizes=sizes, **asked)
+    turned = export(tiny_checkpoint, tmp_path / "turned", sizes=sizes[::-1], programs_from=str(two.folder), **asked)
+    assert (turned.compiled, turned.calls) == (["transformer"], 2)
+    ours, theirs = turned.folder / "vae_decoder", two.folder / "vae_decoder"
+    assert (ours / "model.neuron").read_bytes() == (theirs / "192x128" / "model.neuron").read_bytes()
 
 
 @pytest.mark.soak
