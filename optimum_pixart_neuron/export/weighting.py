@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from ..artifact.compiled import shard_files
-from ..errors import PixArtNeuronError, one_line
+from ..artifact.held_weights import load_unplaced, weights_of
+from ..errors import PixArtNeuronError
 from ..parallel.shard_writer import write_shards
 from .archive import save_program
 
@@ -56,23 +56,3 @@ def _replace_weights(component: ExportConfig, file: Path) -> None:
             f" checkpoint{f', not {wrong[0]}' if wrong else ''}; compile it with --disable_neuron_cache and without"
             " --programs_from"
         )
-
-
-def load_unplaced(file: Path) -> torch.jit.ScriptModule:
-    """A program of one core in memory, on no core.
-
-    Raises:
-        PixArtNeuronError: the file is no such program.
-    """
-    from torch_neuronx.contexts import disable_nrt_load
-
-    try:
-        with disable_nrt_load():
-            return torch.jit.load(file)
-    except RuntimeError as error:
-        raise PixArtNeuronError(f"{file} is no program: {one_line(error)}") from error
-
-
-def weights_of(program: torch.jit.ScriptModule) -> dict[str, Tensor]:
-    """What its file holds, by state-dict name; torch_neuronx has an arrow for each dot."""
-    return {path.replace("->", "."): tensor for path, tensor in program.weights.named_parameters()}

@@ -18,7 +18,7 @@ from ..components.component import Component
 from ..errors import InvalidArgument, LoadError, PixArtNeuronError
 from ..lora.adapter import ActiveAdapter
 from ..neuron.troubles import device_reason
-from .rank_weights import ExportedWeights, WholeWeights
+from .rank_weights import Copies, ExportedWeights, WholeWeights
 from .turns import CallsOrChange, OneAtATime, Turn
 
 
@@ -39,15 +39,15 @@ class LoadedAdapters:
     """The adapters of a loaded pipeline, which copies of it share.
 
     Args:
-        weights: of each component that adapters are for, with the program that has them; None for programs that keep
-            their weights.
+        weights: of each component that adapters are for, with the program that has them; None for programs that hold
+            theirs in their machine code.
         calls: of the pipeline.
         forget: called when a component has other weights, with its name.
     """
 
     def __init__(
         self,
-        weights: Mapping[str, tuple[ExportedWeights, OneAtATime] | None],
+        weights: Mapping[str, tuple[ExportedWeights, OneAtATime | Copies] | None],
         calls: CallsOrChange,
         forget: Callable[[str], None],
     ) -> None:
@@ -81,7 +81,7 @@ class LoadedAdapters:
         """What adapters may change.
 
         Raises:
-            PixArtNeuronError: a program keeps its weights.
+            PixArtNeuronError: a program holds its weights.
         """
         for name in self._keeping:
             self._refuse(name)
@@ -91,7 +91,7 @@ class LoadedAdapters:
         """The weight files of a component.
 
         Raises:
-            PixArtNeuronError: its program keeps its weights.
+            PixArtNeuronError: its program holds its weights.
         """
         if component.name not in self._weights:
             self._refuse(component.name)
@@ -201,8 +201,8 @@ class LoadedAdapters:
 
     def _refuse(self, name: str) -> None:
         raise PixArtNeuronError(
-            f"the {name} keeps its weights inside its one-core program; export it over several ranks that share a"
-            " picture, or merge the LoRA at export with --lora_model_ids"
+            f"the {name} holds its weights in its machine code; export it with this package and without"
+            " --inline-weights-neff, or merge the LoRA at export with --lora_model_ids"
         )
 
     def __deepcopy__(self, memo: dict) -> LoadedAdapters:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..artifact.compiled import AGAIN, CONFIG_FILE, Compiled, shard_files
+from ..artifact.compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled, shard_files
+from ..artifact.held_weights import load_unplaced, weights_of
 from ..checkpoint.adapters import geometry_of
 from ..components.component import Component
 from ..components.registry import PARTS
@@ -21,6 +22,8 @@ from ..errors import ArtifactError, CheckpointError
 from ..files import first_problem, open_regular, read_typed, safetensors_header
 from ..lora.adapter import ActiveAdapter, changed_weights, changes_of
 from ..lora.merge import merged
+from ..neuron.sdk import ensure_sdk
+from .turns import OneAtATime
 
 
 class WholeWeights(Protocol):
@@ -92,14 +95,20 @@ class ExportedWeights:
         whole = geometry_of({self.part: self.config})[self.part]
         return {name: shape for name, shape in whole.items() if name in self._stored}
 
+    @property
+    def _files(self) -> list[Path]:
+        """Of each rank."""
+        return shard_files(self.folder, self.compiled.ranks)
+
     @cached_property
     def _stored(self) -> dict[str, tuple[int, ...]]:
+        """Shapes in the first of the files, by name."""
         with open_regular(self._files[0]) as file:
             return {name: tuple(entry.shape) for name, entry in safetensors_header(file).items()}
 
-    @property
-    def _files(self) -> list[Path]:
-        return shard_files(self.folder, self.compiled.ranks)
+    def _read(self, file: Path) -> dict[str, Tensor]:
+        """What one of the files holds."""
+        return load_file(file)
 
     def _dim(self, name: str) -> int | None:
         """The dimension of a weight that the ranks divide; None for a copy on every rank."""
@@ -151,7 +160,7 @@ class ExportedWeights:
             adapters: merged, in this order.
             replaced: taken instead of the export's own; what the checkpoint does not hold stays.
         """
-        ranks = [load_file(file) for file in self._files]
+        ranks = [self._read(file) for file in self._files]
         changed = changed_weights(adapters, self.part)
         for name in changed if replaced is None else self.geometry:
             dim, own = self._dim(name), [weights[name] for weights in ranks]
@@ -164,3 +173,39 @@ class ExportedWeights:
             for weights, part in zip(ranks, parts):
                 weights[name] = part.contiguous()
         return ranks
+
+
+class HeldWeights(ExportedWeights):
+    """The weights in the file of a component's program of one core, apart from its machine code."""
+
+    @property
+    def _files(self) -> list[Path]:
+        return [self.folder / PROGRAM_FILE]
+
+    @cached_property
+    def _stored(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self._read(*self._files).items()}
+
+    def _read(self, file: Path) -> dict[str, Tensor]:
+        try:
+            ensure_sdk().check_program(file)
+        except RuntimeError as error:
+            raise ArtifactError(f"{file}: {error}; {AGAIN}") from None
+        return weights_of(load_unplaced(file))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The copies of a program of one core, which have the same weights.
+
+    Attributes:
+        programs: one on each core, from the first core on.
+    """
+
+    programs: Sequence[OneAtATime]
+
+    def initialize(self, weights: Sequence[Mapping[str, Tensor]]) -> None:
+        """Have other weights, as `OneAtATime.initialize`: of the one rank that there is."""
+        (own,) = weights
+        for core, program in enumerate(self.programs):
+            program.replace_weights(own, core)

@@ -4,12 +4,13 @@ import copy
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
 
+from ..artifact.held_weights import weights_of
 from ..errors import DeviceError, InvalidArgument, PixArtNeuronError, RunError
 from ..neuron.troubles import device_reason
 
@@ -72,6 +73,31 @@ class OneAtATime:
         check_process(self._process)
         with self._turn:
             self.program.nxd_model.initialize(weights, torch.tensor([0], dtype=torch.int32))
+
+    def replace_weights(self, weights: Mapping[str, torch.Tensor], core: int) -> None:
+        """Have other weights; of a program of one core whose file holds them apart from its machine code.
+
+        `torch_neuronx.replace_weights` itself: optimum-neuron's wrapper leaves out names with a digit behind a letter
+        (0.4.5). New weights are in the host's memory, from where they go to the core as when it was loaded.
+
+        Args:
+            weights: all that it has, by state-dict name.
+            core: that it is on.
+
+        Raises:
+            DeviceError: this process is not the one that loaded it.
+            RuntimeError: it did not take one of them.
+        """
+        import torch_neuronx
+
+        check_process(self._process)
+        with self._turn:
+            torch_neuronx.replace_weights(self.program, dict(weights))
+            held = weights_of(self.program)
+            wrong = [name for name, tensor in weights.items() if not torch.equal(held[name].cpu(), tensor)]
+            if wrong:
+                raise RuntimeError(f"{len(wrong)} of {len(weights)} weights were not taken, such as {wrong[0]}")
+            torch_neuronx.move_trace_to_device(self.program, core)
 
     def __deepcopy__(self, memo: dict) -> "OneAtATime":
         return self

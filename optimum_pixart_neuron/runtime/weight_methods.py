@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..artifact.compiled import WEIGHTS_FOLDER
+from ..artifact.compiled import PROGRAM_FILE, WEIGHTS_FOLDER
 from ..checkpoint.adapters import open_adapter
 from ..checkpoint.open import open_part
 from ..checkpoint.options import CheckpointOptions
 from ..components.registry import DENOISER, PROMPT_ENCODER
 from ..errors import InvalidArgument
 from .loaded_adapters import LoadedAdapters
-from .rank_weights import ExportedWeights, ModuleWeights, WholeWeights
+from .rank_weights import Copies, ExportedWeights, HeldWeights, ModuleWeights, WholeWeights
 from .turns import CallsOrChange, OneAtATime
 
 if TYPE_CHECKING:
@@ -39,17 +39,15 @@ class TakesOtherWeights:
 
     def _with_rank_weights(self, calls: CallsOrChange) -> LoadedAdapters:
         """What has the weight files, and the program, of each component that adapters are for."""
-        found: dict[str, tuple[ExportedWeights, OneAtATime] | None] = {}
+        found = {}
         for component in (DENOISER, PROMPT_ENCODER):
-            folder, compiled = Path(self.model_save_dir) / component.name, self._compiled(component)
             model = getattr(self, component.name).model
             # Programs of several sizes are in one file, with the weights that they share.
-            files = {
+            copies = {
                 id(copy): copy for each in getattr(model, "programs", [model]) for copy in getattr(each, "copies", ())
             }
-            apart = len(files) == 1 and (folder / WEIGHTS_FOLDER).is_dir()
-            exported = ExportedWeights(component, folder, compiled)
-            found[component.name] = (exported, next(iter(files.values()))) if apart else None
+            folder = Path(self.model_save_dir) / component.name
+            found[component.name] = _changeable(component, folder, self._compiled(component), [*copies.values()])
         return LoadedAdapters(found, calls, self._forget_prompts)
 
     def _forget_prompts(self, changed: str) -> None:
@@ -87,7 +85,7 @@ class TakesOtherWeights:
         Raises:
             CheckpointError: it cannot be found, or does not fit what is compiled; names the tensor.
             InvalidArgument: the name is taken, or this is called from inside a call.
-            PixArtNeuronError: programs of one core keep their weights.
+            PixArtNeuronError: a program holds its weights in its machine code.
             LoadError: the runtime does not begin with the weights.
         """
         name = self._adapters.next_name() if adapter_name is None else adapter_name
@@ -153,7 +151,7 @@ class TakesOtherWeights:
         Raises:
             CheckpointError: it cannot be found, or is of another geometry or type; names key or weight.
             InvalidArgument: this is called from inside a call.
-            PixArtNeuronError: programs of one core keep their weights.
+            PixArtNeuronError: a program holds its weights in its machine code.
             LoadError: the runtime does not begin with the weights.
         """
         exported = self._adapters.exported(DENOISER)
@@ -183,3 +181,18 @@ class TakesOtherWeights:
                 "the export is saved with its own weights; what load_lora_weights and load_transformer brought is not"
                 " in it: merge that at export"
             )
+
+
+def _changeable(
+    component: Component, folder: Path, compiled: Compiled, copies: Sequence[OneAtATime]
+) -> tuple[ExportedWeights, OneAtATime | Copies] | None:
+    """The weights of a component with the program that takes others; None where it takes none.
+
+    Args:
+        copies: of its program, if this package made it.
+    """
+    if (folder / WEIGHTS_FOLDER).is_dir() and len(copies) == 1:
+        return ExportedWeights(component, folder, compiled), copies[0]
+    if copies and not compiled.inline_weights_to_neff and compiled.files == [PROGRAM_FILE]:
+        return HeldWeights(component, folder, compiled), Copies(copies)
+    return None

@@ -104,7 +104,7 @@ def weight_files(folder: Path) -> dict[str, bytes]:
 
 
 def held_weights(folder: Path, component: str) -> dict[str, torch.Tensor]:
-    from optimum_pixart_neuron.export.weighting import load_unplaced, weights_of
+    from optimum_pixart_neuron.artifact.held_weights import load_unplaced, weights_of
 
     return weights_of(load_unplaced(folder / component / "model.neuron"))
 

@@ -119,10 +119,10 @@ def test_names_and_weights_that_there_are_not(names, strengths, message):
     assert loaded.adapters.active == {"a": 1.0}
 
 
-def test_a_program_that_keeps_its_weights():
+def test_a_program_that_holds_its_weights():
     adapters = LoadedAdapters({"transformer": None}, CallsOrChange(), print)
     for asked in (adapters.geometry, lambda: adapters.exported(DENOISER)):
-        with pytest.raises(PixArtNeuronError, match="the transformer keeps its weights inside its one-core program"):
+        with pytest.raises(PixArtNeuronError, match="the transformer holds its weights in its machine code"):
             asked()
 
 
