@@ -9,7 +9,7 @@ import torch
 from diffusers import PixArtTransformer2DModel
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.errors import CheckpointError, InvalidArgument
+from optimum_pixart_neuron.errors import CheckpointError, InvalidArgument, LoadError
 from optimum_pixart_neuron.files import full_digest
 
 from ..lora.adapters import (
@@ -63,13 +63,24 @@ def fine_tune(tiny_checkpoint, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("mode", ["tensor", pytest.param("context", marks=pytest.mark.soak)])
-def test_a_lora_and_back(exported, tiny_checkpoint, style, mode, reference_images):
-    options = {"parallel_mode": mode} if mode == "tensor" else {}
-    folder = exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, **options)
+TWO = {"torch_dtype": "float32", "batch_size": 2}
+TENSOR = {"tensor_parallel_size": 2, "parallel_mode": "tensor", **TWO}
+CONTEXT = {"tensor_parallel_size": 2, **TWO}
+COPIES = {"tensor_parallel_size": 2, "parallel_mode": "data", **TWO}
+ONE_RANK = {"tensor_parallel_size": 1, **TWO}
+"""Programs of one core: their weights are in the file of the program."""
+
+
+@pytest.mark.parametrize(
+    "options", [TENSOR, COPIES, *(pytest.param(each, marks=pytest.mark.soak) for each in (CONTEXT, ONE_RANK))], ids=str
+)
+def test_a_lora_and_back(exported, tiny_checkpoint, style, options, reference_images, monkeypatch):
+    folder = exported(**options)
     digests = {path: full_digest(path) for path in folder.rglob("*") if path.is_file()}
     pipe = load_ours(folder)
     before = drawn(pipe)
+    if options is COPIES:
+        check_untaken_weights(pipe, style, monkeypatch)
     pipe.load_lora_weights(style[0], adapter_name="style")
     changed = drawn(pipe)
     expected = drawn(merged_pipeline(tiny_checkpoint, transformer=style[1]))
@@ -80,9 +91,31 @@ def test_a_lora_and_back(exported, tiny_checkpoint, style, mode, reference_image
     assert {path: full_digest(path) for path in folder.rglob("*") if path.is_file()} == digests
 
 
-def test_several_loras_and_another_transformer(exported, tiny_checkpoint, plain, style, fine_tune, tmp_path, caplog):
-    folder = exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, parallel_mode="tensor")
-    pipe = load_ours(folder)
+def check_untaken_weights(pipe, style, monkeypatch) -> None:
+    """The second copy of a program does not take what its name has a digit in: all copies have the former weights."""
+    import torch_neuronx
+
+    real, calls = torch_neuronx.replace_weights, []
+
+    def forgetful(program, weights):
+        calls.append(program)
+        broken = len(calls) == 2
+        real(program, {name: each for name, each in weights.items() if not (broken and "attn1" in name)})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch_neuronx, "replace_weights", forgetful)
+        with pytest.raises(
+            LoadError, match=r"transformer does not begin .*: \d+ of \d+ weights were not taken, such as"
+        ):
+            pipe.load_lora_weights(style[0])
+    assert len(calls) == 4 and pipe.get_active_adapters() == []
+
+
+@pytest.mark.parametrize("options", [TENSOR, pytest.param(ONE_RANK, marks=pytest.mark.soak)], ids=str)
+def test_several_loras_and_another_transformer(
+    exported, options, tiny_checkpoint, plain, style, fine_tune, tmp_path, caplog
+):
+    pipe = load_ours(exported(**options))
     image, text = matrices(plain["transformer"], MODULES[3:], seed=2), matrices(plain["text_encoder"], TEXT_MODULES)
     other = write_kohya(tmp_path / "other.safetensors", image, alpha=4.0, more=text)
     pipe.load_lora_weights(str(style[0]))
@@ -109,9 +142,9 @@ def test_several_loras_and_another_transformer(exported, tiny_checkpoint, plain,
     assert "saved with its own weights" in caplog.text
 
 
-def test_what_does_not_fit_changes_nothing(exported, tiny_checkpoint, plain, fine_tune, tmp_path):
-    folder = exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, parallel_mode="tensor")
-    pipe = load_ours(folder)
+@pytest.mark.parametrize("options", [TENSOR, pytest.param(ONE_RANK, marks=pytest.mark.soak)], ids=str)
+def test_what_does_not_fit_changes_nothing(exported, options, tiny_checkpoint, plain, fine_tune, tmp_path):
+    pipe = load_ours(exported(**options))
     before = drawn(pipe)
     wide = {name: (torch.zeros(4, 65), up) for name, (_, up) in matrices(plain["transformer"], MODULES[4:5]).items()}
     with pytest.raises(CheckpointError, match=r"have shapes \(4, 65\)"):
