@@ -3,7 +3,7 @@
 import pytest
 
 from optimum_pixart_neuron.checkpoint.adapters import geometry_of, open_adapter
-from optimum_pixart_neuron.checkpoint.open import open_checkpoint
+from optimum_pixart_neuron.checkpoint.open import open_checkpoint, open_part
 from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
 from optimum_pixart_neuron.errors import CheckpointError
 
@@ -117,3 +117,20 @@ def test_repositories_that_hold_no_lora(hub, tiny_checkpoint, plain, tmp_path, r
         opened(tiny_checkpoint, repository)
     assert "\n" not in str(refused.value)
     assert "pytorch_lora_weights.bin" not in hub.downloads()
+
+
+def test_another_transformer_of_the_hub(hub, tiny_checkpoint, plain):  # noqa: F811
+    """As `load_transformer` has it; of a pipeline nothing else is downloaded."""
+    transformer = files_of(tiny_checkpoint / "transformer", "transformer/")
+    repository = hub.create("team/tuned", transformer | files_of(tiny_checkpoint / "vae", "vae/"))
+    repository.refs["v1"] = repository.refs["main"]
+    repository.commit(hub.stored({"README.md": b""}), "gone")
+    named = "team/tuned@v1"
+    config, weights = open_part("transformer", CheckpointOptions(model=named, transformer=named))
+    assert hub.downloads() == sorted(transformer)
+    assert config["_class_name"] == "PixArtTransformer2DModel"
+    assert {name: tuple(each.shape) for name, each in plain.items()} == {
+        name: weights.shape(name) for name in weights.files
+    }
+    with pytest.raises(CheckpointError, match="--transformer"):
+        open_part("transformer", CheckpointOptions(model="team/tuned", transformer="team/tuned"))
