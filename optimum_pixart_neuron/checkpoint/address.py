@@ -88,7 +88,7 @@ def download_error(error: Exception, address: Address) -> CheckpointError:
     from ..hub import hub_reason
 
     if isinstance(error, RevisionNotFoundError):
-        flag = "--revision" if address.flag == "--model" else f"{address.flag}: revision"
+        flag = "--revision" if address.flag == "--model" else f"{address.flag.rstrip(':')}: revision"
         return CheckpointError(f"{flag} {address.revision} does not exist in {address.repository}")
     reason = hub_reason(error)
     if isinstance(error, (HFValidationError, RepositoryNotFoundError)) and not isinstance(error, GatedRepoError):

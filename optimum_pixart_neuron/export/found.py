@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .compile import CompileJob
 from .earlier import EarlierExport
 from .store import ProgramStore
+
+if TYPE_CHECKING:
+    from .compile import CompileJob
 
 logger = logging.getLogger(__name__)
 

@@ -164,6 +164,7 @@ def own_cache(first, tmp_path, monkeypatch) -> Path:
     return cache
 
 
+@pytest.mark.soak
 def test_a_size_more_compiles_that_size_alone(export, compilers, tiny_checkpoint, tmp_path, monkeypatch):
     """Of the transformer, whose programs are one file, by way of the SDK's cache; a decoder of one core has a file a
     size, which is taken by itself."""

@@ -64,7 +64,7 @@ def test_a_revision_a_folder_and_a_file(hub, style, tiny_checkpoint, plain, tmp_
     assert hub.downloads() == ["sigma/second.safetensors"]
     with pytest.raises(CheckpointError, match=r"holds several files of weights; name one \(found first.*, second"):
         opened(tiny_checkpoint, "team/many@v1/sigma")
-    with pytest.raises(CheckpointError, match="--lora_model_ids team/many: holds? no .safetensors file"):
+    with pytest.raises(CheckpointError, match="--lora_model_ids team/many holds no .safetensors file"):
         opened(tiny_checkpoint, "team/many")
 
 
@@ -77,7 +77,7 @@ def test_a_revision_of_load_lora_weights(hub, style, tiny_checkpoint):  # noqa: 
     geometry = geometry_of(
         {"transformer": open_checkpoint(CheckpointOptions(model=str(tiny_checkpoint))).config("transformer")}
     )
-    named = open_adapter("load_lora_weights:", STYLE, None, options, geometry, name="style", revision=first[:40])
+    named = open_adapter("load_lora_weights:", STYLE, None, options, geometry, name="style", revision=first)
     assert named.revision == first and set(named.adapter.changes) == {"transformer"}
     with pytest.raises(CheckpointError, match="load_lora_weights: revision v9 does not exist in team/style"):
         open_adapter("load_lora_weights:", STYLE, None, options, geometry, name="style", revision="v9")
