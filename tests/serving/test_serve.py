@@ -69,7 +69,7 @@ def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
         family = family_of(process)
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.wait(40)
+        process.wait(20)
         took = time.monotonic() - started
         asking.join(10)
         assert process.returncode == 0, process.communicate()

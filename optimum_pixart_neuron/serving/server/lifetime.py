@@ -1,65 +1,79 @@
-"""The life of `pixart-serve`: start, serve, drain at SIGTERM, end."""
+"""The life of `pixart-serve`: start, serve, drain, end. `termination` says what SIGTERM does to it."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import signal
 import socket
-import threading
+import time
 from collections.abc import Callable
 
 from ...errors import InvalidExportOption, PixArtNeuronError, one_line
 from ..ray_session import ray_session
 from .opened import open_all, read_keys
 from .options import LOOPBACK, ServeOptions
+from .termination import Termination
 
 APPLICATION = "pixart"
-_SHUTDOWN_S = 6.0
+_SHUTDOWN_S = 7.0
 """Of the drain timeout, for what comes after the last answer: replicas and Ray end."""
+_LONG_S = 3600.0
 _log = logging.getLogger(__name__)
 
 
 def serve_until_terminated(options: ServeOptions, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM, then drain.
+    """Serve until SIGTERM, then drain. A SIGTERM that comes sooner ends the start of it.
 
     Args:
         on_ready: told the server's address when every export has drawn its first picture.
 
     Raises:
+        SystemExit: at SIGTERM, with status 0.
         PixArtNeuronError: it cannot start.
         KeyboardInterrupt: at SIGINT; requests are dropped.
     """
-    if options.address is None:
-        _check_port(options)
-    exports, keys = open_all(options), read_keys(options)
-    if not keys and options.host not in LOOPBACK:
-        _log.warning("anybody who reaches %s:%s may draw: there is no --api_key_file", options.host, options.port)
-    with ray_session(options.address):
-        from .application import build_of  # imports Ray, which now has its environment
+    with Termination(options.drain_timeout).in_force() as termination:
+        if options.address is None:
+            _check_port(options)
+        exports, keys = open_all(options), read_keys(options)
+        if not keys and options.host not in LOOPBACK:
+            _log.warning("anybody who reaches %s:%s may draw: there is no --api_key_file", options.host, options.port)
+        with ray_session(options.address) as empty:
+            termination.folder = empty.parent
+            from .application import build_of  # imports Ray, which now has its environment
 
-        _serve(options, build_of(options, exports, keys), on_ready)
+            _serve(options, build_of(options, exports, keys), on_ready)
 
 
 def _serve(options: ServeOptions, application, on_ready: Callable[[str], None]) -> None:
-    from ray import serve
-
-    stopping = threading.Event()
+    handle = None
     try:
         handle = _deploy(options, application)
-        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         on_ready(f"http://{options.host}:{options.port}")
-        while not stopping.wait(1.0):
-            pass
-        _end_after(options.drain_timeout)
-        _drain(handle, max(options.drain_timeout - _SHUTDOWN_S, 0.5))
+        while True:
+            time.sleep(_LONG_S)
+    except SystemExit:
+        if handle is not None:
+            _drain(handle, max(options.drain_timeout - _SHUTDOWN_S, 0.5))
+        raise
     finally:
-        if options.address is None:
+        if options.address is not None:
+            _leave_cluster()
+        elif handle is not None:  # what has not started yet ends with its Ray, which is sooner
+            from ray import serve
+
             serve.shutdown()
-        else:
-            serve.delete(APPLICATION)
-            if not serve.status().applications:  # nobody else's are there, so the port is given back too
-                serve.shutdown()
+
+
+def _leave_cluster() -> None:
+    """Take our application away, and give the port back if no other one is there."""
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+
+    with contextlib.suppress(RayServeException):  # Serve had not started
+        serve.delete(APPLICATION)
+        if not serve.status().applications:
+            serve.shutdown()
 
 
 def _deploy(options: ServeOptions, application):
@@ -83,22 +97,6 @@ def _drain(handle, seconds: float) -> None:
             _log.warning("requests that were not drawn in time are dropped")
     except Exception as error:  # the ingress itself may be gone
         _log.warning("the server could not be drained: %s", one_line(error))
-
-
-def _end_after(seconds: float) -> None:
-    """End this process then, unless it has ended by itself; what it started is ended by `left_behind`.
-
-    By a thread, because calls into a Ray whose own processes are gone last a minute and see no signal: `timeout`,
-    systemd and others send SIGTERM to them, too.
-    """
-
-    def end() -> None:
-        _log.warning("not everything had ended %g s after the signal; it is killed", seconds)
-        os._exit(0)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
 
 
 def _check_port(options: ServeOptions) -> None:
