@@ -1,17 +1,18 @@
 """PixArt-Sigma in optimum-neuron's registry of the compile cache: what was compiled, for `optimum-cli neuron cache`.
 
 The host's registry (0.4.5 `optimum/neuron/cache`) knows entries of single models and of Stable Diffusion; of any other
-pipeline its `MultiModelCacheEntry` raises NotImplementedError. Ours is that class with PixArt-Sigma added, and
-`register_cache_entry` puts it where the host looks. What the host cannot do: its table has columns for batch, length,
-ranks, dtype and instance only, so size and mode stand in the last one; and it lists what was compiled, while programs
-themselves are found by graph and flags.
+pipeline its `MultiModelCacheEntry` raises NotImplementedError. (0.4.6.dev4 takes any with a transformer, by the whole
+configuration of it, so that a fine-tune with other settings is another one; it gives its entries an argument more.)
+Ours is that class with PixArt-Sigma added, and `register_cache_entry` puts it where the host looks. What the host
+cannot do: its table has columns for batch, length, ranks, dtype and instance only, so sizes and mode stand in the last
+one; and it lists what was compiled, while programs themselves are found by graph and flags.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optimum.neuron.cache.entries import multi_model
@@ -27,6 +28,9 @@ _PARTS = tuple(
     dict.fromkeys(component.part.name for component in COMPONENTS.values() if component.required and component.plan)
 )
 """Whose configurations tell one architecture from another; the host leaves the VAE's out, too."""
+_SIZES = "sizes"
+_MOST_SIZES = 3
+"""That are printed by name; an export of all of a checkpoint's has 33."""
 
 
 class _Shown(str):
@@ -46,9 +50,9 @@ class _Shown(str):
 class MultiModelCacheEntry(multi_model.MultiModelCacheEntry):
     """The host's entry, for PixArt-Sigma as well. Entries are read back by the name of this class."""
 
-    def __init__(self, model_id: str, configs: dict[str, PretrainedConfig | dict[str, Any]]) -> None:
+    def __init__(self, model_id: str, configs: dict[str, PretrainedConfig | dict[str, Any]], **of_host: Any) -> None:
         if not _is_pixart(configs):
-            super().__init__(model_id, configs)
+            super().__init__(model_id, configs, **of_host)
             return
         self._configs = {name: _cleaned(config) for name, config in configs.items() if name in _PARTS}
         ModelCacheEntry.__init__(self, model_id, MODEL_TYPE, task=None)
@@ -60,8 +64,10 @@ class MultiModelCacheEntry(multi_model.MultiModelCacheEntry):
             return super().neuron_config
         section = self._configs[DENOISER.part.name].get(_NEURON, {})
         parallel = section.get("parallel") or {}
-        tall, wide = section.get("image") or (0, 0)
-        shown = f"{section.get('target')} {wide}x{tall} {parallel.get('mode') or 'one core'}"
+        sizes = [f"{wide}x{tall}" for tall, wide in section.get(_SIZES, ())]
+        more = [f"and {len(sizes) - _MOST_SIZES} more"] if len(sizes) > _MOST_SIZES else []
+        mode = parallel.get("mode") or "one core"
+        shown = " ".join([str(section.get("target")), *sizes[:_MOST_SIZES], *more, mode])
         return {
             "batch_size": section.get("static_batch_size"),
             "sequence_length": section.get("static_sequence_length"),
@@ -89,7 +95,10 @@ def register_cache_entry() -> None:
 
 
 def cache_entry(
-    model: str, configs: Mapping[str, Mapping[str, Any]], section: Mapping[str, Any], image: tuple[int, int]
+    model: str,
+    configs: Mapping[str, Mapping[str, Any]],
+    section: Mapping[str, Any],
+    sizes: Sequence[tuple[int, int]],
 ) -> MultiModelCacheEntry:
     """The entry of an export.
 
@@ -97,10 +106,10 @@ def cache_entry(
         model: id on the Hub, or a name.
         configs: of the checkpoint's parts, by name.
         section: the `neuron` section of the denoiser's `config.json`.
-        image: height and width in pixels.
+        sizes: height and width in pixels of each image size, the default first.
     """
     whole = {name: dict(configs[name]) for name in _PARTS}
-    whole[DENOISER.part.name][_NEURON] = {**section, "image": list(image)}
+    whole[DENOISER.part.name][_NEURON] = {**section, _SIZES: [list(size) for size in sizes]}
     return MultiModelCacheEntry(model, whole)
 
 

@@ -171,7 +171,8 @@ def _record_in_cache(request: _Request) -> None:
     local = next(iter(checkpoint.sources.values())).revision is None
     model = f"local/{own_name(str(checkpoint.source))}" if local else checkpoint.source
     configs = {name: _whole_config(checkpoint, name) for name in checkpoint.sources if name not in checkpoint.copied}
-    entry = cache_entry(model, configs, section.model_dump(exclude_unset=True), (deployment.height, deployment.width))
+    sizes = list(dict.fromkeys(each.size for each in deployment.each))
+    entry = cache_entry(model, configs, section.model_dump(exclude_unset=True), sizes)
     register_cache_entry()
     try:
         with request.cache.record(entry):

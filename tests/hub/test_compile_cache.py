@@ -106,6 +106,24 @@ def test_a_repository_that_cannot_be_read_costs_a_compilation(machine, tiny_chec
     assert len(compiler.calls) == 3
 
 
+def test_an_entry_of_many_sizes_names_the_first():
+    from optimum_pixart_neuron.export.cache_entry import cache_entry
+
+    configs = {name: {"_class_name": "PixArtTransformer2DModel"} for name in ("text_encoder", "transformer")}
+    sizes = [(1024, 1024), (768, 1344), (1344, 768), (512, 2048), (2048, 512)]
+    entry = cache_entry("some/model", configs, {"target": "trn2", "parallel": {"mode": "context"}}, sizes)
+    assert str(entry.neuron_config["target"]) == "trn2 1024x1024 1344x768 768x1344 and 2 more context"
+
+
+def test_an_entry_takes_what_later_hosts_give_it():
+    """0.4.6.dev4 hands an entry the configurations as the files have them, too."""
+    from optimum_pixart_neuron.export.cache_entry import MultiModelCacheEntry
+
+    configs = {"transformer": {"_class_name": "PixArtTransformer2DModel"}}
+    entry = MultiModelCacheEntry("some/model", configs, raw_configs=configs)
+    assert entry.arch_digest() == MultiModelCacheEntry("some/model", configs).arch_digest()
+
+
 def test_other_pipelines_are_the_hosts():
     from optimum.neuron.cache.entries.cache_entry import ModelCacheEntry
 
