@@ -2,7 +2,8 @@
 # # PixArt-Sigma: one image as fast as possible
 #
 # The latency-optimised variant: all cores work on the same image. The guidance pair and the image tokens are split
-# over the cores (`--parallel_mode context`), the text encoder by heads and feed-forward width, the decoder by tiles.
+# over the cores (`--parallel_mode context`), the text encoder by heads and feed-forward width, the decoder by bands of
+# rows.
 #
 # On a trn1, trn2 or inf2 instance this compiles `PixArt-alpha/PixArt-Sigma-XL-2-1024-MS` and runs on its cores. On a
 # machine without NeuronCores the same cells run on the emulator; take the small checkpoint of this repository there:

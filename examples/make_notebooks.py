@@ -29,7 +29,10 @@ PROMPTS = {
     "latency_optimized": "a large red circle left of a small blue square on white",
     "throughput_optimized": "three small green squares in a row on pink|a large orange triangle in the center on cyan",
 }
-FOREIGN = ("site-packages", "warnings.warn(", "No major for neuron device", "Multiple distributions found")
+FOREIGN = (
+    *("site-packages", "warnings.warn(", "import tqdm as notebook_tqdm"),
+    *("No major for neuron device", "Multiple distributions found"),
+)
 
 
 def run(name: str) -> nbformat.NotebookNode:
