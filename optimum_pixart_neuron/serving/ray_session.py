@@ -10,9 +10,7 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,12 +36,14 @@ _ALONE = {
     "RAY_worker_niceness": "0",
 }
 # What Ray prints to the driver's standard output is skipped line by line; a lost process is no news for a user whose
-# pictures another one draws.
+# pictures another one draws. By the last Ray's C++ part leaves the handlers of signals alone; its own for SIGTERM ends
+# the process by SIGABRT.
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 _OBJECT_STORE_BYTES = 256 << 20
 """Pictures on their way: hundreds of 1024 pixels."""
@@ -82,7 +82,8 @@ def ray_session(address: str | None) -> Iterator[Path]:
     try:
         ray = _import_ray()
         try:
-            _start(ray, address, private)
+            with _handler_kept(ray):
+                _start(ray, address, private)
             yield empty
         finally:
             ray.shutdown()
@@ -101,15 +102,19 @@ def _import_ray():
     return ray
 
 
+@contextlib.contextmanager
+def _handler_kept(ray) -> Iterator[None]:
+    """SIGTERM keeps the handler that it has, where `ray.init` would put its own first (2.60, `_private/worker.py`)."""
+    utils = ray._private.utils
+    of_ray = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda _handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = of_ray
+
+
 def _start(ray, address: str | None, private: Path) -> None:
-    """Join or start; SIGTERM keeps the handler that it has, where Ray would put its own."""
-    on_termination = signal.getsignal(signal.SIGTERM)
-    _init(ray, address, private)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_termination)
-
-
-def _init(ray, address: str | None, private: Path) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is not None:

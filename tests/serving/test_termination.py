@@ -88,9 +88,12 @@ with Termination(1.0).in_force() as termination:
         [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"],
         cwd=termination.folder, stdout=subprocess.DEVNULL,
     )
-    print(left.pid, flush=True)
+    said = False
     while True:
         try:
+            if not said:
+                said = True
+                print(left.pid, flush=True)
             time.sleep(600)
         except SystemExit:
             pass
