@@ -15,7 +15,9 @@ from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4], ids=lambda ranks: f"{ranks}-ranks")
+@pytest.fixture(
+    scope="module", params=[1, pytest.param(2, marks=pytest.mark.soak), 4], ids=lambda ranks: f"{ranks}-ranks"
+)
 def float32_folder(request, exported):
     return exported(tensor_parallel_size=request.param, torch_dtype="float32", batch_size=2)
 

@@ -137,11 +137,11 @@ def stopped(tiny_checkpoint, tmp_path_factory) -> Path:
     ("options", "again"),
     [
         ({"atol": 1.0, "local_files_only": True}, []),
-        ({"vae_tile_size": 128}, ["vae_decoder"]),
         ({"sequence_length": 77}, ["text_encoder", "transformer"]),
-        ({"vae_parallel": "one"}, ["vae_decoder"]),
-        ({"inline_weights_to_neff": True}, []),  # programs of several ranks never do
         ({"optlevel": 3}, ALL),
+        pytest.param({"vae_tile_size": 128}, ["vae_decoder"], marks=pytest.mark.soak),
+        pytest.param({"vae_parallel": "one"}, ["vae_decoder"], marks=pytest.mark.soak),
+        pytest.param({"inline_weights_to_neff": True}, [], marks=pytest.mark.soak),  # several ranks never do
         pytest.param({"with_vae_encoder": True}, ["vae_encoder"], marks=pytest.mark.soak),
         pytest.param({"parallel_mode": "tensor"}, ["transformer"], marks=pytest.mark.soak),
         pytest.param({"tensor_parallel_size": 4}, ALL, marks=pytest.mark.soak),
@@ -178,7 +178,9 @@ def change_json(path: str, key: str):
 @pytest.mark.parametrize(
     ("change", "again"),
     [
-        (lambda checkpoint: [os.utime(path) for path in checkpoint.rglob("*")], []),
+        pytest.param(
+            lambda checkpoint: [os.utime(path) for path in checkpoint.rglob("*")], [], marks=pytest.mark.soak
+        ),
         (change_weight, ["transformer"]),
         pytest.param(
             change_json("text_encoder/config.json", "dropout_rate"), ["text_encoder"], marks=pytest.mark.soak

@@ -275,6 +275,7 @@ def test_replacing_weights_is_refused(folder):
         load_ours(folder).replace_weights({"transformer": {}})
 
 
+@pytest.mark.soak
 def test_the_users_work_folder_survives(tiny_checkpoint, tmp_path):
     """Even the checkpoint's own folder: the intermediate files lie beside, and a second run replaces only them."""
     from optimum_pixart_neuron.export.exporter import export
