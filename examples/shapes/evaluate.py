@@ -2,7 +2,6 @@
 
 The reader's own accuracy comes first: on the world's drawings, then on those drawings after a round trip through the
 autoencoder. Then pictures with and without guidance, and what negative prompts do. Writes results.json, examples.png.
-With --export the guided pictures are drawn by a compiled pipeline instead, and nothing is written.
 """
 
 import argparse
@@ -38,9 +37,8 @@ EXAMPLES = (
 class Painter:
     """Draws prompts in batches; the picture of a prompt depends only on its place in the list."""
 
-    def __init__(self, pipeline: PixArtSigmaPipeline, steps: int, batch: int = 25, **more):
+    def __init__(self, pipeline: PixArtSigmaPipeline, steps: int, batch: int = 25):
         self.pipeline, self.steps, self.batch = pipeline, steps, batch
-        self.more = more or {"max_sequence_length": TOKENS}
 
     def __call__(
         self, prompts: list[str], name: str, guidance: float = GUIDANCE, negative: list[str] | None = None
@@ -55,8 +53,8 @@ class Painter:
                 guidance_scale=guidance,
                 num_inference_steps=self.steps,
                 generator=[torch.Generator().manual_seed(i) for i in range(part.start, part.stop)],
+                max_sequence_length=TOKENS,
                 output_type="np",
-                **self.more,
             ).images
             pictures += list((images * 255).round().astype(np.uint8))
         return pictures
@@ -66,14 +64,6 @@ def load(folder: Path, dtype: torch.dtype) -> PixArtSigmaPipeline:
     pipeline = PixArtSigmaPipeline.from_pretrained(folder, torch_dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def compiled_painter(export: Path, steps: int, interval: list[float] | None) -> Painter:
-    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
-
-    pipeline = NeuronPixArtSigmaPipeline.from_pretrained(export)
-    pipeline.set_progress_bar_config(disable=True)
-    return Painter(pipeline, steps, batch=24, guidance_interval=tuple(interval) if interval else None)
 
 
 @torch.no_grad()
@@ -135,20 +125,13 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="only the guided pictures; writes nothing but prints")
-    parser.add_argument("--export", type=Path, help="folder of a compiled pipeline to draw with, as --quick")
-    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="scale, of --quick and --export")
-    parser.add_argument("--guidance_interval", type=float, nargs=2, help="of --export: where guidance begins and ends")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    scenes, start = held_out_scenes(args.captions), time.time()
+    start, pipeline = time.time(), load(args.checkpoint, getattr(torch, args.dtype))
+    scenes, paint = held_out_scenes(args.captions), Painter(pipeline, args.steps)
     prompts = [caption(scene, flip=i % 2 == 1) for i, scene in enumerate(scenes)]
-    if args.export:
-        paint = compiled_painter(args.export, args.steps, args.guidance_interval)
-    else:
-        pipeline = load(args.checkpoint, getattr(torch, args.dtype))
-        paint = Painter(pipeline, args.steps)
-    if args.quick or args.export:
-        print(accuracy(paint(prompts, "guided", guidance=args.guidance), scenes))
+    if args.quick:
+        print(accuracy(paint(prompts, "guided"), scenes))
         return
     drawing = random.Random(7)
     truth = [draw(scene, drawing) for scene in scenes]
