@@ -22,7 +22,7 @@ from optimum_pixart_neuron.runtime.guidance import GuidedInterval, Interval
 WHOLE = "whole schedule"
 INTERVALS: dict[str, Interval] = {
     WHOLE: (0.0, 1.0),
-    **{str(interval): interval for interval in ((0.0, 0.7), (0.0, 0.5), (0.2, 0.8), (0.3, 1.0))},
+    **{str(interval): interval for interval in ((0.0, 0.7), (0.0, 0.5), (0.2, 0.8))},
 }
 WITHOUT = "none"
 
