@@ -10,11 +10,13 @@ import argparse
 import time
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from common import CHECKPOINT, update_results
 from diffusers import PixArtSigmaPipeline
-from evaluate import GUIDANCE, Painter, held_out_scenes, load
-from reader import ASPECTS, judge
+from evaluate import GUIDANCE, TOKENS, held_out_scenes, load
+from reader import judge
+from tqdm import tqdm
 from world import caption
 
 from optimum_pixart_neuron.runtime.guidance import GuidedInterval, Interval
@@ -25,27 +27,38 @@ INTERVALS: dict[str, Interval] = {
     **{str(interval): interval for interval in ((0.0, 0.7), (0.0, 0.5), (0.2, 0.8))},
 }
 WITHOUT = "none"
+BATCH = 25
 
 
-class InInterval:
-    """A pipeline whose calls compute guidance in an interval; counts the halves of a pair that a call runs."""
+class Intervals:
+    """Draws prompts of one batch in one interval after another; what two of them have in common is computed once.
 
-    def __init__(self, pipeline: PixArtSigmaPipeline, interval: Interval) -> None:
-        self.pipeline, self.interval, self.halves = pipeline, interval, 0
+    Steps are in common until the first that one computes with guidance and the other without.
+    """
+
+    def __init__(self, pipeline: PixArtSigmaPipeline) -> None:
+        self.pipeline = pipeline
+        self.interval: Interval = (0.0, 1.0)
+        self.guided: tuple[bool, ...] = ()
+        self.predictions: dict[tuple[bool, ...], torch.Tensor] = {}
 
     def __call__(self, prompts: list[str], **arguments):
-        real, self.halves = self.pipeline.transformer.forward, 0
-        images = len(prompts)
+        real, self.guided = self.pipeline.transformer.forward, ()
 
         def run(latents, embeddings, timesteps, mask):
-            self.halves += latents.shape[0] // images
-            named = {"encoder_hidden_states": embeddings, "timestep": timesteps, "encoder_attention_mask": mask}
-            return real(latents, **named, added_cond_kwargs={"resolution": None, "aspect_ratio": None})[0]
+            pair = latents.shape[0] > len(prompts)
+            self.guided += (pair,)
+            if self.guided not in self.predictions:
+                named = {"encoder_hidden_states": embeddings, "timestep": timesteps, "encoder_attention_mask": mask}
+                none = {"resolution": None, "aspect_ratio": None}
+                self.predictions[self.guided] = real(latents, **named, added_cond_kwargs=none)[0]
+            return self.predictions[self.guided]
 
-        guided = GuidedInterval(run, self.interval, lambda: len(self.pipeline.scheduler.timesteps))
+        within = GuidedInterval(run, self.interval, lambda: len(self.pipeline.scheduler.timesteps))
+        program = within if arguments["guidance_scale"] > 1 else run
 
         def forward(latents, encoder_hidden_states, timestep, encoder_attention_mask, **_):
-            return (guided(latents, encoder_hidden_states, timestep, encoder_attention_mask),)
+            return (program(latents, encoder_hidden_states, timestep, encoder_attention_mask),)
 
         with patch.object(self.pipeline.transformer, "forward", forward):
             return self.pipeline(prompts, **arguments)
@@ -58,17 +71,30 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    start, pipeline = time.time(), load(CHECKPOINT, torch.float32)
+    start, drawing = time.time(), Intervals(load(CHECKPOINT, torch.float32))
     scenes = held_out_scenes(args.captions)
     prompts = [caption(scene, flip=i % 2 == 1) for i, scene in enumerate(scenes)]
-    right, halves = {}, {}
-    for name in (*INTERVALS, WITHOUT):
-        drawing = InInterval(pipeline, INTERVALS.get(name, (0.0, 1.0)))
-        guidance = 1.0 if name == WITHOUT else GUIDANCE
-        pictures = Painter(drawing, args.steps)(prompts, name, guidance=guidance)
-        verdicts = [judge(picture, scene) for picture, scene in zip(pictures, scenes)]
-        right[name] = [all(verdict[aspect] for aspect in ASPECTS) for verdict in verdicts]
-        halves[name] = drawing.halves
+    right: dict[str, list[bool]] = {name: [] for name in (*INTERVALS, WITHOUT)}
+    halves = {}
+    for first in tqdm(range(0, args.captions, BATCH)):
+        part = slice(first, first + BATCH)
+        drawing.predictions.clear()
+        for name, verdicts in right.items():
+            drawing.interval = INTERVALS.get(name, (0.0, 1.0))
+            pictures = drawing(
+                prompts[part],
+                negative_prompt="",
+                guidance_scale=1.0 if name == WITHOUT else GUIDANCE,
+                num_inference_steps=args.steps,
+                generator=[torch.Generator().manual_seed(i) for i in range(first, first + len(prompts[part]))],
+                max_sequence_length=TOKENS,
+                output_type="np",
+            ).images
+            halves[name] = sum(1 + pair for pair in drawing.guided)
+            verdicts += [
+                all(judge((picture * 255).round().astype(np.uint8), scene).values())
+                for picture, scene in zip(pictures, scenes[part])
+            ]
     rows = {name: row(each, right[WHOLE], halves[name]) for name, each in right.items()}
     facts = {"captions": args.captions, "sampling_steps": args.steps, "guidance": GUIDANCE}
     update_results("guidance intervals", {**facts, "rows": rows, "minutes": round((time.time() - start) / 60, 1)})

@@ -188,7 +188,7 @@ def test_other_modes(exported, reference, references, ranks, options):
     if "vae_tile_size" in options:  # tiles are no exact decoder
         for size in SIZES:
             found, wanted = (drawn(each, size, output_type="latent") for each in (pipe, reference))
-            assert (found - wanted).abs().max() < 1e-3
+            assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
             assert drawn(pipe, size).shape == (*size, 3)
         return
     check_our_class(pipe, references)
