@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ..errors import ArtifactError, printable
 from ..files import RECORDS_BYTES, FileRecord, first_problem, read_json, write_whole
 from .compiled import AGAIN, Count
-from .manifest_records import AdapterRecord, ComponentRecord, Record, SourceRecord, Text, ValidationRecord
+from .manifest_records import AdapterRecord, CallRecord, ComponentRecord, Record, SourceRecord, Text, ValidationRecord
 
 MANIFEST_FILE = "neuron_manifest.json"
 SCHEMA_VERSION: Final = 1
@@ -59,6 +59,7 @@ class Manifest(Record):
         components: by folder.
         copied: sources of what is no program and was copied as it was, by folder: tokenizer and scheduler.
         validation: after the export; empty if it was left out.
+        call: what a call does where its arguments do not say; None for diffusers' own defaults.
         files: every file but the ones in `NOT_LISTED`, by path with forward slashes.
     """
 
@@ -76,7 +77,10 @@ class Manifest(Record):
     components: dict[Text, ComponentRecord]
     copied: dict[Text, SourceRecord] = {}
     validation: tuple[ValidationRecord, ...] = ()
+    call: CallRecord | None = None
     files: dict[Text, FileRecord]
+
+    LATER = ("call",)
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from ..artifact.checks import check_artifact
 from ..artifact.manifest import installed_versions
 from ..artifact.pull import is_repository, pull
-from ..components.transformer.spec import GUIDANCE_SCALE
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, one_line
 from ..neuron.sdk import ensure_sdk
 from ..neuron.troubles import device_reason
@@ -103,10 +102,14 @@ def _of_size(subject: Subject, options: BenchmarkOptions) -> Subject:
     return replace(subject, drawn=compiled[options.size])
 
 
+def _steps(subject: Subject, options: BenchmarkOptions) -> int:
+    return options.num_inference_steps or subject.steps
+
+
 def _batches(subject: Subject, options: BenchmarkOptions) -> int:
     """Compiled batches that keep every copy of the denoiser busy; 1 for what only another exporter makes."""
     try:
-        return subject.deployment(options.num_inference_steps).batches
+        return subject.deployment(_steps(subject, options)).batches
     except (PixArtNeuronError, ValueError, KeyError):
         return 1
 
@@ -115,7 +118,7 @@ def _plan(subject: Subject, options: BenchmarkOptions) -> tuple[PlanRow | None, 
     """The plan's row, or why there is none."""
     price = None if options.price_per_hour is None else own_price(options.price_per_hour)
     try:
-        return subject.predict(options.num_inference_steps, price), None
+        return subject.predict(_steps(subject, options), price), None
     except (PixArtNeuronError, ValueError, KeyError) as error:  # folders that other exporters made hold what they like
         return None, one_line(error)
 
@@ -144,15 +147,11 @@ def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> Reque
             )
     if options.guidance_interval is not None and options.stock:
         raise InvalidExportOption("--guidance_interval: the stock class has no such argument; leave out --stock")
-    scale = options.guidance_scale
-    if scale is None:
-        scale = 1.0 if subject.no_guidance else GUIDANCE_SCALE
+    scale = subject.guidance_scale if options.guidance_scale is None else options.guidance_scale
     return RequestOptions(
         **chosen,
-        **{
-            name: getattr(options, name)
-            for name in ("prompt", "negative_prompt", "num_inference_steps", "seed", "warmup")
-        },
+        **{name: getattr(options, name) for name in ("prompt", "negative_prompt", "seed", "warmup")},
+        num_inference_steps=_steps(subject, options),
         guidance_scale=scale,
         guidance_interval=options.guidance_interval,
         size=None if options.size is None else subject.size,

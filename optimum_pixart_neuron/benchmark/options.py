@@ -6,24 +6,26 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..options import Count, Flag, Text
-from ..planner.request import StepOptions
+from ..options import Count, Flag, Options, Text
 
 PROMPT = "a photo of an astronaut riding a horse on mars, highly detailed"
 
 
-class BenchmarkOptions(StepOptions):
+class BenchmarkOptions(Options):
     """What is measured, how often, and with which requests."""
 
     output: Annotated[Text, Flag(names=("output",), metavar="OUT")] = Field(
         description="Folder, or id on the Hugging Face Hub, of a compiled pipeline."
+    )
+    num_inference_steps: Annotated[Count | None, Flag(group="Run")] = Field(
+        None, description="Denoising steps of an image; default: the export's, or 20."
     )
     images: Count = Field(10, description="Images to measure, rounded up to whole requests.")
     warmup: int = Field(2, ge=0, description="Requests before them, not measured.")
     guidance_scale: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Default: 4.5 as in diffusers, 1 for what was exported with --no_guidance.",
+        description="Default: the export's; without one 4.5 as in diffusers, 1 where it has no guidance.",
     )
     guidance_interval: Annotated[tuple[float, float] | None, Flag(nargs=2, metavar="FRACTION")] = Field(
         None, description="Fractions of the schedule between which guidance is computed; default: 0 1, all of it."

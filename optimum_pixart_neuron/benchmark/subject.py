@@ -11,6 +11,7 @@ from ..artifact.manifest import Manifest
 from ..components.common.attention_kernel import available_kernels
 from ..components.component import Component, Per
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
+from ..components.transformer.spec import GUIDANCE_SCALE, STEPS
 from ..deployment.deployment import Deployment, decide_for
 from ..errors import ArtifactError, PixArtNeuronError
 from ..files import read_json
@@ -112,6 +113,18 @@ class Subject:
     def no_guidance(self) -> bool:
         """Whether it was exported without the guidance pair."""
         return bool(self.manifest and not self.manifest.guided)
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps that the checkpoint was distilled for, or diffusers' own number."""
+        return (self.manifest and self.manifest.call and self.manifest.call.steps) or STEPS
+
+    @property
+    def guidance_scale(self) -> float:
+        """Likewise; no more than nothing where no guidance is compiled."""
+        said = self.manifest.call.guidance_scale if self.manifest and self.manifest.call else None
+        scale = GUIDANCE_SCALE if said is None else said
+        return min(scale, 1.0) if self.no_guidance else scale
 
     @property
     def takes_any_batch(self) -> bool:

@@ -9,12 +9,14 @@ from typing import Any
 
 from ..components.common.copied import CopiedPart
 from ..components.registry import DENOISER, PARTS
+from ..components.scheduler.scheduler import Scheduler
 from ..errors import CheckpointError
 from ..lora.formats import TARGETS
 from .adapters import adapters_of
 from .address import Address
 from .checkpoint import PixArtCheckpoint
 from .fetch import download_weights, locate, refuse_uncached
+from .few_steps import with_own_scheduler
 from .index import ModelIndex
 from .layout import COMPONENTS_MODEL, INDEX, PIPELINE_CLASS, resulting_class
 from .options import CheckpointOptions
@@ -49,7 +51,7 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     sources, notes = _with_variants(sources, options.variant)
     refuse_uncached(sources, options, weights=False)
     base = own if index is not None else rest
-    copied = _copied(sources, base)
+    copied = _copied(sources, base, options)
     checkpoint = PixArtCheckpoint(
         source=options.model,
         sources={name: sources[name] for name in PARTS if name in sources},
@@ -233,7 +235,7 @@ def _notes(checkpoint: PixArtCheckpoint) -> list[str]:
     return [note for notes in (*of_parts, *(part.notes for part in checkpoint.copied.values())) for note in notes]
 
 
-def _copied(sources: Mapping[str, Source], base: Source | None) -> dict[str, CopiedPart]:
+def _copied(sources: Mapping[str, Source], base: Source | None, options: CheckpointOptions) -> dict[str, CopiedPart]:
     """Tokenizer and scheduler, of the classes that their own checkpoint's index names."""
     index = base.index() if base else None
     copied = {}
@@ -241,7 +243,10 @@ def _copied(sources: Mapping[str, Source], base: Source | None) -> dict[str, Cop
         if part.copied is None:
             continue
         own = index.entries.get(name) if index and base and base.model == sources[name].model else None
-        copied[name] = part.copied.read(sources[name].folder, own, CheckpointError)
+        read = part.copied.read(sources[name].folder, own, CheckpointError)
+        if isinstance(read, Scheduler):
+            read = with_own_scheduler(read, sources, options.lora_model_ids)
+        copied[name] = read
     return copied
 
 

@@ -14,10 +14,13 @@ from ..artifact.compiled import CONFIG_FILE, Compiled
 from ..artifact.manifest import Manifest, listed_files, own_name
 from ..artifact.manifest_records import SourceRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..checkpoint.few_steps import CallDefaults
 from ..checkpoint.layout import INDEX
 from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..components.common.attention_kernel import available_kernels
 from ..components.registry import DENOISER, added_components
+from ..components.scheduler.scheduler import Scheduler
+from ..components.scheduler.spec import SCHEDULER
 from ..deployment.deployment import Deployment, chosen_instance
 from ..deployment.options import BINS
 from ..errors import CheckpointError, InvalidExportOption, ValidationFailed
@@ -48,6 +51,7 @@ class _Request:
 
     Attributes:
         earlier: whose programs are taken where they are the same.
+        call: what a call of the pipeline does where its arguments do not say.
     """
 
     options: ExportOptions
@@ -56,6 +60,7 @@ class _Request:
     sdk: NeuronSdk
     cache: CompileCache
     earlier: EarlierExport | None
+    call: CallDefaults
 
 
 def export(options: ExportOptions) -> Path:
@@ -86,14 +91,23 @@ def export(options: ExportOptions) -> Path:
     _check_importable(options)
     checkpoint = open_checkpoint(options)
     checkpoint.check_copied()
+    call = _call_defaults(options, checkpoint)
+    if call.unguided and options.guidance is None:
+        options = options.changed(no_guidance=True)
     check_apart(options.output, options.compiler_workdir, checkpoint)
     instance = chosen_instance(options, sdk)
     deployment, decoding = decide_decoding(options, checkpoint, instance, kernels=available_kernels())
-    _say_choices(options, checkpoint, deployment, decoding, sdk.emulated)
+    _say_choices(options, checkpoint, deployment, decoding, call, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():
         request = _Request(
-            options=options, checkpoint=checkpoint, deployment=deployment, sdk=sdk, cache=cache, earlier=earlier
+            options=options,
+            checkpoint=checkpoint,
+            deployment=deployment,
+            sdk=sdk,
+            cache=cache,
+            earlier=earlier,
+            call=call,
         )
         _make(request)
     logger.info(f"saved to {options.output}")
@@ -115,11 +129,25 @@ def _check_importable(options: ExportOptions) -> None:
             )
 
 
+def _call_defaults(options: ExportOptions, checkpoint: PixArtCheckpoint) -> CallDefaults:
+    """What a call of the pipeline does where its arguments do not say.
+
+    Raises:
+        InvalidExportOption: the checkpoint's scheduler has no such schedule.
+    """
+    scheduler = checkpoint.copied[SCHEDULER.name]
+    assert isinstance(scheduler, Scheduler)
+    call = CallDefaults.of(options, checkpoint.sources, scheduler.class_name, options.lora_model_ids)
+    call.check(scheduler)
+    return call
+
+
 def _say_choices(
     options: ExportOptions,
     checkpoint: PixArtCheckpoint,
     deployment: Deployment,
     decoding: DecodingChoice | None,
+    call: CallDefaults,
     emulated: bool,
 ) -> None:
     logger.info(f"PixArt-Sigma export: {options.model} -> {options.output}")
@@ -129,6 +157,8 @@ def _say_choices(
         logger.info(fact(name, value))
     if decoding:
         logger.info(fact("decoder", decoding.describe()))
+    if call.sources:
+        logger.info(fact("call", call.describe()))
     for note in (*checkpoint.notes, *deployment.notes):
         logger.info(fact("note", note))
 
@@ -302,6 +332,7 @@ def _manifest(
         components={name: component.record for name, component in finished.items()},
         copied=copied,
         validation=validation,
+        call=request.call,
         files=files,
     )
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from ..checkpoint.few_steps import CallOptions
 from ..checkpoint.options import CheckpointOptions
 from ..deployment.options import DeploymentOptions
 from ..errors import InvalidExportOption
@@ -17,7 +18,7 @@ _OUTPUT, _COMPILATION, _HUB = "Output", "Compilation", "Hugging Face Hub"
 _TASKS = ("auto", "text-to-image")
 
 
-class ExportOptions(ToleranceOptions, DeploymentOptions, CheckpointOptions):
+class ExportOptions(ToleranceOptions, CallOptions, DeploymentOptions, CheckpointOptions):
     """The request of a user; None where the exporter derives the value from the checkpoint or the instance."""
 
     output: Annotated[Folder, Flag(names=("output",), group=_OUTPUT, recorded=False)] = Field(

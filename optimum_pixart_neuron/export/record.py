@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.manifest import Manifest, installed_versions
-from ..artifact.manifest_records import ComponentRecord, ProgramRecord, SourceRecord, TensorRecord, ValidationRecord
+from ..artifact.manifest_records import (
+    CallRecord,
+    ComponentRecord,
+    ProgramRecord,
+    SourceRecord,
+    TensorRecord,
+    ValidationRecord,
+)
 from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..checkpoint.few_steps import CallDefaults
 from ..components.common.attention_kernel import WRITTEN_OUT
 from ..components.export_config import ExportConfig
 from ..deployment.deployment import Deployment
@@ -141,6 +149,7 @@ def describe_export(
     components: dict[str, ComponentRecord],
     copied: dict[str, SourceRecord],
     validation: tuple[ValidationRecord, ...],
+    call: CallDefaults,
     files: dict[str, FileRecord],
 ) -> Manifest:
     """The manifest of a finished export."""
@@ -159,5 +168,6 @@ def describe_export(
         components=components,
         copied=copied,
         validation=validation,
+        call=CallRecord(**vars(call)) if call.sources else None,
         files=dict(sorted(files.items())),
     )

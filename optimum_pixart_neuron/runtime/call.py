@@ -8,7 +8,7 @@ refused here.
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -42,6 +42,7 @@ class CompiledCall:
         latents: as latents, at `size`.
         prompts: how many a call must have; None for any number, which programs in batches take.
         images: how many they must make; None for any number.
+        defaults: of arguments, where they are others than diffusers'.
     """
 
     size: tuple[int, int]
@@ -52,6 +53,7 @@ class CompiledCall:
     prompts: int | None = None
     images: int | None = None
     others: tuple[tuple[int, int], ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -66,6 +68,7 @@ class CompiledCall:
             ProgramInputError: an argument does not fit; names it, what is expected and what was given.
         """
         given, defaults = _bind(_CALL, args, kwargs)
+        given = {**self._own_defaults(given), **given}
         call = {**defaults, **given}
         _check_numbers(call)
         fitted = {**given, **self._fit_size(call, given), "max_sequence_length": self._length(given)}
@@ -82,6 +85,18 @@ class CompiledCall:
         if call["latents"] is not None:
             fitted["latents"] = self._fit_latents(call["latents"], images, self.drawn_at(fitted))
         return fitted
+
+    def _own_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that hold beside what was given: steps, timesteps and sigmas are one choice, whoever makes it.
+
+        As many steps as there are default timesteps are steps at these, so that callers which always say a number,
+        such as servers, draw at them.
+        """
+        steps = "num_inference_steps"
+        chosen = {name for name in (steps, "timesteps", "sigmas") if name in given}
+        same = chosen == {steps} and given[steps] == self.defaults.get(steps)
+        dropped = set() if same or not chosen else {steps, "timesteps"}
+        return {name: value for name, value in self.defaults.items() if name not in dropped}
 
     def fit_prompt(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The arguments by name, as diffusers' `encode_prompt` is to be called: the length filled in.

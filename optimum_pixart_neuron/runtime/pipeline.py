@@ -229,6 +229,9 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         with loading(folder):
             pipeline = cls._from_pretrained(folder)
         pipeline._instance = manifest.instance if manifest else pipeline._compiled(DENOISER).compiled_for
+        if manifest and manifest.call:
+            call = replace(pipeline._compiled_call, defaults=manifest.call.arguments())
+            pipeline._compiled_call = call
         return pipeline
 
     push_to_hub = PushToHub()
@@ -271,6 +274,11 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         raise PixArtNeuronError("replace_weights skips weights; give load_transformer the changed model")
 
     @property
+    def call_defaults(self) -> dict[str, Any]:
+        """Arguments of a call that the checkpoint was distilled for, which hold where a call does not name them."""
+        return dict(self._compiled_call.defaults)
+
+    @property
     def compiled_size(self) -> tuple[int, int]:
         """Height and width in pixels of the images this pipeline makes where a call names no size."""
         return self.compiled_sizes[0]
@@ -301,6 +309,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`, but for these.
 
         Args:
+            num_inference_steps, timesteps, guidance_scale: `call_defaults` of the export, or diffusers'.
             height: pixels; the compiled height if left out.
             width: pixels; the compiled width if left out. Of several compiled sizes the first is meant.
             use_resolution_binning: map a size that is not compiled to the checkpoint's nearest resolution, and resize

@@ -10,7 +10,7 @@ from ..artifact.compiled import Compiled
 from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.pull import is_repository, pull
 from ..components.registry import DENOISER
-from ..components.transformer.spec import GUIDANCE_SCALE
+from ..components.transformer.spec import GUIDANCE_SCALE, STEPS
 from ..errors import ArtifactError, printable
 from ..files import full_digest
 from ..neuron.machine import Machine
@@ -36,6 +36,7 @@ class Exported:
         cores: logical cores that a pipeline of it holds.
         guided: whether it can compute guidance.
         takes_interval: whether it can leave guidance out of a part of the steps.
+        distilled_steps, distilled_scale: what its checkpoint was distilled for; None for diffusers' defaults.
     """
 
     name: str
@@ -47,11 +48,19 @@ class Exported:
     cores: int
     guided: bool
     takes_interval: bool = False
+    distilled_steps: int | None = None
+    distilled_scale: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps where nobody names a number."""
+        return self.distilled_steps or STEPS
 
     @property
     def guidance_scale(self) -> float:
         """What is used where a request names none."""
-        return GUIDANCE_SCALE if self.guided else UNGUIDED_SCALE
+        scale = GUIDANCE_SCALE if self.distilled_scale is None else self.distilled_scale
+        return scale if self.guided else min(scale, UNGUIDED_SCALE)
 
     def renamed(self, name: str) -> Exported:
         """The same export under another name."""
@@ -103,4 +112,6 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
         cores=cores,
         guided=guided,
         takes_interval=guided and takes_interval(compiled),
+        distilled_steps=manifest.call.steps if manifest.call else None,
+        distilled_scale=manifest.call.guidance_scale if manifest.call else None,
     )

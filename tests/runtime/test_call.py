@@ -197,6 +197,28 @@ def test_taken_as_they_are(arguments):
     assert fitted == {**arguments, **expected}
 
 
+ONE_STEP = replace(COMPILED, defaults={"num_inference_steps": 1, "timesteps": [400], "guidance_scale": 0.0})
+AT_400 = {"num_inference_steps": 1, "timesteps": [400]}
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({}, {**AT_400, "guidance_scale": 0.0}),
+        ({"guidance_scale": 2.0}, {**AT_400, "guidance_scale": 2.0}),
+        ({"num_inference_steps": 1}, {**AT_400, "guidance_scale": 0.0}),
+        ({"num_inference_steps": 3}, {"num_inference_steps": 3, "guidance_scale": 0.0}),
+        ({"timesteps": [900, 300]}, {"timesteps": [900, 300], "guidance_scale": 0.0}),
+        ({"sigmas": [2.0]}, {"sigmas": [2.0], "guidance_scale": 0.0}),
+    ],
+    ids=str,
+)
+def test_what_a_call_names_goes_before_the_defaults_of_the_export(given, asked):
+    fitted = ONE_STEP.fit("a", negative_prompt="b", **given)
+    names = ("num_inference_steps", "timesteps", "sigmas", "guidance_scale")
+    assert {name: fitted[name] for name in names if name in fitted} == asked
+
+
 def test_positions_are_those_of_diffusers():
     fitted = COMPILED.fit("a", "b", 5, None, None, 1.5, 2, 60, 60)
     named = {"prompt": "a", "negative_prompt": "b", "num_inference_steps": 5, "guidance_scale": 1.5}

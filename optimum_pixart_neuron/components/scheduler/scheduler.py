@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from math import isinf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -87,14 +90,31 @@ class Scheduler(CopiedPart):
 
         Some values that its configuration may have are first looked at in a step.
         """
-        scheduler_class = self._class()
-        values = {name: value for name, value in parse_json(self.contents[CONFIGURATION]).items() if name[0] != "_"}
         with self._loading():
             for steps in _TRIALS:
                 with suppress(ValueError) if steps != _TRIALS[-1] else nullcontext():
-                    _try(scheduler_class.from_config(values), steps)
+                    _try(self._made(), steps)
                     break
-            return scheduler_class.from_config(values)
+            return self._made()
+
+    def try_schedule(self, steps: int, timesteps: Sequence[int] = ()) -> None:
+        """See the scheduler make this schedule, of so many steps or at these timesteps.
+
+        Raises:
+            PixArtNeuronError: of the type `raises`: it cannot.
+        """
+        with self._loading():
+            _try(self._made(), steps, timesteps)
+
+    def replaced(self, class_name: str, settings: Mapping[str, Any], note: str) -> Scheduler:
+        """Another class with the settings of this one, and others beside them, as diffusers' `from_config` does it."""
+        values = {**parse_json(self.contents[CONFIGURATION]), **settings, "_class_name": class_name}
+        contents = {CONFIGURATION: f"{json.dumps(values, indent=2, sort_keys=True)}\n".encode()}
+        return replace(self, class_name=class_name, contents=contents, notes=(*self.notes, note))
+
+    def _made(self) -> Any:
+        values = {name: value for name, value in parse_json(self.contents[CONFIGURATION]).items() if name[0] != "_"}
+        return self._class().from_config(values)
 
     def _class(self) -> type[Any]:
         """The class of this name among those that diffusers itself lists; no module is looked up by a name."""
@@ -108,15 +128,20 @@ class Scheduler(CopiedPart):
         return found
 
 
-def _try(scheduler: Any, steps: int) -> None:
+def _try(scheduler: Any, steps: int, timesteps: Sequence[int] = ()) -> None:
     """Denoise a little, as diffusers' `PixArtSigmaPipeline.__call__` (0.35) does.
 
     Noise that the scheduler draws does not change the caller's random state.
     """
     import torch
 
+    if timesteps and "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters:
+        raise ValueError("it takes no timesteps, it chooses them")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        scheduler.set_timesteps(steps)
+        if timesteps:
+            scheduler.set_timesteps(timesteps=list(timesteps))
+        else:
+            scheduler.set_timesteps(steps)
         latents = torch.ones(_TRIAL_SHAPE) * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             noise = scheduler.scale_model_input(latents, timestep) / 2

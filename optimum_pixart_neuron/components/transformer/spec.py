@@ -38,6 +38,10 @@ GUIDANCE_SCALE = 4.5
 """diffusers' default of PixArt-Sigma (0.35, `PixArtSigmaPipeline.__call__`)."""
 
 
+STEPS = 20
+"""Likewise."""
+
+
 def is_pixart_transformer(config: dict) -> bool:
     """Whether a `config.json` is a PixArt transformer's.
 

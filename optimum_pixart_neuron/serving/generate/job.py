@@ -69,7 +69,7 @@ def _defaults(options: GenerateOptions, exported: Exported) -> RowDefaults:
         seed=options.seed,
         num_images_per_prompt=options.num_images_per_prompt,
         guidance_scale=guidance_scale,
-        num_inference_steps=options.num_inference_steps,
+        num_inference_steps=options.num_inference_steps or exported.steps,
         height=options.height or height,
         width=options.width or width,
     )

@@ -51,9 +51,11 @@ class GenerateOptions(Options):
         ge=0,
         le=1000,
         allow_inf_nan=False,
-        description="Default: 4.5 as in diffusers, 1 for what was exported with --no_guidance.",
+        description="Default: the export's; without one 4.5 as in diffusers, 1 where it has no guidance.",
     )
-    num_inference_steps: Annotated[int, Flag(group=_ROWS)] = Field(20, ge=1, le=1000, description="Denoising steps.")
+    num_inference_steps: Annotated[int | None, Flag(group=_ROWS)] = Field(
+        None, ge=1, le=1000, description="Denoising steps; default: the export's, or 20."
+    )
     height: Annotated[Count | None, Flag(group=_ROWS)] = Field(None, description="Pixels; default: as compiled.")
     width: Annotated[Count | None, Flag(group=_ROWS)] = Field(None, description="Pixels; default: as compiled.")
     actors: Annotated[Count | None, Flag(group=_POOL)] = Field(

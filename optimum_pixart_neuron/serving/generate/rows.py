@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...components.transformer.spec import GUIDANCE_SCALE
+from ...components.transformer.spec import GUIDANCE_SCALE, STEPS
 from ...errors import printable
 from ..exported import Exported
 from ..picture import LARGEST_SEED, Kind, Picture, seed_of
@@ -33,7 +33,7 @@ class RowDefaults(BaseModel):
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     num_images_per_prompt: int = Field(1, ge=1, le=10_000)
     guidance_scale: float = Field(GUIDANCE_SCALE, ge=0, le=1000, allow_inf_nan=False)
-    num_inference_steps: int = Field(20, ge=1, le=1000)
+    num_inference_steps: int = Field(STEPS, ge=1, le=1000)
     height: int = Field(ge=1, le=1 << 16)
     width: int = Field(ge=1, le=1 << 16)
 

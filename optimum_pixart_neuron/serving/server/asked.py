@@ -74,7 +74,7 @@ class ImageRequest(BaseModel):
                 _refuse(name, f"has {len(getattr(self, name))} characters, {options.max_prompt_length} are allowed")
         if self.n > options.max_images:
             _refuse("n", f"{self.n}: a request makes at most {options.max_images} images")
-        steps = options.default_steps if self.num_inference_steps is None else self.num_inference_steps
+        steps = self.num_inference_steps or options.default_steps or exported.steps
         if steps > options.max_steps:
             _refuse("num_inference_steps", f"{steps}: at most {options.max_steps} are allowed")
         scale = exported.guidance_scale if self.guidance_scale is None else self.guidance_scale

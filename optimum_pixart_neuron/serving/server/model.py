@@ -49,6 +49,7 @@ class Model:
             "owned_by": "optimum-pixart-neuron",
             "sizes": [size_name(size) for size in self.exported.sizes],
             "batch": self.exported.batch,
+            "num_inference_steps": self.exported.steps,
             "guidance_scale": self.exported.guidance_scale,
             "guidance_interval": self.exported.takes_interval,
             "revision": self.exported.made,

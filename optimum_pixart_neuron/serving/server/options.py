@@ -53,8 +53,11 @@ class ServeOptions(Options):
         le=86400,
         description="Seconds from a SIGTERM until the command has ended, requests finished or not.",
     )
-    default_steps: Annotated[int, Flag(group=_LIMITS)] = Field(
-        20, ge=1, le=1000, description="Denoising steps of a request that names none."
+    default_steps: Annotated[int | None, Flag(group=_LIMITS)] = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Denoising steps of a request that names none; default: the export's, or 20.",
     )
     max_steps: Annotated[int, Flag(group=_LIMITS)] = Field(100, ge=1, le=1000, description="Denoising steps.")
     max_images: Annotated[int, Flag(group=_LIMITS)] = Field(10, ge=1, le=1000, description="Images of a request.")
@@ -73,7 +76,7 @@ class ServeOptions(Options):
 
     @model_validator(mode="after")
     def _fit_together(self) -> ServeOptions:
-        if self.default_steps > self.max_steps:
+        if self.default_steps is not None and self.default_steps > self.max_steps:
             raise InvalidExportOption(f"--default_steps {self.default_steps}: --max_steps is {self.max_steps}")
         if self.max_replicas is not None and self.max_replicas < (self.replicas or 1):
             raise InvalidExportOption(f"--max_replicas {self.max_replicas}: --replicas is {self.replicas}")

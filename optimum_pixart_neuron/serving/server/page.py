@@ -74,9 +74,7 @@ class _Page:
                     )
                     size = gr.Dropdown(sizes, value=sizes[0], label="Size", elem_id="size")
                     with gr.Row():
-                        steps = gr.Slider(
-                            1, self._options.max_steps, self._options.default_steps, step=1, label="Steps"
-                        )
+                        steps = gr.Slider(1, self._options.max_steps, self._steps(self._first), step=1, label="Steps")
                         scale = gr.Slider(0, 20, self._first.guidance_scale, step=0.1, label="Guidance scale")
                     seed = gr.Number(
                         label="Seed", info="Empty for another picture each time", precision=0, value=None, minimum=0,
@@ -101,12 +99,16 @@ class _Page:
                 concurrency_limit=None, **quiet,
             )  # fmt: skip
             stop.click(lambda: "", None, progress, cancels=[drawing], **quiet)
-            model.change(self._pick, model, [size, scale], **quiet)
+            model.change(self._pick, model, [size, steps, scale], **quiet)
         return blocks
 
-    def _pick(self, model: str) -> tuple[Any, float]:
+    def _pick(self, model: str) -> tuple[Any, int, float]:
         exported = self._exports[model]
-        return gr.Dropdown(_sizes(exported), value=_sizes(exported)[0]), exported.guidance_scale
+        sizes = gr.Dropdown(_sizes(exported), value=_sizes(exported)[0])
+        return sizes, self._steps(exported), exported.guidance_scale
+
+    def _steps(self, exported: Exported) -> int:
+        return min(self._options.default_steps or exported.steps, self._options.max_steps)
 
     async def _draw(
         self,

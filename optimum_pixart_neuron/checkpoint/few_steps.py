@@ -1,0 +1,211 @@
+"""Few-step checkpoints: with how many steps, at which timesteps and with which guidance a distilled one is called.
+
+What was asked of the export goes first, then what the class of the checkpoint's scheduler says, then the table below
+by the repository that the transformer, or a LoRA for it, comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ..components.registry import DENOISER
+from ..components.scheduler.scheduler import Scheduler
+from ..components.scheduler.spec import SCHEDULER
+from ..errors import CheckpointError, InvalidExportOption
+from ..options import Flag, Options
+from .address import Address
+from .sources import Source
+
+MOST_STEPS = 1000
+"""Of a schedule: the timesteps that PixArt was trained with."""
+_GROUP = "Defaults of a call"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled:
+    """What a kind of checkpoint was distilled for.
+
+    Attributes:
+        steps: denoising steps.
+        guidance_scale: up to 1 nothing is guided.
+        timesteps: of the steps; empty where the scheduler chooses them.
+        scheduler: class in place of the checkpoint's scheduler; None where it brings the right one.
+        settings: of that class, beside those of the checkpoint's.
+    """
+
+    steps: int
+    guidance_scale: float
+    timesteps: tuple[int, ...] = ()
+    scheduler: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+_LCM = "LCMScheduler"
+_V_PREDICTION = {"prediction_type": "v_prediction"}
+
+BY_SCHEDULER: Mapping[str, Distilled] = {
+    _LCM: Distilled(steps=4, guidance_scale=0.0),  # model card of PixArt-alpha/PixArt-LCM-XL-2-1024-MS
+}
+"""By the class of the scheduler."""
+
+BY_REPOSITORY: Mapping[str, Distilled] = {
+    "PixArt-alpha/PixArt-LCM-XL-2-1024-MS": Distilled(steps=4, guidance_scale=0.0),  # its model card
+    # PixArt-Sigma's repository, `app/app_pixart_dmd.py`; its scheduler is a DDPMScheduler.
+    "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": Distilled(steps=1, guidance_scale=1.0, timesteps=(400,)),
+    "amd/Nitro-1-PixArt": Distilled(steps=1, guidance_scale=0.0, timesteps=(400,)),  # its model card
+    # Model card of Flash Diffusion, a LoRA.
+    "jasperai/flash-pixart": Distilled(
+        steps=4, guidance_scale=0.0, scheduler=_LCM, settings={"timestep_spacing": "trailing"}
+    ),
+    # Model cards of YOSO, transformers alone.
+    "Luo-Yihong/yoso_pixart512": Distilled(steps=1, guidance_scale=1.0, scheduler=_LCM, settings=_V_PREDICTION),
+    "Luo-Yihong/yoso_pixart1024": Distilled(steps=1, guidance_scale=1.0, scheduler=_LCM, settings=_V_PREDICTION),
+}
+"""By the id on the Hub; where a transformer or a LoRA lies in a folder of this machine, nobody knows it."""
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _falling(timesteps: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later >= earlier for earlier, later in pairwise(timesteps)):
+        raise ValueError("timesteps fall from step to step")
+    return timesteps
+
+
+class CallOptions(Options):
+    """What a call of the exported pipeline does where its arguments do not say."""
+
+    default_steps: Annotated[int | None, Flag(group=_GROUP)] = Field(
+        None,
+        ge=1,
+        le=MOST_STEPS,
+        description="Denoising steps of a call that names none; default: as the checkpoint was distilled, or 20.",
+    )
+    default_timesteps: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=MOST_STEPS - 1)], ...],
+        BeforeValidator(_listed),
+        AfterValidator(_falling),
+        Flag(nargs="+", metavar="TIMESTEP", group=_GROUP),
+    ] = Field(
+        (),
+        max_length=MOST_STEPS,
+        description="Timesteps of such a call, falling, in place of the scheduler's; default: as distilled, if any.",
+    )
+    default_guidance_scale: Annotated[float | None, Flag(group=_GROUP)] = Field(
+        None,
+        ge=0,
+        le=MOST_STEPS,
+        allow_inf_nan=False,
+        description="Guidance scale of such a call, up to 1 for none; default: the checkpoint's, or 4.5.",
+    )
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> CallOptions:
+        if self.default_steps is not None and self.default_timesteps:
+            raise InvalidExportOption(
+                f"--default_steps {self.default_steps}: --default_timesteps names {len(self.default_timesteps)};"
+                " leave out --default_steps"
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallDefaults:
+    """What a call does where its arguments do not say; None and empty where diffusers' own defaults hold.
+
+    Attributes:
+        steps, timesteps, guidance_scale: as of `Distilled`.
+        sources: who said so, by name of the value.
+    """
+
+    steps: int | None = None
+    timesteps: tuple[int, ...] = ()
+    guidance_scale: float | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, options: CallOptions, sources: Mapping[str, Source], scheduler: str, loras: Iterable[str]
+    ) -> CallDefaults:
+        """What the options ask for, else the class of the scheduler, else the table.
+
+        Args:
+            sources: of the checkpoint's parts.
+            scheduler: class of `with_own_scheduler`.
+            loras: ids or folders of those that are merged.
+        """
+        known = distilled(sources, loras)
+        if scheduler in BY_SCHEDULER and not any(each.scheduler for each in known.values()):
+            known = {scheduler: BY_SCHEDULER[scheduler], **known}
+        found = next(iter(known.items()), None)
+        chosen = cls()
+        if found:
+            name, each = found
+            chosen = cls(
+                steps=each.steps,
+                timesteps=each.timesteps,
+                guidance_scale=each.guidance_scale,
+                sources={"steps": name, "guidance_scale": name},
+            )
+        if options.default_timesteps:
+            chosen = chosen._with("--default_timesteps", len(options.default_timesteps), options.default_timesteps)
+        elif options.default_steps is not None:
+            chosen = chosen._with("--default_steps", options.default_steps, ())
+        if options.default_guidance_scale is None:
+            return chosen
+        said = {**chosen.sources, "guidance_scale": "--default_guidance_scale"}
+        return replace(chosen, guidance_scale=options.default_guidance_scale, sources=said)
+
+    def _with(self, flag: str, steps: int, timesteps: tuple[int, ...]) -> CallDefaults:
+        return replace(self, steps=steps, timesteps=timesteps, sources={**self.sources, "steps": flag})
+
+    @property
+    def unguided(self) -> bool:
+        """Whether such a call needs no guidance pair."""
+        return self.guidance_scale is not None and self.guidance_scale <= 1
+
+    def describe(self) -> str:
+        """What is taken and from where, for the user; empty for diffusers' own defaults."""
+        parts = []
+        if self.steps is not None:
+            at = f" at {', '.join(map(str, self.timesteps))}" if self.timesteps else ""
+            parts.append(f"{self.steps} step(s){at} ({self.sources['steps']})")
+        if self.guidance_scale is not None:
+            parts.append(f"guidance scale {self.guidance_scale:g} ({self.sources['guidance_scale']})")
+        return ", ".join(parts)
+
+    def check(self, scheduler: Scheduler) -> None:
+        """Refuse a schedule that the scheduler of the checkpoint cannot have.
+
+        Raises:
+            InvalidExportOption: says what was asked for, and why not.
+        """
+        if self.steps is None:
+            return
+        try:
+            scheduler.try_schedule(self.steps, self.timesteps)
+        except CheckpointError as error:
+            wanted = f"timesteps {', '.join(map(str, self.timesteps))}" if self.timesteps else f"{self.steps} steps"
+            raise InvalidExportOption(f"{self.sources['steps']}: {wanted} are not possible, {error}") from None
+
+
+def distilled(sources: Mapping[str, Source], loras: Iterable[str]) -> dict[str, Distilled]:
+    """Those of the table that a checkpoint is made of, by id: its transformer, and LoRAs for it."""
+    ids = [Address.parse("--lora_model_ids", lora).repository for lora in loras]
+    ids.append(sources[DENOISER.part.name].address.repository)
+    return {name: BY_REPOSITORY[name] for name in ids if name in BY_REPOSITORY}
+
+
+def with_own_scheduler(scheduler: Scheduler, sources: Mapping[str, Source], loras: Iterable[str]) -> Scheduler:
+    """The checkpoint's scheduler, or what a distilled transformer needs in its place."""
+    for name, each in distilled(sources, loras).items():
+        if each.scheduler is not None and each.scheduler != scheduler.class_name:
+            return scheduler.replaced(each.scheduler, each.settings, f"{SCHEDULER.name}: {each.scheduler}, for {name}")
+    return scheduler
