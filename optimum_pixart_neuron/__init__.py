@@ -1,7 +1,7 @@
-"""PixArt-Sigma on AWS Trainium and Inferentia, as a plugin of optimum-neuron.
+"""PixArt-Sigma and PixArt-Alpha on AWS Trainium and Inferentia, as a plugin of optimum-neuron.
 
-Importing this package has no side effect. `NeuronPixArtSigmaPipeline` needs the Neuron SDK; where none is installed,
-asking for it activates the emulator.
+Importing this package has no side effect. The pipelines need the Neuron SDK; where none is installed, asking for
+one activates the emulator.
 """
 
 from importlib import import_module
@@ -17,19 +17,21 @@ _PUBLIC = {
 }
 """Name -> module that has it, imported when it is asked for."""
 
-__all__ = ["NeuronPixArtSigmaPipeline", *_PUBLIC]
+_PIPELINES = ("NeuronPixArtAlphaPipeline", "NeuronPixArtSigmaPipeline")
+
+__all__ = [*_PIPELINES, *_PUBLIC]
 
 
 def __getattr__(name: str):
     if name in _PUBLIC:
         return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-    if name == "NeuronPixArtSigmaPipeline":
+    if name in _PIPELINES:
         from .neuron.sdk import ensure_sdk
 
         ensure_sdk()
-        from .runtime.pipeline import NeuronPixArtSigmaPipeline
+        from .runtime.pixart import PIPELINES
 
-        return NeuronPixArtSigmaPipeline
+        return PIPELINES[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

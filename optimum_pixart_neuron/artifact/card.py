@@ -15,7 +15,7 @@ from .owners import ARCHIVE_RISK
 EXAMPLE_PROMPT = "a photo of an astronaut riding a horse on mars"
 """Of the card's code, and of its picture."""
 
-TAGS = ("neuron", "pixart-sigma", "text-to-image")
+TAGS = ("neuron", "text-to-image")
 
 # Options that name sources, some by folders of the user's disk, as options named like parts of a checkpoint do: the
 # table of sources has them.
@@ -27,18 +27,18 @@ _CARD = """\
 ---
 # {name}
 
-{emulated}[PixArt-Sigma](https://arxiv.org/abs/2403.04692) compiled for AWS Neuron: {source}, for **{instance}**.
+{emulated}[{label}]({paper}) compiled for AWS Neuron: {source}, for **{instance}**.
 
 ## Use
 
 ```python
-from optimum.neuron import NeuronPixArtSigmaPipeline
+from optimum.neuron import {pipeline}
 
-pipe = NeuronPixArtSigmaPipeline.from_pretrained("{repository}")
+pipe = {pipeline}.from_pretrained("{repository}")
 image = pipe("{prompt}").images[0]
 ```
 
-{example}`NeuronPixArtSigmaPipeline` of `optimum_pixart_neuron` is called the same way, downloads only the files that
+{example}`{pipeline}` of `optimum_pixart_neuron` is called the same way, downloads only the files that
 `neuron_manifest.json` lists, checks them, and takes any number of prompts and images.
 
 Load this only if you trust its owner: {risk}.
@@ -108,11 +108,14 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         license_link=licence.link if licence else None,
         base_model=manifest.model if manifest.revision else None,
         pipeline_tag="text-to-image",
-        tags=list(TAGS),
+        tags=[*TAGS, manifest.kind.label.lower()],
     )
     text = _CARD.format(
         metadata=metadata.to_yaml(),
         name=repository_id.split("/")[-1],
+        label=manifest.kind.label,
+        paper=manifest.kind.paper,
+        pipeline=manifest.kind.neuron_class,
         repository=repository_id,
         prompt=EXAMPLE_PROMPT,
         example=_EXAMPLE.format(prompt=EXAMPLE_PROMPT, file=EXAMPLE_FILE) if has_example else "",

@@ -5,8 +5,11 @@ A list of checks, cheapest first; each returns what is wrong and what to do, or 
 
 from pathlib import Path
 
+from ..checkpoint.index import ModelIndex
+from ..checkpoint.layout import INDEX, KINDS, SIGMA, Kind
 from ..errors import ArtifactError, DeviceError, InvalidExportOption
 from ..neuron.sdk import NeuronSdk
+from .compiled import AGAIN
 from .file_checks import FILE_CHECKS
 from .folder_checks import CONTENT_CHECKS, FOLDER_CHECKS
 from .machine_checks import MACHINE_CHECKS
@@ -52,6 +55,27 @@ def check_artifact(folder: Path, sdk: NeuronSdk, *, verify: str = "sizes") -> Ma
     if problem:
         raise ArtifactError(f"{folder}: {problem}")
     return artifact.manifest
+
+
+def check_kind(folder: Path, kind: Kind) -> None:
+    """Refuse a folder of the other pipeline.
+
+    Raises:
+        ArtifactError: names the class that loads it.
+    """
+    found = kind_of(folder)
+    if found != kind:
+        raise ArtifactError(f"{folder} is {found.label}, not {kind.label}; load it with {found.neuron_class}")
+
+
+def kind_of(folder: Path) -> Kind:
+    """The pipeline that a folder holds; PixArt-Sigma where its index names neither.
+
+    Raises:
+        ArtifactError: its index cannot be read.
+    """
+    index = ModelIndex.read(folder / INDEX, ArtifactError, advice=AGAIN)
+    return KINDS.get(index.class_name or "", SIGMA)
 
 
 def machine_problem(folder: Path, sdk: NeuronSdk) -> str | None:

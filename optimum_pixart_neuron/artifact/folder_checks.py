@@ -46,10 +46,13 @@ def _known(artifact: Artifact) -> str | None:
 
 
 def _index(artifact: Artifact) -> str | None:
-    others = ModelIndex.read(artifact.folder / INDEX, ArtifactError, advice=AGAIN).others
+    index = ModelIndex.read(artifact.folder / INDEX, ArtifactError, advice=AGAIN)
+    others, manifest = index.others, artifact.manifest
+    if manifest and index.class_name != manifest.kind.class_name:
+        return f"{INDEX} names a {printable(index.class_name)}, its manifest {manifest.kind.class_name}; {AGAIN}"
     if not others:
         return None
-    return f"{INDEX} names {', '.join(others[:3])}, which PixArt-Sigma does not have; do not use it"
+    return f"{INDEX} names {', '.join(others[:3])}, which PixArt does not have; do not use it"
 
 
 def _components(artifact: Artifact) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
+from ..checkpoint.layout import KINDS, SIGMA, Kind
 from ..errors import ArtifactError, printable
 from ..files import RECORDS_BYTES, FileRecord, first_problem, read_json, write_whole
 from .compiled import AGAIN, Count
@@ -46,6 +47,7 @@ class Manifest(Record):
 
     Attributes:
         schema_version: of this file.
+        pipeline: of diffusers, that it is; None in manifests from before PixArt-Alpha was exported: PixArt-Sigma.
         model: checkpoint as the user named it.
         revision: its commit on the Hub; None for a folder.
         instance: full name it was compiled for, such as "trn2.48xlarge".
@@ -64,6 +66,7 @@ class Manifest(Record):
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    pipeline: Literal["PixArtSigmaPipeline", "PixArtAlphaPipeline"] | None = None
     model: Text
     revision: Text | None
     instance: Text
@@ -80,7 +83,7 @@ class Manifest(Record):
     call: CallRecord | None = None
     files: dict[Text, FileRecord]
 
-    LATER = ("call",)
+    LATER = ("call", "pipeline")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":
@@ -124,6 +127,11 @@ class Manifest(Record):
         if manifest is None:
             raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")
         return manifest
+
+    @property
+    def kind(self) -> Kind:
+        """Of pipeline, which says what class loads it."""
+        return KINDS[self.pipeline] if self.pipeline else SIGMA
 
     @property
     def guided(self) -> bool:

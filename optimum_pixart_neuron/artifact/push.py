@@ -113,7 +113,7 @@ def push(
     _check_emulated(manifest.emulated, repository_id, allow_emulated)
     # Read when the Hub has let us in, and only once, however often it is tried.
     read = cache(partial(_read, folder, manifest, changed))
-    message = commit_message or f"PixArt-Sigma for {manifest.instance}, {manifest.ranks} core(s)"
+    message = commit_message or f"{manifest.kind.label} for {manifest.instance}, {manifest.ranks} core(s)"
     attempt = partial(_push, _api(endpoint, token), read, manifest.for_others(), message)
     return patiently(partial(attempt, repository_id=repository_id, private=private, revision=revision), repository_id)
 

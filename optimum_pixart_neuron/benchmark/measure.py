@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..artifact.checks import check_artifact
+from ..artifact.checks import check_artifact, kind_of
 from ..artifact.manifest import installed_versions
 from ..artifact.pull import is_repository, pull
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, one_line
@@ -159,12 +159,17 @@ def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> Reque
 
 
 def _load(folder: Path, *, stock: bool) -> Any:
+    name = kind_of(folder).neuron_class
     if stock:
-        from optimum.neuron import NeuronPixArtSigmaPipeline
+        from optimum import neuron
+
+        loaded = getattr(neuron, name)
     else:
-        from ..runtime.pipeline import NeuronPixArtSigmaPipeline
+        from ..runtime.pixart import PIPELINES
+
+        loaded = PIPELINES[name]
     try:
-        pipeline = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+        pipeline = loaded.from_pretrained(folder)
     except PixArtNeuronError:
         raise
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""A PixArt-Sigma checkpoint: where its components come from, their configurations, and that they fit each other."""
+"""A PixArt checkpoint: where its components come from, their configurations, and that they fit each other."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from ..components.common.copied import CopiedPart, check_inside
 from ..components.common.single_file import SingleFile
 from ..components.component import Part, Seam
-from ..components.registry import PARTS, PROMPT_ENCODER
+from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
 from ..components.tokenizer.spec import TOKENIZER
 from ..components.tokenizer.tokenizer import last_token
 from ..errors import CheckpointError
 from ..files import first_problem, read_json, read_typed
+from .layout import Kind, kind_of_parts
 from .sources import Source
 from .weights import AdaptedWeights, ComponentWeights, header_of
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # configurations are read without torch
 
 @dataclass(frozen=True)
 class PixArtCheckpoint:
-    """The components of a PixArt-Sigma pipeline, from one checkpoint or several.
+    """The components of a PixArt pipeline, from one checkpoint or several.
 
     Attributes:
         source: what the user called it: a Hub id or a folder.
@@ -38,6 +39,7 @@ class PixArtCheckpoint:
         copied: tokenizer and scheduler, read.
         notes: what the user should know of where things come from, a line each.
         adapters: that are merged into its weights, in this order.
+        named: what it calls itself, where it is whole; None for what was put together.
     """
 
     source: str
@@ -46,6 +48,16 @@ class PixArtCheckpoint:
     copied: Mapping[str, CopiedPart] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
     adapters: tuple[NamedAdapter, ...] = ()
+    named: Kind | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The pipeline that it makes.
+
+        Raises:
+            CheckpointError: a configuration cannot be read.
+        """
+        return self.named or kind_of_parts(self.config(DENOISER.part.name), self.config(IMAGE_DECODER.part.name))
 
     def config(self, component: str) -> dict[str, Any]:
         """What the `config.json` of a compiled component says, as far as anything reads it.
@@ -76,7 +88,7 @@ class PixArtCheckpoint:
             said = read_json(path, CheckpointError)
             if part.recognize is not None and not part.recognize(said):
                 found = said.get("_class_name") or said.get("model_type")
-                raise CheckpointError(f"{path} is of a {found}, which is no {component} of PixArt-Sigma")
+                raise CheckpointError(f"{path} is of a {found}, which is no {component} of PixArt")
             if part.settings is None:
                 return said
         return read_typed(path, part.settings, CheckpointError).as_written()

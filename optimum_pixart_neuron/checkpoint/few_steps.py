@@ -19,6 +19,7 @@ from ..components.scheduler.spec import SCHEDULER
 from ..errors import CheckpointError, InvalidExportOption
 from ..options import Flag, Options
 from .address import Address
+from .layout import ALPHA
 from .sources import Source
 
 MOST_STEPS = 1000
@@ -36,6 +37,7 @@ class Distilled:
         timesteps: of the steps; empty where the scheduler chooses them.
         scheduler: class in place of the checkpoint's scheduler; None where it brings the right one.
         settings: of that class, beside those of the checkpoint's.
+        components_model: what completes the transformer, where it alone does not tell.
     """
 
     steps: int
@@ -43,6 +45,7 @@ class Distilled:
     timesteps: tuple[int, ...] = ()
     scheduler: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    components_model: str | None = None
 
 
 _LCM = "LCMScheduler"
@@ -56,14 +59,22 @@ BY_SCHEDULER: Mapping[str, Distilled] = {
 BY_REPOSITORY: Mapping[str, Distilled] = {
     "PixArt-alpha/PixArt-LCM-XL-2-1024-MS": Distilled(steps=4, guidance_scale=0.0),  # its model card
     # PixArt-Sigma's repository, `app/app_pixart_dmd.py`; its scheduler is a DDPMScheduler.
-    "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": Distilled(steps=1, guidance_scale=1.0, timesteps=(400,)),
+    "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": Distilled(
+        steps=1, guidance_scale=1.0, timesteps=(400,), components_model=ALPHA.components_model
+    ),
     "amd/Nitro-1-PixArt": Distilled(steps=1, guidance_scale=0.0, timesteps=(400,)),  # its model card
     # Model card of Flash Diffusion, a LoRA.
     "jasperai/flash-pixart": Distilled(
         steps=4, guidance_scale=0.0, scheduler=_LCM, settings={"timestep_spacing": "trailing"}
     ),
     # Model cards of YOSO, transformers alone.
-    "Luo-Yihong/yoso_pixart512": Distilled(steps=1, guidance_scale=1.0, scheduler=_LCM, settings=_V_PREDICTION),
+    "Luo-Yihong/yoso_pixart512": Distilled(
+        steps=1,
+        guidance_scale=1.0,
+        scheduler=_LCM,
+        settings=_V_PREDICTION,
+        components_model=ALPHA.components_model,
+    ),
     "Luo-Yihong/yoso_pixart1024": Distilled(steps=1, guidance_scale=1.0, scheduler=_LCM, settings=_V_PREDICTION),
 }
 """By the id on the Hub; where a transformer or a LoRA lies in a folder of this machine, nobody knows it."""
@@ -201,6 +212,11 @@ def distilled(sources: Mapping[str, Source], loras: Iterable[str]) -> dict[str, 
     ids = [Address.parse("--lora_model_ids", lora).repository for lora in loras]
     ids.append(sources[DENOISER.part.name].address.repository)
     return {name: BY_REPOSITORY[name] for name in ids if name in BY_REPOSITORY}
+
+
+def components_of(sources: Mapping[str, Source]) -> str | None:
+    """What completes the transformer of the table; None for others, and for those of which it is seen."""
+    return next((each.components_model for each in distilled(sources, ()).values()), None)
 
 
 def with_own_scheduler(scheduler: Scheduler, sources: Mapping[str, Source], loras: Iterable[str]) -> Scheduler:

@@ -12,13 +12,14 @@ from ..components.registry import DENOISER, PARTS
 from ..components.scheduler.scheduler import Scheduler
 from ..errors import CheckpointError
 from ..lora.formats import TARGETS
+from ..options import any_of
 from .adapters import adapters_of
 from .address import Address
 from .checkpoint import PixArtCheckpoint
 from .fetch import download_weights, locate, refuse_uncached
-from .few_steps import with_own_scheduler
+from .few_steps import components_of, with_own_scheduler
 from .index import ModelIndex
-from .layout import COMPONENTS_MODEL, INDEX, PIPELINE_CLASS, resulting_class
+from .layout import ALPHA, INDEX, KINDS, SIGMA, Kind, takes_conditions
 from .options import CheckpointOptions
 from .sources import Source
 from .weights import ComponentWeights, WeightNames
@@ -31,7 +32,7 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     `options.components_model`.
 
     Raises:
-        CheckpointError: it is no PixArt-Sigma checkpoint, does not fit together, or cannot be downloaded.
+        CheckpointError: it is no PixArt checkpoint, does not fit together, or cannot be downloaded.
     """
     chosen = _elsewhere(options)
     sources = {name: _chosen(name, text, options) for name, text in chosen.items()}
@@ -45,7 +46,7 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
             sources[name] = own.component(name)
         elif not PARTS[name].optional:
             lacking.append(name)
-    rest = _completing(own, index, lacking, options) if lacking else None
+    rest = _completing(own, index, lacking, sources, options) if lacking else None
     if rest is not None:
         sources |= {name: rest.component(name) for name in lacking}
     sources, notes = _with_variants(sources, options.variant)
@@ -55,14 +56,23 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
     checkpoint = PixArtCheckpoint(
         source=options.model,
         sources={name: sources[name] for name in PARTS if name in sources},
-        model_index=_model_index(base, copied),
+        model_index={},
         copied=copied,
         notes=(*_origins(sources, options.model), *notes, *_others(base)),
+        named=_named(base, whole=DENOISER.part.name not in chosen and rest is None),
     )
     checkpoint.check()
     adapters = adapters_of(options, {name: checkpoint.config(name) for name in TARGETS})
     notes = (*checkpoint.notes, *_notes(checkpoint), *(each.describe() for each in adapters))
-    return replace(checkpoint, notes=notes, adapters=adapters)
+    model_index = _model_index(base, copied, checkpoint.kind)
+    return replace(checkpoint, model_index=model_index, notes=notes, adapters=adapters, named=checkpoint.kind)
+
+
+def _named(base: Source | None, *, whole: bool) -> Kind | None:
+    """What the index of a checkpoint says that it is; of what is put together PixArt-Alpha may be either."""
+    index = base and base.index()
+    kind = KINDS.get(index.class_name or "") if index else None
+    return kind if whole or kind is SIGMA else None
 
 
 def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> None:
@@ -96,7 +106,7 @@ def open_part(name: str, options: CheckpointOptions) -> tuple[dict[str, Any], Co
 def pipeline_class(options: CheckpointOptions) -> str | None:
     """Name of the diffusers pipeline that the options make; None for what is none. Reads a few small files.
 
-    A PixArt transformer alone counts as PixArt-Sigma, which `open_checkpoint` completes.
+    A PixArt transformer alone counts as PixArt-Sigma; `open_checkpoint` completes it, and sees what comes of that.
 
     Raises:
         CheckpointError: the model does not exist, cannot be reached, or does not say what it is.
@@ -106,7 +116,7 @@ def pipeline_class(options: CheckpointOptions) -> str | None:
 
 
 def check_kind(found: str | None, options: CheckpointOptions) -> None:
-    """Refuse another pipeline than PixArt-Sigma.
+    """Refuse other pipelines than those of PixArt.
 
     Args:
         found: what `pipeline_class` says of the options.
@@ -117,11 +127,11 @@ def check_kind(found: str | None, options: CheckpointOptions) -> None:
     if found is None:
         raise CheckpointError(
             f"--model {options.model} is not a diffusers checkpoint: it has no {INDEX}, and no {DENOISER.part.name} of"
-            f" {PIPELINE_CLASS}"
+            f" {any_of(KINDS)}"
         )
-    if found != PIPELINE_CLASS:
+    if found not in KINDS:
         raise CheckpointError(
-            f"--model {options.model} is a {found}, not a {PIPELINE_CLASS}; other pipelines are exported by"
+            f"--model {options.model} is a {found}, not a {any_of(KINDS)}; other pipelines are exported by"
             " optimum-neuron, with the Neuron SDK"
         )
 
@@ -145,11 +155,11 @@ def _kind(own: Source, index: ModelIndex | None, options: CheckpointOptions) -> 
     if index is not None:
         if index.class_name is None:
             raise CheckpointError(f"{own.folder / INDEX} does not name a pipeline in its _class_name")
-        return resulting_class(index.class_name, transformer_given=given)
+        return SIGMA.class_name if given and index.class_name == ALPHA.class_name else index.class_name
     inside = own.component(denoiser)
     # What the download cache lacks is refused later, with the names of the files.
     expected = own.cached_only and own.holds(denoiser) and not (inside.folder / "config.json").exists()
-    return PIPELINE_CLASS if given or expected or inside.is_component(denoiser) else None
+    return SIGMA.class_name if given or expected or inside.is_component(denoiser) else None
 
 
 def _chosen(component: str, text: str, options: CheckpointOptions) -> Source:
@@ -160,7 +170,7 @@ def _chosen(component: str, text: str, options: CheckpointOptions) -> Source:
         if source.cached_only and "config.json" not in source.files:
             return source.component(component)  # refused with the names of its missing files
         raise CheckpointError(
-            f"{address.flag} {text} holds no {component}/, and is no {component} of PixArt-Sigma by its config.json"
+            f"{address.flag} {text} holds no {component}/, and is no {component} of PixArt by its config.json"
         )
     return source.component(component)
 
@@ -173,25 +183,46 @@ def _belongs_to(own: Source, index: ModelIndex | None, component: str) -> bool:
     return listed and (there or (index is not None and own.cached_only))
 
 
-def _completing(own: Source, index: ModelIndex | None, lacking: list[str], options: CheckpointOptions) -> Source:
+def _completing(
+    own: Source,
+    index: ModelIndex | None,
+    lacking: list[str],
+    sources: Mapping[str, Source],
+    options: CheckpointOptions,
+) -> Source:
     """Where the lacking components come from.
 
     A checkpoint with a model_index.json says that it is whole, so it is completed only if the user asks for that.
     """
     if index is not None and options.components_model is None:
         raise CheckpointError(
-            f"{options.model} has no {lacking[0]}; a PixArt-Sigma export needs it, from another checkpoint with"
+            f"{options.model} has no {lacking[0]}; an export needs it, from another checkpoint with"
             f" {'--' + lacking[0] + ' or ' if PARTS[lacking[0]].flag_help else ''}--components_model"
         )
-    address = Address.parse("--components_model", options.components_model or COMPONENTS_MODEL)
+    usual = options.components_model or _usual_components(sources, options)
+    address = Address.parse("--components_model", usual)
     source = locate(address, lacking, options)
     for name in lacking:
         if not source.holds(name) and not source.cached_only:
             raise CheckpointError(
-                f"neither {options.model} nor --components_model {address.name} has a {name}; a PixArt-Sigma export"
-                " needs it"
+                f"neither {options.model} nor --components_model {address.name} has a {name}; an export needs it"
             )
     return source
+
+
+def _usual_components(sources: Mapping[str, Source], options: CheckpointOptions) -> str:
+    """What completes a transformer, by itself: PixArt-Alpha's is known by its conditions, or by its repository."""
+    denoiser = DENOISER.part.name
+    if denoiser not in sources:
+        return SIGMA.components_model
+    known = components_of(sources)
+    if known is not None:
+        return known
+    alone = PixArtCheckpoint(source=options.model, sources={denoiser: sources[denoiser]}, model_index={})
+    try:
+        return (ALPHA if takes_conditions(alone.config(denoiser)) else SIGMA).components_model
+    except CheckpointError:  # said later, with the others that are missing or wrong
+        return SIGMA.components_model
 
 
 def _with_variants(sources: dict[str, Source], variant: str | None) -> tuple[dict[str, Source], tuple[str, ...]]:
@@ -226,7 +257,7 @@ def _others(base: Source | None) -> list[str]:
     index = base and base.index()
     if not index or not index.others:
         return []
-    return [f"{', '.join(index.others)} in {INDEX}: PixArt-Sigma has no such component, it is left out"]
+    return [f"{', '.join(index.others)} in {INDEX}: PixArt has no such component, it is left out"]
 
 
 def _notes(checkpoint: PixArtCheckpoint) -> list[str]:
@@ -250,8 +281,8 @@ def _copied(sources: Mapping[str, Source], base: Source | None, options: Checkpo
     return copied
 
 
-def _model_index(base: Source | None, copied: Mapping[str, CopiedPart]) -> dict[str, Any]:
-    """The index of the export: PixArt-Sigma's, with the classes that are loaded, whatever the checkpoint's says.
+def _model_index(base: Source | None, copied: Mapping[str, CopiedPart], kind: Kind) -> dict[str, Any]:
+    """The index of the export: PixArt's, with the classes that are loaded, whatever the checkpoint's says.
 
     Args:
         base: the checkpoint, or what completes it where the checkpoint has no index; None for neither.
@@ -259,6 +290,6 @@ def _model_index(base: Source | None, copied: Mapping[str, CopiedPart]) -> dict[
     index = base and base.index()
     written: dict[str, Any] = {name: [part.library, part.class_name] for name, part in PARTS.items()}
     written |= {name: [part.library, part.class_name] for name, part in copied.items()}
-    written["_class_name"] = PIPELINE_CLASS
+    written["_class_name"] = kind.class_name
     written["_diffusers_version"] = (index and index.diffusers_version) or version("diffusers")
     return dict(sorted(written.items()))  # the order in which diffusers writes it

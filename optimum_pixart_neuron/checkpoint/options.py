@@ -10,7 +10,7 @@ from ..components.registry import PARTS
 from ..errors import CheckpointError, InvalidExportOption
 from ..options import Flag, Folder, Options, Text
 from .address import Address
-from .layout import COMPONENTS_MODEL
+from .layout import ALPHA, SIGMA
 
 _GROUP = "Checkpoint"
 _SOURCE = Flag(group=_GROUP)
@@ -30,7 +30,7 @@ _MOST_ADAPTERS = 64
 
 class _ModelOptions(Options):
     model: Annotated[Text, Flag(names=("-m", "--model"), group=_GROUP, recorded=False)] = Field(
-        description="Id on the Hugging Face Hub, or folder, of the PixArt-Sigma checkpoint. Ids of this and the next"
+        description="Id on the Hugging Face Hub, or folder, of the PixArt checkpoint. Ids of this and the next"
         " ones may be id[@revision][/path]."
     )
     subfolder: Annotated[Text, _SOURCE] = Field(
@@ -41,7 +41,10 @@ class _ModelOptions(Options):
     )
     components_model: Annotated[Text | None, _SOURCE] = Field(
         None,
-        description=f"Id or folder of what the model lacks; default, for a transformer alone: {COMPONENTS_MODEL}.",
+        description=(
+            f"Id or folder of what the model lacks; default, for a transformer alone: {SIGMA.components_model}, or"
+            f" {ALPHA.components_model} for one of PixArt-Alpha."
+        ),
     )
 
     @model_validator(mode="before")
@@ -73,7 +76,7 @@ else:
 
 
 class CheckpointOptions(_PartOptions):
-    """Where each component of a PixArt-Sigma checkpoint comes from, and how it is downloaded.
+    """Where each component of a PixArt checkpoint comes from, and how it is downloaded.
 
     Each part of a checkpoint that may come from elsewhere has an option of its name.
     """

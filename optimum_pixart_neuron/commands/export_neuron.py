@@ -7,6 +7,7 @@ import sys
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 
+from ..checkpoint.layout import ALPHA, SIGMA
 from ..export.options import ExportOptions
 from ..export.other_models import OF_OTHER_MODELS
 from ..hardware import get_instance
@@ -16,8 +17,9 @@ from .parser import add_option, add_options, new_to, one_line_errors
 
 PROG = "optimum-cli export neuron"
 DESCRIPTION = (
-    "Compile a PixArt-Sigma pipeline for AWS Neuron, each component sharded over the cores. Without the Neuron SDK "
-    "the same command compiles for the CPU emulator. Other models go to optimum-neuron's own exporter."
+    "Compile a PixArt-Sigma or PixArt-Alpha pipeline for AWS Neuron, each component sharded over the cores; "
+    f"{SIGMA.neuron_class} loads the first, {ALPHA.neuron_class} the second. Without the Neuron SDK the same command "
+    "compiles for the CPU emulator. Other models go to optimum-neuron's own exporter."
 )
 
 
@@ -38,7 +40,7 @@ def add_arguments(parser: ArgumentParser, model: type[ExportOptions] = ExportOpt
 
 
 def add_group(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions) -> None:
-    """Give the host's parser of this command a group with the flags that only PixArt-Sigma has.
+    """Give the host's parser of this command a group with the flags that only PixArt has.
 
     Args:
         parser: With the flags of the host.
@@ -48,8 +50,9 @@ def add_group(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions
     shared = [option for option in model.options() if option.name not in {each.name for each in new}]
     defaults = ", ".join(f"{option.label} {option.default}" for option in shared if option.default is not None)
     group = parser.add_argument_group(
-        "PixArt-Sigma",
-        f"Compiled by optimum-pixart-neuron. What may be left out: {defaults}; the size is the checkpoint's, and the"
+        "PixArt",
+        f"Compiled by optimum-pixart-neuron, and loaded with {SIGMA.neuron_class} or {ALPHA.neuron_class}."
+        f" What may be left out: {defaults}; the size is the checkpoint's, and the"
         " instance and its cores are this machine's.",
     )
     for option in new:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 
-from ..checkpoint.layout import PIPELINE_CLASS
+from ..checkpoint.layout import KINDS
 from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
 from . import (
@@ -42,7 +42,7 @@ MODULE = export_neuron.__name__
 class PixArtNeuronExportCommand(BaseOptimumCLICommand):
     """`optimum-cli export neuron` where the Neuron SDK is absent and the host therefore offers no such command."""
 
-    COMMAND = CommandInfo(name="neuron", help="Export PixArt-Sigma for AWS Neuron; without the SDK, for its emulator.")
+    COMMAND = CommandInfo(name="neuron", help="Export PixArt for AWS Neuron; without the SDK, for its emulator.")
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
@@ -53,7 +53,7 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
         """Export the model.
 
         Raises:
-            SystemExit: Always, with the status of the export; 2 when the model is not PixArt-Sigma.
+            SystemExit: Always, with the status of the export; 2 when the model is not PixArt.
         """
         from ..checkpoint.open import check_kind, pipeline_class
 
@@ -64,9 +64,9 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
 
 
 def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
-    """Teach the host's command PixArt-Sigma, in place; doing it again changes nothing.
+    """Teach the host's command PixArt, in place; doing it again changes nothing.
 
-    Only the help is of both. Which parser reads the arguments is decided when the command runs: ours for PixArt-Sigma,
+    Only the help is of both. Which parser reads the arguments is decided when the command runs: ours for PixArt,
     and for every other model the host's own, which then meets no flag of ours.
 
     Args:
@@ -105,8 +105,8 @@ class _HostsOwn:
     @property
     def run_beside(self) -> Callable[[BaseOptimumCLICommand], None]:
         def run(command: BaseOptimumCLICommand) -> None:
-            """Our exporter for PixArt-Sigma, the host's own way otherwise."""
-            if _is_pixart_sigma(_argv()):
+            """Our exporter for PixArt, the host's own way otherwise."""
+            if _is_pixart(_argv()):
                 _run_child(MODULE, PROG)
             parser = ArgumentParser(prog=PROG)
             self.parse_args(parser)
@@ -116,12 +116,12 @@ class _HostsOwn:
         return run
 
 
-def _is_pixart_sigma(argv: list[str]) -> bool:
+def _is_pixart(argv: list[str]) -> bool:
     from ..checkpoint.open import pipeline_class
 
     named = _named_model(argv)
     with _one_line():
-        return named is not None and pipeline_class(CheckpointOptions(**named)) == PIPELINE_CLASS
+        return named is not None and pipeline_class(CheckpointOptions(**named)) in KINDS
 
 
 def _named_model(argv: list[str]) -> dict[str, Any] | None:

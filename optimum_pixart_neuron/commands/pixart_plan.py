@@ -24,10 +24,11 @@ from .parser import add_options, given, one_line_errors
 from .result_file import ResultFile, write_result
 
 if TYPE_CHECKING:
-    from ..planner.prediction import Configurations
+    from ..checkpoint.checkpoint import PixArtCheckpoint
+    from ..planner.released import Released
 
 PROG = "optimum-cli neuron pixart-plan"
-DESCRIPTION = "Memory, speed and cost of PixArt-Sigma on each instance, mode and number of cores; compiles nothing."
+DESCRIPTION = "Memory, speed and cost of PixArt on each instance, mode and number of cores; compiles nothing."
 
 ALL_INSTANCES = "all"
 STDOUT = Path("-")
@@ -133,6 +134,8 @@ def _plan(args: Namespace) -> None:
     instances = _instances(options.instance_types)
     prices = _prices(options.price_per_hour, instances)
     checkpoint = _checkpoint(args, request)
+    kind = checkpoint.kind
+    request = request.changed(sequence_length=request.sequence_length or kind.tokens)
     # Here and not above: it imports torch, which the help and refused flags do not need.
     from ..planner.prediction import plan
 
@@ -162,7 +165,7 @@ def _plan(args: Namespace) -> None:
             print(f"wrote {options.plot}: {drawn} instance(s)")
 
 
-def _checkpoint(args: Namespace, request: Request) -> Configurations:
+def _checkpoint(args: Namespace, request: Request) -> PixArtCheckpoint | Released:
     where = given(args, CheckpointOptions)
     if "model" not in where:
         from ..planner.released import Released

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from ..checkpoint.layout import SIGMA
 from ..components.common.attention_kernel import WRITTEN_OUT, Attended, available_kernels, choose_kernel
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER
@@ -256,7 +257,7 @@ def _decide_one(
         num_images_per_prompt=options.num_images_per_prompt,
         height=size[0],
         width=size[1],
-        sequence_length=options.sequence_length,
+        sequence_length=options.sequence_length or SIGMA.tokens,
         vae_scale_factor=scale,
         vae_tile=vae_tile_of(options, modes[IMAGE_DECODER.name], *size, scale),
         compiler=CompilerSettings(

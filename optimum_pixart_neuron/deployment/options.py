@@ -162,7 +162,9 @@ class DeploymentOptions(Options):
             " none where the cores share the rows of a picture."
         ),
     )
-    sequence_length: Annotated[Count, Flag(group=_SHAPES)] = Field(300, description="Tokens per prompt.")
+    sequence_length: Annotated[Count | None, Flag(group=_SHAPES)] = Field(
+        None, description="Tokens per prompt; default: 300, of PixArt-Alpha 120."
+    )
 
     @model_validator(mode="after")
     def _said_once(self) -> DeploymentOptions:

@@ -15,11 +15,11 @@ from ..artifact.manifest import Manifest, listed_files, own_name
 from ..artifact.manifest_records import SourceRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.few_steps import CallDefaults
-from ..checkpoint.layout import INDEX
+from ..checkpoint.layout import ALPHA, INDEX, Kind
 from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..components.common.attention_kernel import available_kernels
 from ..components.registry import DENOISER, added_components
-from ..components.scheduler.scheduler import Scheduler
+from ..components.scheduler.scheduler import Scheduler, gives_denoised
 from ..components.scheduler.spec import SCHEDULER
 from ..deployment.deployment import Deployment, chosen_instance
 from ..deployment.options import BINS
@@ -63,14 +63,17 @@ class _Request:
     call: CallDefaults
 
 
-def export(options: ExportOptions) -> Path:
-    """Compile every component of a PixArt-Sigma checkpoint into `options.output`.
+def export(options: ExportOptions, *, kind: Kind | None = None) -> Path:
+    """Compile every component of a PixArt checkpoint into `options.output`.
 
     Components that an interrupted export has finished from the same inputs are not compiled again, nor are programs
     that the compile cache or the export `options.programs_from` has.
 
+    Args:
+        kind: of pipeline that the checkpoint has to be; None for either.
+
     Returns:
-        the output folder, which `NeuronPixArtSigmaPipeline.from_pretrained` loads.
+        the output folder, which `from_pretrained` of the class loads that its index names.
 
     Raises:
         PixArtNeuronError: something the user can mend; what is wrong with the request is said before any weight is
@@ -90,10 +93,16 @@ def export(options: ExportOptions) -> Path:
     earlier = EarlierExport.of(options)
     _check_importable(options)
     checkpoint = open_checkpoint(options)
+    if kind not in (None, checkpoint.kind):
+        raise InvalidExportOption(
+            f"{options.model} is {checkpoint.kind.label}; {checkpoint.kind.neuron_class}.from_pretrained exports it"
+        )
     checkpoint.check_copied()
     call = _call_defaults(options, checkpoint)
-    if call.unguided and options.guidance is None:
-        options = options.changed(no_guidance=True)
+    options = options.changed(
+        sequence_length=options.sequence_length or checkpoint.kind.tokens,
+        no_guidance=options.no_guidance or (call.unguided and options.guidance is None),
+    )
     check_apart(options.output, options.compiler_workdir, checkpoint)
     instance = chosen_instance(options, sdk)
     deployment, decoding = decide_decoding(options, checkpoint, instance, kernels=available_kernels())
@@ -139,6 +148,11 @@ def _call_defaults(options: ExportOptions, checkpoint: PixArtCheckpoint) -> Call
     assert isinstance(scheduler, Scheduler)
     call = CallDefaults.of(options, checkpoint.sources, scheduler.class_name, options.lora_model_ids)
     call.check(scheduler)
+    if checkpoint.kind is ALPHA and call.steps == 1 and not gives_denoised(scheduler.load()):
+        raise InvalidExportOption(
+            f"{call.sources['steps']}: of a single step {ALPHA.label} takes the denoised sample, which"
+            f" {scheduler.class_name} does not give; choose 2 steps, or a checkpoint with another scheduler"
+        )
     return call
 
 
@@ -150,9 +164,10 @@ def _say_choices(
     call: CallDefaults,
     emulated: bool,
 ) -> None:
-    logger.info(f"PixArt-Sigma export: {options.model} -> {options.output}")
+    logger.info(f"{checkpoint.kind.label} export: {options.model} -> {options.output}")
     if emulated:
         logger.info(fact("SDK", "emulator: these artifacts run on no Neuron device"))
+    logger.info(fact("loaded with", checkpoint.kind.neuron_class))
     for name, value in deployment.table():
         logger.info(fact(name, value))
     if decoding:

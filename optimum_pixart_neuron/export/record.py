@@ -155,6 +155,7 @@ def describe_export(
     """The manifest of a finished export."""
     sources = checkpoint.sources.values()
     return Manifest(
+        pipeline=checkpoint.kind.class_name,
         model=checkpoint.source,
         revision=next((source.revision for source in sources if source.model == checkpoint.source), None),
         instance=deployment.instance.name,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
+from ..checkpoint.layout import SIGMA
 from ..components.registry import DENOISER, IMAGE_DECODER, PARTS
 from ..errors import CheckpointError
 
@@ -20,6 +21,7 @@ class Released:
     sample_size: int = 128
 
     source = "PixArt-Sigma-XL/2"
+    kind = SIGMA
 
     @classmethod
     def nearest(cls, height: int | None, width: int | None) -> Released:

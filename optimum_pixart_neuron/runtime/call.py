@@ -1,6 +1,6 @@
 """Whether a call fits the compiled programs, asked before any of them runs.
 
-Arguments, defaults and meaning are those of `diffusers.PixArtSigmaPipeline.__call__` (0.35), which checks by itself
+Arguments, defaults and meaning are those of diffusers' pipeline (0.35), which checks by itself
 what does not depend on compiled shapes and says it well; what it would let through into a crash or a wrong picture is
 refused here.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import PixArtSigmaPipeline
+from diffusers import DiffusionPipeline, PixArtSigmaPipeline
 from torch import Tensor
 
 from ..errors import ProgramInputError
@@ -22,9 +22,6 @@ from .arguments import unknown_arguments
 from .batching import ProgramInput, refuse
 from .sizes import CompiledSizes
 
-_OF = f"diffusers {diffusers.__version__}'s PixArtSigmaPipeline"
-_CALL = inspect.signature(PixArtSigmaPipeline.__call__)
-_ENCODE_PROMPT = inspect.signature(PixArtSigmaPipeline.encode_prompt)
 _OLD = ("mask_feature",)
 """Of `encode_prompt`, without meaning; diffusers says so."""
 
@@ -43,6 +40,7 @@ class CompiledCall:
         prompts: how many a call must have; None for any number, which programs in batches take.
         images: how many they must make; None for any number.
         defaults: of arguments, where they are others than diffusers'.
+        pipeline: of diffusers, that is called.
     """
 
     size: tuple[int, int]
@@ -54,6 +52,7 @@ class CompiledCall:
     images: int | None = None
     others: tuple[tuple[int, int], ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    pipeline: type[DiffusionPipeline] = PixArtSigmaPipeline
 
     @property
     def tokens(self) -> int:
@@ -67,7 +66,7 @@ class CompiledCall:
         Raises:
             ProgramInputError: an argument does not fit; names it, what is expected and what was given.
         """
-        given, defaults = _bind(_CALL, args, kwargs)
+        given, defaults = _bind(self.pipeline, "__call__", args, kwargs)
         given = {**self._own_defaults(given), **given}
         call = {**defaults, **given}
         _check_numbers(call)
@@ -104,7 +103,7 @@ class CompiledCall:
         Raises:
             ProgramInputError: another length, or an argument that diffusers does not take.
         """
-        given, _ = _bind(_ENCODE_PROMPT, args, kwargs, also=_OLD)
+        given, _ = _bind(self.pipeline, "encode_prompt", args, kwargs, also=_OLD)
         return {**given, "max_sequence_length": self._length(given)}
 
     @property
@@ -200,12 +199,15 @@ class CompiledCall:
         return expected.fit(latents, name="latents", rows=images, advice=advice)
 
 
-def _bind(signature: inspect.Signature, args: tuple, kwargs: dict[str, Any], also: tuple[str, ...] = ()):
+def _bind(
+    pipeline: type[DiffusionPipeline], method: str, args: tuple, kwargs: dict[str, Any], also: tuple[str, ...] = ()
+):
     """What was given by name, and the defaults of everything; diffusers ignores arguments that it does not know.
 
     Raises:
         ProgramInputError: such an argument, with the nearest that it knows.
     """
+    signature = inspect.signature(getattr(pipeline, method))
     parameters = {
         name: parameter
         for name, parameter in signature.parameters.items()
@@ -213,7 +215,9 @@ def _bind(signature: inspect.Signature, args: tuple, kwargs: dict[str, Any], als
     }
     unknown = [name for name in kwargs if name not in (*parameters, *also)]
     if unknown:
-        raise ProgramInputError(unknown_arguments(unknown, parameters, of=_OF))
+        raise ProgramInputError(
+            unknown_arguments(unknown, parameters, of=f"diffusers {diffusers.__version__}'s {pipeline.__name__}")
+        )
     given = dict(signature.bind(None, *args, **kwargs).arguments)
     del given["self"]
     given |= given.pop("kwargs", {})

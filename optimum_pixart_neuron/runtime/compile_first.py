@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifact.checks import machine_problem
+from ..checkpoint.layout import Kind
 from ..errors import DeviceError, InvalidExportOption, PixArtNeuronError, ValidationFailed
 from ..hardware import get_instance
 from ..neuron.machine import Machine
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def compile_and_load(model_id: str | Path, given: Mapping[str, Any], load: Callable[[Path], Any]) -> Any:
+def compile_and_load(model_id: str | Path, given: Mapping[str, Any], load: Callable[[Path], Any], kind: Kind) -> Any:
     """Export a checkpoint and load the result.
 
     Without `output` the artifacts lie in a temporary folder that lives as long as the pipeline in the process that
@@ -30,6 +31,7 @@ def compile_and_load(model_id: str | Path, given: Mapping[str, Any], load: Calla
     Args:
         given: options of the export, by name.
         load: the folder -> the pipeline.
+        kind: of pipeline that the checkpoint has to be.
 
     Raises:
         InvalidExportOption: an option is unknown or has a value that it cannot have.
@@ -48,7 +50,7 @@ def compile_and_load(model_id: str | Path, given: Mapping[str, Any], load: Calla
         temporary = Path(tempfile.mkdtemp(prefix="pixart-neuron-"))
         options = options.changed(output=temporary / "pipeline")
     try:
-        folder = export(options)
+        folder = export(options, kind=kind)
     except BaseException as error:
         if temporary and not isinstance(error, ValidationFailed):  # which keeps what was compiled, and names it
             shutil.rmtree(temporary, ignore_errors=True)

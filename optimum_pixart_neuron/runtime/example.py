@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from ..artifact.card import EXAMPLE_PROMPT
+from ..artifact.checks import kind_of
 from ..artifact.manifest import EXAMPLE_FILE
-from .pipeline import NeuronPixArtSigmaPipeline
+from .pixart import PIPELINES
 
 
 def draw_example(folder: Path) -> None:
@@ -15,6 +16,6 @@ def draw_example(folder: Path) -> None:
     Raises:
         PixArtNeuronError: this machine cannot load the export, or a program fails.
     """
-    pipeline = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+    pipeline = PIPELINES[kind_of(folder).neuron_class].from_pretrained(folder)
     picture = pipeline(EXAMPLE_PROMPT, generator=torch.Generator().manual_seed(0)).images[0]
     picture.save(folder / EXAMPLE_FILE)

@@ -1,4 +1,4 @@
-"""The pipeline that users call: optimum-neuron's, without its limits.
+"""What the pipelines that users call have in common: they are optimum-neuron's, without its limits.
 
 The denoising loop is diffusers' own. What the compiled programs cannot take as it comes is adapted at their border:
 any number of rows (`batching.py`), and sizes that the checkpoint's resolution bins map to the compiled one.
@@ -6,21 +6,21 @@ any number of rows (`batching.py`), and sizes that the checkpoint's resolution b
 
 import copy
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from diffusers import PixArtSigmaPipeline, SchedulerMixin
-from optimum.neuron import NeuronPixArtSigmaPipeline as HostPipeline
+from optimum.neuron.modeling_diffusion import NeuronDiffusionPipelineBase
 
-from ..artifact.checks import check_artifact, check_verify
+from ..artifact.checks import check_artifact, check_kind, check_verify
 from ..artifact.compiled import Compiled
 from ..artifact.loading import load_copied, loading
 from ..artifact.pull import is_repository, pull
 from ..artifact.saving import save_copy
-from ..checkpoint.layout import PIPELINE_CLASS
+from ..checkpoint.layout import Kind
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
 from ..components.scheduler.spec import SCHEDULER
@@ -50,14 +50,14 @@ _COPIED = "_copied"
 """Key of tokenizer and scheduler in what the host hands on to the constructor as it is, the pipeline's index."""
 
 
-class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
-    """PixArt-Sigma on NeuronCores, called like `diffusers.PixArtSigmaPipeline`.
+class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
+    """A pipeline of PixArt on NeuronCores; its classes are in `pixart.py`, each in front of the stock one of its name.
 
-    Loads the folders that this package and `optimum-cli export neuron` write; the stock
-    `optimum.neuron.NeuronPixArtSigmaPipeline` loads them too. Beyond the stock class it takes any number of prompts
-    and images, guidance on or off, and requested sizes that are not compiled but binned to what is.
+    Class attributes:
+        KIND: of pipeline.
     """
 
+    KIND: ClassVar[Kind]
     _prompt_cache: PromptCache | None = None
     _instance: str | None = None
 
@@ -94,7 +94,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
             config: not asked for; the host goes by the names of the components in it.
         """
         folder = Path(model_id)
-        index = {"_class_name": PIPELINE_CLASS, _COPIED: load_copied(folder)}
+        index = {"_class_name": cls.KIND.class_name, _COPIED: load_copied(folder)}
         pipeline = super()._from_pretrained(folder, config=index, **kwargs)
         for component in followers(folder):
             pipeline._let_follow(component, folder / component.name)
@@ -138,7 +138,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         compiled = Compiled.read(denoiser)
         if compiled and compiled.is_ours:
             return load_programs(programs, tensor_parallel_size)
-        return HostPipeline.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
+        return NeuronDiffusionPipelineBase.load_model(data_parallel_mode, tensor_parallel_size, **kwargs)
 
     @classmethod
     @WithExportOptions
@@ -180,7 +180,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         Raises:
             InvalidArgument: an argument that there is not; names the nearest. Or one that has no meaning without
                 `export`.
-            ArtifactError: the folder is not whole, or is not for this machine.
+            ArtifactError: the folder is not whole, is not for this machine, or is of the other class's pipeline.
             HubError: it cannot be downloaded, or its owner is not trusted.
             LoadError: the runtime or optimum-neuron refuses its programs.
             InvalidExportOption: an option that the export does not know, or a value it cannot have.
@@ -204,7 +204,8 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         if export:
             if trusted_owners is not None:
                 raise InvalidArgument("trusted_owners: a checkpoint holds no programs; leave it out with export=True")
-            pipeline = compile_and_load(model_id, {**download, **options}, lambda folder: cls._load(folder, verify))
+            given = {**download, **options}
+            pipeline = compile_and_load(model_id, given, lambda folder: cls._load(folder, verify), cls.KIND)
         else:
             refuse_options(options, model_id, cls.from_pretrained)
             pipeline = cls._load(cls._find(model_id, download), verify)
@@ -226,12 +227,12 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
     @classmethod
     def _load(cls, folder: Path, verify: str):
         manifest = check_artifact(folder, ensure_sdk(), verify=verify)
+        check_kind(folder, cls.KIND)
         with loading(folder):
             pipeline = cls._from_pretrained(folder)
         pipeline._instance = manifest.instance if manifest else pipeline._compiled(DENOISER).compiled_for
         if manifest and manifest.call:
-            call = replace(pipeline._compiled_call, defaults=manifest.call.arguments())
-            pipeline._compiled_call = call
+            pipeline._compiled_call = replace(pipeline._compiled_call, defaults=manifest.call.arguments())
         return pipeline
 
     push_to_hub = PushToHub()
@@ -306,7 +307,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
 
     @with_arguments_of(PixArtSigmaPipeline.__call__)
     def __call__(self, *args: Any, guidance_interval: Interval | None = None, **kwargs: Any):
-        """Generate images; arguments and result as `diffusers.PixArtSigmaPipeline.__call__`, but for these.
+        """Generate images; arguments and result as those of diffusers' pipeline, but for these.
 
         Args:
             num_inference_steps, timesteps, guidance_scale: `call_defaults` of the export, or diffusers'.
@@ -343,7 +344,11 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
             call.__dict__.update({SCHEDULER.name: scheduler, DENOISER.name: steps})
             if fitted["use_resolution_binning"]:
                 call.image_processor = drawing_at(self._compiled_call.drawn_at(fitted), self.image_processor)
-            return PixArtSigmaPipeline.__call__(call, **fitted)
+            self._check_scheduler(scheduler, fitted)
+            return self.auto_model_class.__call__(call, **fitted)
+
+    def _check_scheduler(self, scheduler: Any, fitted: Mapping[str, Any]) -> None:
+        """Refuse, by a ProgramInputError, a call that diffusers' pipeline cannot make with this scheduler."""
 
     @with_arguments_of(PixArtSigmaPipeline.encode_prompt)
     def encode_prompt(self, *args: Any, **kwargs: Any):
@@ -355,7 +360,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         fitted = self._compiled_call.fit_prompt(*args, **kwargs)
         check_process(self._process)
         with self._calls.call(), self._encoding:  # fast tokenizers refuse a second thread
-            return PixArtSigmaPipeline.encode_prompt(self, **fitted)
+            return self.auto_model_class.encode_prompt(self, **fitted)
 
     @property
     def prompt_cache(self) -> PromptCache | None:
@@ -372,6 +377,7 @@ class NeuronPixArtSigmaPipeline(TakesOtherWeights, HostPipeline):
         one_batch = not denoiser.is_ours and not self.dynamic_batch_size  # as the host runs its exports
         part = getattr(self, DENOISER.name)
         return CompiledCall(
+            pipeline=self.auto_model_class,
             size=self.compiled_size,
             others=self.compiled_sizes[1:],
             bins=resolution_bins(part.config.sample_size),

@@ -10,6 +10,7 @@ import psutil
 from PIL.Image import Image
 
 from ..errors import DeviceError, one_line
+from ..neuron.sdk import ensure_sdk
 from .exported import Exported
 from .picture import Picture
 
@@ -43,13 +44,14 @@ class Drawer:
         """Load the export onto the cores that Ray gave this process, or without Ray onto the visible ones.
 
         Raises:
-            PixArtNeuronError: as `NeuronPixArtSigmaPipeline.from_pretrained`; or the cores are no block.
+            PixArtNeuronError: as `from_pretrained`; or the cores are no block.
         """
         order_visible_cores()
-        from .. import NeuronPixArtSigmaPipeline
+        ensure_sdk()
+        from ..runtime.pixart import PIPELINES
 
         where = {} if exported.revision is None else {"revision": exported.revision}
-        return cls(exported, NeuronPixArtSigmaPipeline.from_pretrained(exported.address, **where))
+        return cls(exported, PIPELINES[exported.pipeline].from_pretrained(exported.address, **where))
 
     def draw(self, pictures: Sequence[Picture], on_step: Callable[[int], None] | None = None) -> list[Image]:
         """Draw pictures of one kind, in order.

@@ -9,6 +9,7 @@ from ..artifact.checks import check_artifact
 from ..artifact.compiled import Compiled
 from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.pull import is_repository, pull
+from ..checkpoint.layout import SIGMA
 from ..components.registry import DENOISER
 from ..components.transformer.spec import GUIDANCE_SCALE, STEPS
 from ..errors import ArtifactError, printable
@@ -36,6 +37,7 @@ class Exported:
         cores: logical cores that a pipeline of it holds.
         guided: whether it can compute guidance.
         takes_interval: whether it can leave guidance out of a part of the steps.
+        pipeline: class that loads it.
         distilled_steps, distilled_scale: what its checkpoint was distilled for; None for diffusers' defaults.
     """
 
@@ -48,6 +50,7 @@ class Exported:
     cores: int
     guided: bool
     takes_interval: bool = False
+    pipeline: str = SIGMA.neuron_class
     distilled_steps: int | None = None
     distilled_scale: float | None = None
 
@@ -112,6 +115,7 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
         cores=cores,
         guided=guided,
         takes_interval=guided and takes_interval(compiled),
+        pipeline=manifest.kind.neuron_class,
         distilled_steps=manifest.call.steps if manifest.call else None,
         distilled_scale=manifest.call.guidance_scale if manifest.call else None,
     )

@@ -28,7 +28,7 @@ def test_an_export_of_ours(folder, logged):
     report = measured(folder, *FEW)
     assert EMULATOR_NOTE in logged.messages
     assert report.emulated and report.cost is None
-    assert report.compiled.pipeline_class == "optimum_pixart_neuron.runtime.pipeline.NeuronPixArtSigmaPipeline"
+    assert report.compiled.pipeline_class == "optimum_pixart_neuron.runtime.pixart.NeuronPixArtSigmaPipeline"
     assert (report.compiled.parallel_mode, report.compiled.ranks, report.compiled.has_manifest) == ("context", 2, True)
     assert (report.compiled.height, report.compiled.width) == (256, 256)
     assert len(report.samples) == 2, "the warm-up is not measured"
@@ -59,7 +59,7 @@ def test_images_are_rounded_up_to_whole_requests(folder):
 @pytest.mark.ranks
 def test_an_export_of_the_stock_exporter_in_our_class(stock_folder):
     report = measured(stock_folder, *FEW)
-    assert report.compiled.pipeline_class == "optimum_pixart_neuron.runtime.pipeline.NeuronPixArtSigmaPipeline"
+    assert report.compiled.pipeline_class == "optimum_pixart_neuron.runtime.pixart.NeuronPixArtSigmaPipeline"
     assert (report.compiled.parallel_mode, report.compiled.ranks, report.compiled.has_manifest) == (None, 1, False)
     assert report.compiled.instance == "trn1.32xlarge", "it records the family"
     assert [len(sample.calls["transformer"]) for sample in report.samples] == [2, 2]

@@ -83,13 +83,15 @@ def test_a_killed_child_gives_a_line_and_the_shells_status(tmp_path, monkeypatch
         (
             "model_index.json",
             {"_class_name": "StableDiffusionPipeline"},
-            "a StableDiffusionPipeline, not a PixArtSigmaPipeline; other pipelines are exported by optimum-neuron,"
+            "a StableDiffusionPipeline, not a PixArtSigmaPipeline or PixArtAlphaPipeline; other pipelines are exported"
+            " by optimum-neuron,"
             " with the Neuron SDK",
         ),
         (
             "config.json",
             {"model_type": "bert"},
-            "not a diffusers checkpoint: it has no model_index.json, and no transformer of PixArtSigmaPipeline",
+            "not a diffusers checkpoint: it has no model_index.json, and no transformer of PixArtSigmaPipeline or"
+            " PixArtAlphaPipeline",
         ),
     ],
 )

@@ -77,6 +77,35 @@ def test_transformer(transformer, size):
     assert relative_error(built(sample, text, timestep, mask)[0], expected) < 1e-5
 
 
+@pytest.mark.parametrize("size", [(16, 16), (20, 12)], ids=["square", "tall"])
+@torch.no_grad()
+def test_a_transformer_with_conditions_has_those_of_its_size(size):
+    """PixArt-Alpha for 1024 px: what diffusers passes of size and aspect ratio is part of the program."""
+    original = PixArtTransformer2DModel(
+        num_attention_heads=6, attention_head_dim=8, num_layers=1, cross_attention_dim=48, caption_channels=24,
+        in_channels=4, out_channels=8, patch_size=2, sample_size=128,
+    ).eval()  # fmt: skip
+    built = PixArtTransformer.build(
+        dict(original.config), latent_height=size[0], latent_width=size[1], dtype=torch.float32
+    )
+    built.load_state_dict(original.state_dict(), strict=True)
+    sample, text, timestep, mask = transformer_inputs(*size)
+    height, width = (8 * side for side in size)
+
+    def expected(tall: int, wide: int) -> torch.Tensor:
+        conditions = {
+            "resolution": torch.tensor([[tall, wide]], dtype=torch.float32).repeat(2, 1),
+            "aspect_ratio": torch.tensor([[tall / wide]]).repeat(2, 1),
+        }
+        return original(
+            sample, text, timestep=timestep.long(), encoder_attention_mask=mask, added_cond_kwargs=conditions
+        ).sample
+
+    found = built(sample, text, timestep, mask)[0]
+    assert relative_error(found, expected(height, width)) < 1e-5
+    assert relative_error(found, expected(height + 64, width)) > 1e-3
+
+
 @torch.no_grad()
 def test_bfloat16_transformer_keeps_the_timestep(transformer):
     """Contract 9.2: a timestep cast to bfloat16 makes 999 the same as 1000. Ours enters the graph in float32."""

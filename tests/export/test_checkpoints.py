@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from optimum_pixart_neuron.checkpoint import fetch
 from optimum_pixart_neuron.checkpoint import open as opening
 from optimum_pixart_neuron.checkpoint.address import Address
-from optimum_pixart_neuron.checkpoint.layout import COMPONENTS_MODEL
+from optimum_pixart_neuron.checkpoint.layout import ALPHA, SIGMA
 from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
 from optimum_pixart_neuron.checkpoint.weights import ComponentWeights, WeightNames
 from optimum_pixart_neuron.components.registry import PARTS
@@ -30,6 +30,7 @@ from ..hub.conftest import hub  # noqa: F401
 
 ALONE = "PixArt-alpha/PixArt-Sigma-XL-2-512-MS"
 COMPONENTS = tuple(PARTS)
+COMPONENTS_MODEL = SIGMA.components_model
 WEIGHT_STEMS = {name: part.weights for name, part in PARTS.items() if part.weights is not None}
 REST = ("text_encoder", "vae", "tokenizer", "scheduler")
 
@@ -238,19 +239,52 @@ def test_a_transformer_of_pixart_alpha_is_refused(parts, tmp_path, changes):
     assert "asks for use_additional_conditions, image size and aspect ratio, as PixArt-Alpha has them" in line
 
 
+def test_what_is_whole_is_what_it_calls_itself_and_what_is_put_together_what_its_parts_are_for(parts, tmp_path):
+    assert opened(parts.whole).kind is SIGMA
+    alpha = Path(shutil.copytree(parts.whole, tmp_path / "alpha"))
+    rewrite(alpha / "model_index.json", _class_name="PixArtAlphaPipeline")
+    assert opened(alpha).kind is ALPHA
+    assert opened(alpha).model_index["_class_name"] == "PixArtAlphaPipeline"
+    assert opened(alpha, transformer=parts.alone).kind is SIGMA  # by the VAE's scaling
+    assert opened(parts.alone, components_model=parts.rest).kind is SIGMA
+    rewrite(alpha / "vae" / "config.json", scaling_factor=0.18215)
+    assert opened(alpha, transformer=parts.alone).kind is ALPHA
+    rewrite(alpha / "transformer" / "config.json", sample_size=128)  # which has conditions, without a word
+    assert opened(alpha).kind is ALPHA
+    assert opened(alpha / "transformer", components_model=parts.rest).kind is ALPHA
+    rewrite(alpha / "transformer" / "config.json", sample_size=64, use_additional_conditions=True)
+    assert "use_additional_conditions at sample_size 64; diffusers passes them at 128" in refusal(alpha)
+
+
+def test_a_transformer_with_conditions_is_completed_from_pixart_alpha(parts, tmp_path, monkeypatch):
+    asked = []
+
+    def locate(address, components, options):
+        if address.repository is not None:
+            asked.append(address.repository)
+            address = Address(flag=address.flag, name=address.name, folder=parts.rest)
+        return fetch.locate(address, components, options)
+
+    monkeypatch.setattr(opening, "locate", locate)
+    shutil.copytree(parts.alone, tmp_path / "alpha")
+    rewrite(tmp_path / "alpha" / "transformer" / "config.json", sample_size=128)
+    assert opened(tmp_path / "alpha").kind is ALPHA
+    assert asked == [ALPHA.components_model]
+
+
 def test_what_is_no_checkpoint_is_refused_under_its_flag(parts, tmp_path):
     assert refusal(parts.whole, transformer=parts.whole / "vae") == (
-        f"--transformer {parts.whole / 'vae'} holds no transformer/, and is no transformer of PixArt-Sigma by its"
+        f"--transformer {parts.whole / 'vae'} holds no transformer/, and is no transformer of PixArt by its"
         " config.json"
     )
     assert "--text_encoder" in refusal(parts.whole, text_encoder=parts.alone)
     assert refusal(parts.whole, transformer=tmp_path / "gone").startswith(f"--transformer {tmp_path / 'gone'}: no")
     line = refusal(parts.alone, components_model=parts.alone)
     assert line.startswith(f"neither {parts.alone} nor --components_model {parts.alone} has a text_encoder; ")
-    assert refusal(parts.rest).startswith(f"--model {parts.rest} is a PixArtAlphaPipeline, not a PixArtSigmaPipeline;")
+    assert refusal(parts.rest).startswith(f"{parts.rest} has no transformer; an export needs it, from another")
     assert "--transformer me//x: no such folder, and not of the form id" in refusal(parts.whole, transformer="me//x")
     (tmp_path / "tokenizer").mkdir()
-    assert refusal(tmp_path, components_model=parts.whole).endswith("no transformer of PixArtSigmaPipeline")
+    assert refusal(tmp_path, components_model=parts.whole).endswith("of PixArtSigmaPipeline or PixArtAlphaPipeline")
 
 
 def test_components_that_pixart_sigma_lacks_are_left_out_and_named(whole):

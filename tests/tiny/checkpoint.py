@@ -35,6 +35,7 @@ def build_tiny_checkpoint(
     text_ff: int = 128,
     text_layers: int = 2,
     sample_size: int = 32,
+    alpha: bool = False,
     variant: str | None = None,
     max_shard_size: str = "10GB",
 ) -> Path:
@@ -56,23 +57,25 @@ def build_tiny_checkpoint(
         sample_size: Latent cells per side: 32, 64, 128 or 256 (256 to 2048 pixels). For these diffusers knows aspect
             ratio bins and the pipeline runs with its default `use_resolution_binning`; a picture of any other size
             needs `use_resolution_binning=False`.
+        alpha: PixArt-Alpha in place of PixArt-Sigma: its pipeline, the VAE's scaling of Stable Diffusion and, at 128
+            cells, a transformer that takes size and aspect ratio, whose width must then be a multiple of 3.
         variant: Put into the names of the weight files, as in `model.fp16.safetensors`.
         max_shard_size: Largest weight file, as in "100KB"; bigger components are split and get an index.
 
     Returns:
         `folder` as a path.
     """
-    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline
+    from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtSigmaPipeline
 
     tokenizer = build_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + _SEEDS["text_encoder"])
         text_encoder = _text_encoder(len(tokenizer), caption_dim, text_heads, text_ff, text_layers)
         torch.manual_seed(seed + _SEEDS["transformer"])
-        transformer = _transformer(heads, head_dim, layers, caption_dim, sample_size)
+        transformer = _transformer(heads, head_dim, layers, caption_dim, sample_size, alpha and sample_size == 128)
         torch.manual_seed(seed + _SEEDS["vae"])
-        vae = _vae(sample_size)
-    pipeline = PixArtSigmaPipeline(
+        vae = _vae(sample_size, 0.18215 if alpha else 0.13025)
+    pipeline = (PixArtAlphaPipeline if alpha else PixArtSigmaPipeline)(
         tokenizer=tokenizer,
         text_encoder=text_encoder.to(dtype),
         vae=vae.to(dtype),
@@ -108,7 +111,9 @@ def _text_encoder(vocabulary: int, width: int, heads: int, ff: int, layers: int)
     return encoder
 
 
-def _transformer(heads: int, head_dim: int, layers: int, caption_dim: int, sample_size: int) -> nn.Module:
+def _transformer(
+    heads: int, head_dim: int, layers: int, caption_dim: int, sample_size: int, conditions: bool
+) -> nn.Module:
     from diffusers import PixArtTransformer2DModel
 
     transformer = PixArtTransformer2DModel(
@@ -122,7 +127,7 @@ def _transformer(heads: int, head_dim: int, layers: int, caption_dim: int, sampl
         patch_size=PATCH_SIZE,
         sample_size=sample_size,
         interpolation_scale=max(sample_size // 64, 1),
-        use_additional_conditions=False,
+        use_additional_conditions=conditions,
     ).eval()
     _make_lively(transformer)
     with torch.no_grad():
@@ -137,7 +142,7 @@ def _transformer(heads: int, head_dim: int, layers: int, caption_dim: int, sampl
     return transformer
 
 
-def _vae(sample_size: int) -> nn.Module:
+def _vae(sample_size: int, scaling: float) -> nn.Module:
     """The autoencoder of SDXL in small: 4 latent channels, 8 pixels per latent cell."""
     from diffusers import AutoencoderKL
 
@@ -150,7 +155,7 @@ def _vae(sample_size: int) -> nn.Module:
         latent_channels=4,
         norm_num_groups=8,
         sample_size=8 * sample_size,
-        scaling_factor=0.13025,
+        scaling_factor=scaling,
     ).eval()
     _make_lively(vae)
     return vae

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -126,6 +127,20 @@ class Scheduler(CopiedPart):
             reason = f"needs {', '.join(missing)}" if missing else "is no scheduler of the installed diffusers"
             raise self._refuse(f"{self.class_name} {reason}")
         return found
+
+
+def gives_denoised(scheduler: Any) -> bool:
+    """Whether a step gives the denoised sample beside the next one, as diffusers' PixArt-Alpha takes that of one step.
+
+    Args:
+        scheduler: of diffusers; a copy of it is tried.
+    """
+    import torch
+
+    trial, sample = copy.deepcopy(scheduler), torch.zeros(_TRIAL_SHAPE)
+    trial.set_timesteps(1)
+    with torch.random.fork_rng(devices=[]):
+        return len(trial.step(sample, trial.timesteps[0], sample, return_dict=False)) > 1
 
 
 def _try(scheduler: Any, steps: int, timesteps: Sequence[int] = ()) -> None:

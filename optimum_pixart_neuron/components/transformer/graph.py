@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..common.attention import AttentionByKernel, write_out_attention
 from ..common.precision import normalize_in_float32
-from .configuration import position_scale
+from .conditions import fix_conditions
+from .configuration import has_conditions, position_scale
 from .context import split_by_context
 
 
@@ -26,6 +27,7 @@ class PixArtTransformer(PixArtTransformer2DModel):
         *,
         latent_height: int,
         latent_width: int,
+        pixels_per_cell: int = 8,
         dtype: torch.dtype,
         kernel: AttentionByKernel | None = None,
     ) -> "PixArtTransformer":
@@ -33,11 +35,14 @@ class PixArtTransformer(PixArtTransformer2DModel):
 
         Args:
             config: the checkpoint's `transformer/config.json`.
+            pixels_per_cell: of the image, a side; of the VAEs that PixArt was trained with by default.
             dtype: dtype of weights and matmuls.
             kernel: computes self-attention, and masked cross-attention where it can; None for the written-out form.
         """
         model = cls.from_config(config).to(dtype)
         fix_positions(model.pos_embed, *position_tables(dict(model.config), latent_height, latent_width))
+        if has_conditions(model.config.sample_size, model.config.use_additional_conditions):
+            fix_conditions(model.adaln_single.emb, latent_height * pixels_per_cell, latent_width * pixels_per_cell)
         normalize_in_float32(model)
         write_out_attention(model)
         for block in model.transformer_blocks:

@@ -6,6 +6,8 @@ from torch import Generator, Tensor
 
 from ..common.original import Original, Samples, smooth
 from ..text_encoder.spec import NAME as TEXT_ENCODER
+from .conditions import condition_values
+from .configuration import has_conditions
 
 TIMESTEPS = (999, 875, 750, 500, 250, 20)
 """The first step of every schedule, others down to the last; in bfloat16 the first three are 1000, 876 and 752."""
@@ -17,13 +19,15 @@ def _predict_noise(
     encoder_hidden_states: Tensor,
     timestep: Tensor,
     encoder_attention_mask: Tensor,
+    resolution: Tensor | None = None,
+    aspect_ratio: Tensor | None = None,
 ) -> Tensor:
     return model(
         hidden_states,
         encoder_hidden_states=encoder_hidden_states,
         timestep=timestep,
         encoder_attention_mask=encoder_attention_mask,
-        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+        added_cond_kwargs={"resolution": resolution, "aspect_ratio": aspect_ratio},
     ).sample
 
 
@@ -38,7 +42,8 @@ def samples(wanted: Samples) -> dict[str, Tensor]:
     """Latents at several timesteps, each row with another one and with the text of another prompt.
 
     Returns:
-        the transformer's inputs by name; latents go from noise to smooth as they do in a request.
+        the transformer's inputs by name; latents go from noise to smooth as they do in a request. Size and aspect
+        ratio are of the original alone, where it takes them.
     """
     mask, embeddings = wanted.inputs[TEXT_ENCODER]["attention_mask"], wanted.outputs[TEXT_ENCODER]
     rows, shape = wanted.whole_runs(len(TIMESTEPS)), wanted.image_shape
@@ -52,4 +57,13 @@ def samples(wanted: Samples) -> dict[str, Tensor]:
         "encoder_hidden_states": embeddings[prompt],
         "timestep": timestep,
         "encoder_attention_mask": mask[prompt],
+        **_conditions(wanted, rows),
     }
+
+
+def _conditions(wanted: Samples, rows: int) -> dict[str, Tensor]:
+    config, sizes = wanted.config, wanted.sizes
+    if not has_conditions(config["sample_size"], config.get("use_additional_conditions")):
+        return {}
+    size, aspect = condition_values(*(sizes[side] * sizes["vae_scale_factor"] for side in ("height", "width")))
+    return {"resolution": size.expand(rows, -1), "aspect_ratio": aspect.expand(rows, -1)}

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 NAME = "transformer"
 
-# diffusers 0.35 `vae/config.json` of SDXL, with which PixArt-Sigma was trained; PixArt-Alpha has Stable Diffusion's.
-_SDXL_SCALING = 0.13025
+_CONDITIONED = 128
+"""`sample_size` for which diffusers' pipelines pass size and aspect ratio (0.35, `PixArtAlphaPipeline.__call__`)."""
 
 LATENTS, EMBEDDINGS, MASK = "hidden_states", "encoder_hidden_states", "encoder_attention_mask"
 """Inputs that a call of the pipeline may bring along."""
@@ -56,23 +56,32 @@ def is_pixart_transformer(config: dict) -> bool:
 
 def _check_conditions(checkpoint: PixArtCheckpoint) -> None:
     config = checkpoint.config(NAME)
-    if has_conditions(config["sample_size"], config.get("use_additional_conditions")):
+    size = config["sample_size"]
+    if not has_conditions(size, config.get("use_additional_conditions")):
+        return
+    place = checkpoint.sources[NAME].folder / "config.json"
+    if size != _CONDITIONED:
         raise CheckpointError(
-            f"{checkpoint.sources[NAME].folder / 'config.json'} asks for use_additional_conditions, image size"
-            " and aspect ratio, as PixArt-Alpha has them; in PixArt-Sigma's it is false"
+            f"{place} asks for use_additional_conditions at sample_size {size}; diffusers passes them at"
+            f" {_CONDITIONED}"
+        )
+    if checkpoint.named is not None and not checkpoint.named.has_conditions:
+        raise CheckpointError(
+            f"{place} asks for use_additional_conditions, image size and aspect ratio, as PixArt-Alpha has them; in"
+            f" {checkpoint.named.label}'s it is false"
         )
 
 
 def _scaling_note(checkpoint: PixArtCheckpoint) -> Iterable[str]:
-    """A VAE that was not made for PixArt-Sigma decodes to wrong colours without any error."""
+    """A VAE that was not made for the transformer decodes to wrong colours without any error."""
     source = checkpoint.sources[VAE.name]
     if source.model == checkpoint.sources[NAME].model:
         return
-    scaling = checkpoint.config(VAE.name).get("scaling_factor")
-    if scaling != _SDXL_SCALING:
+    scaling, kind = checkpoint.config(VAE.name).get("scaling_factor"), checkpoint.kind
+    if scaling != kind.scaling_factor:
         yield (
-            f"the {VAE.name} of {source.model} has scaling_factor {scaling}, PixArt-Sigma was trained with"
-            f" {_SDXL_SCALING}: is it the {NAME}'s?"
+            f"the {VAE.name} of {source.model} has scaling_factor {scaling}, {kind.label} was trained with"
+            f" {kind.scaling_factor}: is it the {NAME}'s?"
         )
 
 
@@ -153,7 +162,12 @@ class Transformer(Component):
         from .graph import PixArtTransformer
 
         return PixArtTransformer.build(
-            config, latent_height=shapes["height"], latent_width=shapes["width"], dtype=dtype, kernel=kernel
+            config,
+            latent_height=shapes["height"],
+            latent_width=shapes["width"],
+            pixels_per_cell=shapes["vae_scale_factor"],
+            dtype=dtype,
+            kernel=kernel,
         )
 
     def workload(self, config: dict, tokens: int) -> Workload:

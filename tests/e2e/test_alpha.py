@@ -1,0 +1,103 @@
+"""PixArt-Alpha: exported, loaded by both classes, and the same pictures as unmodified diffusers in float32."""
+
+import json
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, PixArtAlphaPipeline
+
+from optimum_pixart_neuron.artifact.compiled import Compiled
+from optimum_pixart_neuron.artifact.manifest import Manifest
+from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption, ProgramInputError
+from tests.tiny import build_tiny_checkpoint
+
+from ..checkpoints import rewrite
+from ..parity import psnr
+from .conftest import NEGATIVE, fresh_runtime, load_ours
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
+
+SIZES = ((512, 768), (512, 512))
+
+
+@pytest.fixture(scope="module")
+def conditioned(tmp_path_factory) -> Path:
+    """For 1024 px, told of size and aspect ratio."""
+    return build_tiny_checkpoint(tmp_path_factory.mktemp("alpha") / "tiny-alpha", alpha=True, heads=6, sample_size=128)
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory) -> Path:
+    """For 256 px, with the scheduler of a one-step checkpoint."""
+    folder = build_tiny_checkpoint(tmp_path_factory.mktemp("alpha") / "tiny-alpha-dmd", alpha=True)
+    DDPMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).save_pretrained(folder / "scheduler")
+    rewrite(folder / "model_index.json", scheduler=["diffusers", "DDPMScheduler"])
+    return folder
+
+
+def original(folder: Path) -> PixArtAlphaPipeline:
+    pipe = PixArtAlphaPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def load(folder: Path, package: str):
+    if package == "ours":
+        from optimum_pixart_neuron import NeuronPixArtAlphaPipeline
+    else:
+        from optimum.neuron import NeuronPixArtAlphaPipeline
+    fresh_runtime()
+    pipe = NeuronPixArtAlphaPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe, size: tuple[int, int], **asked) -> np.ndarray:
+    latents = torch.randn(1, 4, size[0] // 8, size[1] // 8, generator=torch.Generator().manual_seed(0))
+    given = {"latents": latents, "generator": torch.Generator().manual_seed(5), "output_type": "np", **asked}
+    return pipe("a red cat on a mat", negative_prompt=NEGATIVE, use_resolution_binning=False, **given).images[0]
+
+
+def test_size_and_aspect_ratio_are_compiled_with_each_size(conditioned, exported):
+    folder = exported(
+        model=str(conditioned), tensor_parallel_size=2, torch_dtype="float32", sizes=("512x768", "512x512")
+    )
+    assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "PixArtAlphaPipeline"
+    assert Manifest.read(folder).pipeline == "PixArtAlphaPipeline"
+    assert Compiled.read(folder / "text_encoder").sizes["sequence_length"] == 120
+    reference = original(conditioned)
+    expected = {size: draw(reference, size, height=size[0], width=size[1], num_inference_steps=2) for size in SIZES}
+    ours = load(folder, "ours")
+    for size in SIZES:
+        assert psnr(draw(ours, size, height=size[0], width=size[1], num_inference_steps=2), expected[size]) >= 55
+    with pytest.raises(ProgramInputError, match="expected 2 or more, or a scheduler that gives .* 1 with DPMSolver"):
+        draw(ours, SIZES[0], num_inference_steps=1)
+    del ours
+    assert psnr(draw(load(folder, "stock"), SIZES[0], num_inference_steps=2), expected[SIZES[0]]) >= 55
+
+
+def test_a_checkpoint_of_one_step_is_drawn_at_its_timestep(one_step, exported):
+    folder = exported(
+        model=str(one_step), tensor_parallel_size=2, torch_dtype="float32", default_timesteps=400,
+        default_guidance_scale=1,
+    )  # fmt: skip
+    size, asked = (256, 256), {"timesteps": [400], "num_inference_steps": 1, "guidance_scale": 1.0}
+    expected = draw(original(one_step), size, **asked)
+    assert psnr(draw(load(folder, "ours"), size), expected) >= 55
+    assert psnr(draw(load(folder, "stock"), size, **asked), expected) >= 55
+    with pytest.raises(ArtifactError, match="is PixArt-Alpha, not PixArt-Sigma; load it with NeuronPixArtAlphaPip"):
+        load_ours(folder)
+
+
+def test_a_checkpoint_of_the_other_class_is_refused_before_it_is_compiled(one_step, tiny_checkpoint, tmp_path):
+    from optimum_pixart_neuron import NeuronPixArtAlphaPipeline, NeuronPixArtSigmaPipeline
+
+    pairs = ((NeuronPixArtSigmaPipeline, one_step, "Alpha"), (NeuronPixArtAlphaPipeline, tiny_checkpoint, "Sigma"))
+    for wrong, model, label in pairs:
+        with pytest.raises(InvalidExportOption, match=f"is PixArt-{label}; NeuronPixArt{label}Pipeline.from_pretr"):
+            wrong.from_pretrained(model, export=True, output=tmp_path / "out", tensor_parallel_size=2)
+    assert not list(tmp_path.iterdir())
+    assert issubclass(NeuronPixArtAlphaPipeline, diffusers.PixArtAlphaPipeline)
