@@ -27,6 +27,7 @@ from .report import (
     CompiledRecord,
     CostRecord,
     PlanRecord,
+    PromptsRecord,
     RequestOptions,
     Sample,
     Summary,
@@ -64,7 +65,9 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
     begin = time.perf_counter()
     pipeline = _load(subject.folder, stock=options.stock)
     load = time.perf_counter() - begin
-    samples = _measure(pipeline, request, requests=ceil(options.images / request.images))
+    samples, prompts = _measure(
+        pipeline, request, requests=ceil(options.images / request.images), kept=options.prompt_cache
+    )
     summary = Summary.of(samples, request.images)
     return BenchmarkReport(
         emulated=sdk.emulated,
@@ -80,6 +83,7 @@ def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
         plan_missing=plan_missing,
         cost=CostRecord.of(plan, summary.images_per_second) if plan else None,
         samples=samples,
+        prompts=prompts,
     )
 
 
@@ -145,6 +149,8 @@ def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> Reque
             raise InvalidExportOption(
                 f"--{flag} {chosen[flag]}: {way} runs the compiled {value} only; change --{flag}"
             )
+    if options.prompt_cache and options.stock:
+        raise InvalidExportOption("--prompt_cache: the stock class keeps no embeddings; leave out --stock")
     if options.guidance_interval is not None and options.stock:
         raise InvalidExportOption("--guidance_interval: the stock class has no such argument; leave out --stock")
     scale = subject.guidance_scale if options.guidance_scale is None else options.guidance_scale
@@ -178,12 +184,18 @@ def _load(folder: Path, *, stock: bool) -> Any:
     return pipeline
 
 
-def _measure(pipeline: Any, request: RequestOptions, *, requests: int) -> list[Sample]:
-    """Run the warm-up and then `requests` requests, each with noise of its own; every prompt is encoded every time."""
-    recorder, samples = Recorder(), []
+def _measure(
+    pipeline: Any, request: RequestOptions, *, requests: int, kept: int
+) -> tuple[list[Sample], PromptsRecord | None]:
+    """Run the warm-up and then `requests` requests, each with noise of its own.
+
+    Args:
+        kept: embeddings of prompts; with 0 every prompt is encoded every time.
+    """
+    recorder, samples, before = Recorder(), [], (0, 0)
     cache = getattr(pipeline, "prompt_cache", None)  # which the stock class has not
     if cache is not None:
-        cache.limit = 0
+        cache.limit = kept
     with (
         observed(pipeline, recorder),
         tqdm(total=request.warmup + requests, unit="request", leave=False, disable=None) as progress,
@@ -191,11 +203,15 @@ def _measure(pipeline: Any, request: RequestOptions, *, requests: int) -> list[S
         for number in range(request.warmup + requests):
             progress.set_description("measuring" if number >= request.warmup else "warming up")
             recorder.clear()
+            if cache is not None and number == request.warmup:
+                before = cache.hits, cache.misses
             span = _run(pipeline, request, number)
             if number >= request.warmup:
                 samples.append(Sample.of(span, recorder))
             progress.update()
-    return samples
+    if cache is None or not kept:
+        return samples, None
+    return samples, PromptsRecord(hits=cache.hits - before[0], misses=cache.misses - before[1])
 
 
 def _run(pipeline: Any, request: RequestOptions, number: int) -> Span:

@@ -33,12 +33,20 @@ class BenchmarkOptions(Options):
     size: Annotated[str | None, Flag(metavar="HEIGHTxWIDTH")] = Field(
         None, description="Of the pictures, of several that are compiled; default: the first."
     )
-    prompt: str = Field(PROMPT, description="Given for every image; encoded anew in every request.")
+    prompt: str = Field(PROMPT, description="Given for every image.")
     negative_prompt: str = Field("", description="Likewise; default: empty.")
     batch_size: Count | None = Field(
         None, description="Prompts of a request; default: as compiled, for every copy of the transformer."
     )
     num_images_per_prompt: Count | None = Field(None, description="Images per prompt; default: as compiled.")
+    prompt_cache: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Embeddings of prompts that are kept, as prompt_cache of from_pretrained, and hits counted; default: none,"
+            " so that every request pays for its text encoder."
+        ),
+    )
     seed: int = Field(0, description="Of the first request's noise; default: 0.")
     stock: bool = Field(False, description="Load with optimum-neuron's own class.")
     price_per_hour: float | None = Field(

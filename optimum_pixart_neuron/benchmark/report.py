@@ -99,6 +99,18 @@ class Sample(_Record):
         return sum(self.host.values())
 
 
+class PromptsRecord(_Record):
+    """What became of the prompts of all measured requests, negative ones too.
+
+    Attributes:
+        hits: whose embeddings were kept, or asked for twice at once.
+        misses: that were encoded.
+    """
+
+    hits: int
+    misses: int
+
+
 class Summary(_Record):
     """Figures of all requests.
 
@@ -246,6 +258,7 @@ class BenchmarkReport(_Record):
         plan_missing: why there is none.
         cost: from measurement and price; on hardware only.
         samples: every measured request.
+        prompts: how many were kept; None where none are.
     """
 
     schema_version: Literal[1] = 1
@@ -262,6 +275,7 @@ class BenchmarkReport(_Record):
     plan_missing: str | None
     cost: CostRecord | None
     samples: list[Sample]
+    prompts: PromptsRecord | None = None
 
     def to_json(self) -> bytes:
         """The content of `--json`."""

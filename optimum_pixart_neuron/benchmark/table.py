@@ -47,6 +47,8 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
             f"{name} {', '.join(f'{program} x {runs:g}' for program, runs in programs.items())}"
             for name, programs in named.items()
         )
+    if report.prompts:
+        facts["prompts"] = f"{report.prompts.hits} kept, {report.prompts.misses} encoded"
     if report.cost:
         facts["cost"] = (
             f"${report.cost.per_1000_images:.3g} for 1000 images, expected"

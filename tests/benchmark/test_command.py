@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from optimum_pixart_neuron.artifact.manifest_records import CallRecord
 from optimum_pixart_neuron.benchmark.measure import _request, _run, benchmark
 from optimum_pixart_neuron.benchmark.report import EMULATOR_NOTE
+from optimum_pixart_neuron.benchmark.subject import Subject
 from optimum_pixart_neuron.commands.pixart_benchmark import PROG, main, parse
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 
@@ -50,9 +53,13 @@ def test_an_export_of_ours(folder, logged):
 
 @pytest.mark.ranks
 def test_images_are_rounded_up_to_whole_requests(folder):
-    report = measured(folder, "--images", 3, "--batch_size", 2, "--warmup", 0, "--num_inference_steps", 1)
+    few = ("--images", 3, "--batch_size", 2, "--warmup", 0, "--num_inference_steps", 1)
+    report = measured(folder, *few, "--prompt_cache", 4)
     assert len(report.samples) == 2 and report.options.images == 2
     assert len(report.samples[0].calls["transformer"]) == 2, "two chunks of the compiled batch"
+    assert (report.prompts.hits, report.prompts.misses) == (6, 2), (
+        "two prompts that are equal, twice, and their negatives"
+    )
     assert report.summary.images_per_second == pytest.approx(4 / sum(sample.end_to_end for sample in report.samples))
 
 
@@ -161,7 +168,7 @@ def test_a_program_that_fails_is_one_line(message):
     assert str(caught.value) == "the pipeline failed: rank 1 of 2 died (killed by SIGKILL)"
 
 
-COMPILED = SimpleNamespace(prompts=2, images_per_prompt=3, takes_any_batch=True, no_guidance=False)
+COMPILED = SimpleNamespace(prompts=2, images_per_prompt=3, takes_any_batch=True, steps=20, guidance_scale=4.5)
 
 
 def test_a_request_keeps_every_copy_busy_unless_told_otherwise():
@@ -172,7 +179,12 @@ def test_a_request_keeps_every_copy_busy_unless_told_otherwise():
 
 
 def test_guidance_is_that_of_the_export_unless_told_otherwise():
-    without = SimpleNamespace(**{**vars(COMPILED), "no_guidance": True})
-    assert _request(parse(["out"]), COMPILED, 1).guidance_scale == 4.5
-    assert _request(parse(["out"]), without, 1).guidance_scale == 1
-    assert _request(parse(["out", "--guidance_scale", "2"]), without, 1).guidance_scale == 2
+    few = CallRecord(steps=4, guidance_scale=0.5)
+    for guided, call, steps, scale in ((True, None, 20, 4.5), (False, None, 20, 1), (True, few, 4, 0.5)):
+        subject = Subject(Path("out"), SimpleNamespace(guided=guided, call=call))
+        assert (subject.steps, subject.guidance_scale) == (steps, scale)
+    few_steps = SimpleNamespace(**{**vars(COMPILED), "steps": 4, "guidance_scale": 1})
+    request = _request(parse(["out"]), few_steps, 1)
+    assert (request.num_inference_steps, request.guidance_scale) == (4, 1)
+    request = _request(parse(["out", "--guidance_scale", "2", "--num_inference_steps", "3"]), few_steps, 1)
+    assert (request.num_inference_steps, request.guidance_scale) == (3, 2)
