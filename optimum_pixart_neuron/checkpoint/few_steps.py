@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -21,6 +21,9 @@ from ..options import Flag, Options
 from .address import Address
 from .layout import ALPHA
 from .sources import Source
+
+if TYPE_CHECKING:
+    from .checkpoint import PixArtCheckpoint
 
 MOST_STEPS = 1000
 """Of a schedule: the timesteps that PixArt was trained with."""
@@ -142,17 +145,13 @@ class CallDefaults:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, options: CallOptions, sources: Mapping[str, Source], scheduler: str, loras: Iterable[str]
-    ) -> CallDefaults:
+    def of(cls, options: CallOptions, checkpoint: PixArtCheckpoint, loras: Iterable[str]) -> CallDefaults:
         """What the options ask for, else the class of the scheduler, else the table.
 
         Args:
-            sources: of the checkpoint's parts.
-            scheduler: class of `with_own_scheduler`.
             loras: ids or folders of those that are merged.
         """
-        known = distilled(sources, loras)
+        known, scheduler = distilled(checkpoint.sources, loras), checkpoint.copied[SCHEDULER.name].class_name
         if scheduler in BY_SCHEDULER and not any(each.scheduler for each in known.values()):
             known = {scheduler: BY_SCHEDULER[scheduler], **known}
         found = next(iter(known.items()), None)

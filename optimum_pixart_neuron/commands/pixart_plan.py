@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -134,8 +134,7 @@ def _plan(args: Namespace) -> None:
     instances = _instances(options.instance_types)
     prices = _prices(options.price_per_hour, instances)
     checkpoint = _checkpoint(args, request)
-    kind = checkpoint.kind
-    request = request.changed(sequence_length=request.sequence_length or kind.tokens)
+    request = _settled(request, checkpoint, given(args, PlanOptions), given(args, CheckpointOptions))
     # Here and not above: it imports torch, which the help and refused flags do not need.
     from ..planner.prediction import plan
 
@@ -163,6 +162,28 @@ def _plan(args: Namespace) -> None:
         drawn = draw(rows, checkpoint, options.plot)
         if options.json_file != STDOUT:
             print(f"wrote {options.plot}: {drawn} instance(s)")
+
+
+def _settled(
+    request: Request, checkpoint: PixArtCheckpoint | Released, named: Mapping[str, Any], source: Mapping[str, Any]
+) -> Request:
+    """With what a checkpoint decides where nobody named it: tokens, and steps and guidance of a distilled one.
+
+    Args:
+        named: what the user gave of the plan's options.
+        source: what the user gave of the checkpoint's.
+    """
+    from ..checkpoint.few_steps import CallDefaults, CallOptions
+    from ..planner.released import Released
+
+    changed: dict[str, Any] = {"sequence_length": request.sequence_length or checkpoint.kind.tokens}
+    if not isinstance(checkpoint, Released):
+        call = CallDefaults.of(CallOptions(), checkpoint, source.get("lora_model_ids", ()))
+        if call.steps is not None and "num_inference_steps" not in named:
+            changed["num_inference_steps"] = call.steps
+        if call.unguided and not {"guidance", "no_guidance"} & named.keys():
+            changed["no_guidance"] = True
+    return request.changed(**changed)
 
 
 def _checkpoint(args: Namespace, request: Request) -> PixArtCheckpoint | Released:

@@ -146,7 +146,7 @@ def _call_defaults(options: ExportOptions, checkpoint: PixArtCheckpoint) -> Call
     """
     scheduler = checkpoint.copied[SCHEDULER.name]
     assert isinstance(scheduler, Scheduler)
-    call = CallDefaults.of(options, checkpoint.sources, scheduler.class_name, options.lora_model_ids)
+    call = CallDefaults.of(options, checkpoint, options.lora_model_ids)
     call.check(scheduler)
     if checkpoint.kind is ALPHA and call.steps == 1 and not gives_denoised(scheduler.load()):
         raise InvalidExportOption(

@@ -51,9 +51,8 @@ def opened(model, hub, rest, **asked):
         model=str(model), output="out", components_model=str(rest), cache_dir=hub, local_files_only=True, **asked
     )
     checkpoint = open_checkpoint(options)
-    scheduler = checkpoint.copied["scheduler"]
-    call = CallDefaults.of(options, checkpoint.sources, scheduler.class_name, options.lora_model_ids)
-    call.check(scheduler)
+    call = CallDefaults.of(options, checkpoint, options.lora_model_ids)
+    call.check(checkpoint.copied["scheduler"])
     return checkpoint, call
 
 
