@@ -40,7 +40,7 @@ def of_command_line(*words: str) -> ExportOptions:
         ("--torch_dtype", "float16", "T5 overflows in float16; choose bfloat16 or float32"),
         ("--auto_cast", "everything", "choose none, matmul or all"),
         ("--auto_cast_type", "int4", "choose bf16, fp16 or tf32"),
-        ("--task", "image-to-image", "PixArt-Sigma is exported for text-to-image only"),
+        ("--task", "image-to-image", "PixArt is exported for text-to-image only"),
     ],
 )
 def test_a_value_is_refused_with_the_same_words_from_both_sides(flag, value, reason):
@@ -85,7 +85,7 @@ def test_instances_are_named_by_family_or_in_full(instance):
         ({"xyzzy": 1, "plugh": 1}, "there is no option xyzzy, plugh"),
         (
             {"dynamic_batch_size": True},
-            "--dynamic-batch-size has no meaning for PixArt-Sigma: a sharded program has one batch size; requests of"
+            "--dynamic-batch-size has no meaning for PixArt: a sharded program has one batch size; requests of"
             " any size run in chunks of --batch_size",
         ),
     ],

@@ -63,7 +63,7 @@ def parse(argv: Sequence[str], model: type[ExportOptions] = ExportOptions) -> Ex
     """The options that the arguments after `optimum-cli export neuron` ask for.
 
     Raises:
-        InvalidExportOption: A flag is given that has no meaning for PixArt-Sigma, or with a value it cannot have.
+        InvalidExportOption: A flag is given that has no meaning for PixArt, or with a value it cannot have.
         SystemExit: argparse could not read the arguments (status 2), or printed the help (status 0).
     """
     parser = ArgumentParser(prog=PROG)

@@ -16,7 +16,7 @@ from .parser import add_options, given_words, one_line_errors
 from .result_file import ResultFile, write_result
 
 PROG = "optimum-cli neuron pixart-benchmark"
-DESCRIPTION = "Measure a compiled PixArt-Sigma: latency, throughput and host time."
+DESCRIPTION = "Measure a compiled PixArt: latency, throughput and host time."
 
 
 class CommandOptions(BenchmarkOptions):

@@ -11,7 +11,7 @@ from .frame import run_main
 from .parser import add_options, given_words, one_line_errors
 
 PROG = "optimum-cli neuron pixart-serve"
-DESCRIPTION = "Serve compiled PixArt-Sigma pipelines over HTTP with OpenAI's image API, and a page to draw with."
+DESCRIPTION = "Serve compiled PixArt pipelines over HTTP with OpenAI's image API, and a page to draw with."
 
 
 def add_arguments(parser: ArgumentParser) -> None:

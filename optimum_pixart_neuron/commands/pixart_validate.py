@@ -17,7 +17,7 @@ from .parser import add_options, given, one_line_errors
 from .result_file import ResultFile, write_result
 
 PROG = "optimum-cli neuron pixart-validate"
-DESCRIPTION = "Compare each component of a compiled PixArt-Sigma with its original in float32."
+DESCRIPTION = "Compare each component of a compiled PixArt with its original in float32."
 
 
 class ValidateOptions(ToleranceOptions):

@@ -70,13 +70,13 @@ class ExportOptions(ToleranceOptions, CallOptions, DeploymentOptions, Checkpoint
         """The host's Python API has these options too; what is off or left out asks for nothing."""
         for name, option in OF_OTHER_MODELS.items():
             if given.get(name) not in (None, False):
-                raise InvalidExportOption(f"{option.flag} has no meaning for PixArt-Sigma: {option.reason}")
+                raise InvalidExportOption(f"{option.flag} has no meaning for PixArt: {option.reason}")
         return {name: value for name, value in given.items() if name not in OF_OTHER_MODELS}
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> ExportOptions:
         if self.task not in _TASKS:
-            raise InvalidExportOption(f"--task {self.task}: PixArt-Sigma is exported for text-to-image only")
+            raise InvalidExportOption(f"--task {self.task}: PixArt is exported for text-to-image only")
         for name in ("private", "allow_emulated"):
             if getattr(self, name) and not self.push_to_hub:
                 raise InvalidExportOption(f"--{name} says how to push; add --push_to_hub REPO")

@@ -122,7 +122,7 @@ def open_compiled(folder: Path) -> list[CompiledComponent]:
 def _check_there(folder: Path, paths: Iterable[Path]) -> None:
     for path in paths:
         if not path.is_file():
-            raise ArtifactError(f"{path} is missing; {folder} is not a whole compiled PixArt-Sigma")
+            raise ArtifactError(f"{path} is missing; {folder} is not a whole compiled PixArt")
 
 
 def _check_instance(folder: Path, name: str | None) -> None:

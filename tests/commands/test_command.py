@@ -176,7 +176,7 @@ def test_the_help_is_the_hosts_and_one_group_of_ours(monkeypatch, capsys):
     assert end.value.code == 0
     shown = capsys.readouterr().out
     hosts = alone.format_help().partition("options:")[2]
-    own, ours = shown.partition("options:")[2].split("\nPixArt-Sigma:\n")
+    own, ours = shown.partition("options:")[2].split("\nPixArt:\n")
     assert own.split() == hosts.split(), "not a word of the host's is changed"
     assert "Not for PixArt-Sigma" not in shown
     assert ours.split("  --")[0].split()[:3] == ["Compiled", "by", "optimum-pixart-neuron."]

@@ -116,5 +116,5 @@ def test_the_module_runs_as_the_command_starts_it():
     )
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (
-        "optimum-cli export neuron: error: --task fill-mask: PixArt-Sigma is exported for text-to-image only\n"
+        "optimum-cli export neuron: error: --task fill-mask: PixArt is exported for text-to-image only\n"
     )

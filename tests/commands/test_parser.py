@@ -76,7 +76,7 @@ def test_every_flag_of_the_host_is_ours_with_the_same_meaning(ours, hosts):
             if names[-1].startswith("--lora_") and theirs.dest != "lora_model_ids":
                 argv += ["--lora_model_ids", "a LoRA"]  # which the others are of
             if ours[names].dest in OF_OTHER_MODELS:
-                with pytest.raises(InvalidExportOption, match="has no meaning for PixArt-Sigma"):
+                with pytest.raises(InvalidExportOption, match="has no meaning for PixArt"):
                     parse(argv)
             elif value == "float16":
                 with pytest.raises(InvalidExportOption, match="T5 overflows in float16"):
@@ -121,7 +121,7 @@ def test_help_shows_every_flag_without_importing_torch():
 @pytest.mark.parametrize("option", OF_OTHER_MODELS.values(), ids=lambda option: option.flag)
 def test_flags_of_other_models_are_refused_by_name(option):
     value = [] if option.nargs == 0 else ["1"]
-    message = f"{option.flag} has no meaning for PixArt-Sigma: {option.reason}"
+    message = f"{option.flag} has no meaning for PixArt: {option.reason}"
     with pytest.raises(InvalidExportOption) as refusal:
         parse([*REQUIRED, option.flag, *value])
     assert str(refusal.value) == message

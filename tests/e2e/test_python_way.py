@@ -76,7 +76,7 @@ def test_without_a_device_the_artifacts_stay_and_are_named(
     ("options", "message"),
     [
         ({"lora_scales": [1]}, "--lora_scales: 1 given, --lora_model_ids has 0; give one for each"),
-        ({"ip_adapter_id": "a/b"}, "--ip_adapter_id has no meaning for PixArt-Sigma"),
+        ({"ip_adapter_id": "a/b"}, "--ip_adapter_id has no meaning for PixArt"),
         ({"parallel_mode": "sideways"}, "--parallel_mode sideways: choose context, tensor or data"),
         ({"torch_dtype": torch.int8}, "--torch_dtype torch.int8: choose bfloat16"),
         ({"auto_cast": "everything"}, "--auto_cast everything: choose"),

@@ -161,7 +161,7 @@ def test_a_text_encoder_of_the_users(parts, below):
 def test_a_checkpoint_that_says_it_is_whole_is_completed_only_when_asked(parts, whole):
     shutil.rmtree(whole / "vae")
     assert refusal(whole) == (
-        f"{whole} has no vae; a PixArt-Sigma export needs it, from another checkpoint with --components_model"
+        f"{whole} has no vae; an export needs it, from another checkpoint with --components_model"
     )
     assert opened(whole, components_model=parts.rest).notes == (f"vae from {parts.rest}",)
 
@@ -218,7 +218,7 @@ def test_ids_may_name_a_revision_and_a_path(text, repository, revision, path):
         (
             "text_encoder/config.json",
             {"model_type": "clip_text_model"},
-            "{whole}/text_encoder/config.json is of a clip_text_model, which is no text_encoder of PixArt-Sigma",
+            "{whole}/text_encoder/config.json is of a clip_text_model, which is no text_encoder of PixArt",
         ),
     ],
 )

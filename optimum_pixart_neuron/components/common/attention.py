@@ -119,5 +119,5 @@ def write_out_attention(module: nn.Module) -> None:
         if isinstance(child, Attention):
             used = [feature for feature in unsupported if getattr(child, feature, None)]
             if used:
-                raise ValueError(f"{name}: attention with {', '.join(used)} is not part of PixArt-Sigma")
+                raise ValueError(f"{name}: attention with {', '.join(used)} is not part of PixArt")
             child.set_processor(WrittenOutAttnProcessor())

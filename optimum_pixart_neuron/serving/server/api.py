@@ -64,7 +64,7 @@ class Api:
         Args:
             keys: of which requests below /v1/ must have one; empty where any will do.
         """
-        app = FastAPI(title="PixArt-Sigma on Neuron", docs_url=None, redoc_url=None, openapi_url=None)
+        app = FastAPI(title="PixArt on Neuron", docs_url=None, redoc_url=None, openapi_url=None)
         app.add_middleware(Gate, max_body_bytes=self._options.max_body_bytes, keys=keys)
         app.add_exception_handler(Refusal, _refuse)
         app.add_exception_handler(HTTPException, _refuse_route)

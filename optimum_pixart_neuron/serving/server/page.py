@@ -19,7 +19,7 @@ from .api import GENERATE
 from .asked import size_name
 from .options import ServeOptions
 
-TITLE = "PixArt-Sigma on Neuron"
+TITLE = "PixArt on Neuron"
 _KEPT = 24
 """Pictures that the gallery of one visitor shows."""
 _AGE_S = 3600
