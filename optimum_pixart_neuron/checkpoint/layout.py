@@ -66,19 +66,19 @@ KINDS: Mapping[str, Kind] = {each.class_name: each for each in (SIGMA, ALPHA)}
 """By diffusers' class."""
 
 
-def takes_conditions(transformer: Mapping[str, Any]) -> bool:
+def takes_conditions(denoiser: Mapping[str, Any]) -> bool:
     """Whether a transformer takes size and aspect ratio of the image, which none of PixArt-Sigma does.
 
     Args:
-        transformer: its `config.json`.
+        denoiser: its `config.json`.
     """
-    return has_conditions(transformer["sample_size"], transformer.get("use_additional_conditions"))
+    return has_conditions(denoiser["sample_size"], denoiser.get("use_additional_conditions"))
 
 
-def kind_of_parts(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> Kind:
+def kind_of_parts(denoiser: Mapping[str, Any], decoder: Mapping[str, Any]) -> Kind:
     """What was put together: components of PixArt-Sigma call themselves PixArt-Alpha, so their index does not tell.
 
     Args:
-        transformer, vae: their `config.json`.
+        denoiser, decoder: their parts' `config.json`.
     """
-    return ALPHA if takes_conditions(transformer) or vae.get("scaling_factor") == ALPHA.scaling_factor else SIGMA
+    return ALPHA if takes_conditions(denoiser) or decoder.get("scaling_factor") == ALPHA.scaling_factor else SIGMA

@@ -3,25 +3,20 @@
 Small stand-ins in a download cache have the ids of the released ones.
 """
 
-import json
 import shutil
 from pathlib import Path
 
 import diffusers
-import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, LCMScheduler
 
-from optimum_pixart_neuron.artifact.manifest import Manifest
 from optimum_pixart_neuron.checkpoint.few_steps import BY_REPOSITORY, BY_SCHEDULER, CallDefaults, CallOptions
 from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 
 from ..checkpoints import Parts, cache, rewrite
-from ..e2e.conftest import exported, load_ours, load_stock  # noqa: F401
-from ..parity import psnr
 
 DMD, NITRO, YOSO = "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512", "amd/Nitro-1-PixArt", "Luo-Yihong/yoso_pixart512"
 ROOT = Path(__file__).parents[2]
@@ -128,30 +123,3 @@ def test_what_a_scheduler_cannot_have_is_refused(consistency, tiny_checkpoint, h
     ):
         with pytest.raises(InvalidExportOption, match=message):
             CallOptions(**wrong)
-
-
-@pytest.mark.e2e
-@pytest.mark.ranks
-def test_a_consistency_model_is_drawn_as_it_was_distilled(consistency, exported, logged):  # noqa: F811
-    folder = exported(model=str(consistency), tensor_parallel_size=2, torch_dtype="float32")
-    assert any("4 step(s) (LCMScheduler), guidance scale 0 (LCMScheduler)" in line for line in logged.messages)
-    manifest = Manifest.read(folder)
-    assert manifest.call.arguments() == {"num_inference_steps": 4, "guidance_scale": 0.0}
-    assert not manifest.guided
-    assert json.loads((folder / "model_index.json").read_text())["scheduler"] == ["diffusers", "LCMScheduler"]
-    reference = diffusers.PixArtSigmaPipeline.from_pretrained(consistency)
-    reference.set_progress_bar_config(disable=True)
-    latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-    few = {"num_inference_steps": 4, "guidance_scale": 0.0}
-
-    def draw(pipe, **asked) -> np.ndarray:
-        given = {"latents": latents, "generator": torch.Generator().manual_seed(3), "output_type": "np", **asked}
-        return pipe("a red cat", **given).images[0]
-
-    ours = load_ours(folder)
-    assert ours.call_defaults == few
-    assert psnr(draw(ours), draw(reference, **few)) >= 55
-    assert psnr(draw(ours, num_inference_steps=2), draw(reference, num_inference_steps=2, guidance_scale=0.0)) >= 55
-    guided = {"num_inference_steps": 2, "guidance_scale": 3.0, "negative_prompt": "blurry"}
-    assert psnr(draw(ours, **guided), draw(reference, **guided)) >= 55
-    assert psnr(draw(load_stock(folder), **few), draw(reference, **few)) >= 55

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..common.attention import AttentionByKernel, write_out_attention
 from ..common.precision import normalize_in_float32
-from .conditions import fix_conditions
 from .configuration import has_conditions, position_scale
 from .context import split_by_context
+from .size_conditions import fix_conditions
 
 
 class PixArtTransformer(PixArtTransformer2DModel):

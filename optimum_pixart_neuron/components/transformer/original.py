@@ -6,8 +6,8 @@ from torch import Generator, Tensor
 
 from ..common.original import Original, Samples, smooth
 from ..text_encoder.spec import NAME as TEXT_ENCODER
-from .conditions import condition_values
 from .configuration import has_conditions
+from .size_conditions import condition_values
 
 TIMESTEPS = (999, 875, 750, 500, 250, 20)
 """The first step of every schedule, others down to the last; in bfloat16 the first three are 1000, 876 and 752."""
