@@ -231,7 +231,7 @@ def test_components_that_do_not_fit_are_refused_with_both_sizes(parts, whole, fi
     assert found == message.format(whole=whole, alone=parts.alone, last=last)
 
 
-@pytest.mark.parametrize("changes", [{"use_additional_conditions": True}, {"sample_size": 128}])
+@pytest.mark.parametrize("changes", [{"use_additional_conditions": True, "sample_size": 128}, {"sample_size": 128}])
 def test_a_transformer_of_pixart_alpha_is_refused(parts, tmp_path, changes):
     shutil.copytree(parts.alone, tmp_path / "alpha")
     rewrite(tmp_path / "alpha" / "transformer" / "config.json", **changes)
@@ -249,10 +249,11 @@ def test_what_is_whole_is_what_it_calls_itself_and_what_is_put_together_what_its
     assert opened(parts.alone, components_model=parts.rest).kind is SIGMA
     rewrite(alpha / "vae" / "config.json", scaling_factor=0.18215)
     assert opened(alpha, transformer=parts.alone).kind is ALPHA
-    rewrite(alpha / "transformer" / "config.json", sample_size=128)  # which has conditions, without a word
+    config = alpha / "transformer" / "config.json"
+    rewrite(config, sample_size=128, use_additional_conditions=None)  # which has conditions, without a word
     assert opened(alpha).kind is ALPHA
     assert opened(alpha / "transformer", components_model=parts.rest).kind is ALPHA
-    rewrite(alpha / "transformer" / "config.json", sample_size=64, use_additional_conditions=True)
+    rewrite(config, sample_size=64, use_additional_conditions=True)
     assert "use_additional_conditions at sample_size 64; diffusers passes them at 128" in refusal(alpha)
 
 
