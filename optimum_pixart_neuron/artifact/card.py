@@ -15,8 +15,6 @@ from .owners import ARCHIVE_RISK
 EXAMPLE_PROMPT = "a photo of an astronaut riding a horse on mars"
 """Of the card's code, and of its picture."""
 
-TAGS = ("neuron", "text-to-image")
-
 # Options that name sources, some by folders of the user's disk, as options named like parts of a checkpoint do: the
 # table of sources has them.
 _SOURCE_OPTIONS = {"subfolder", "components_model", "revision"}
@@ -108,7 +106,7 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         license_link=licence.link if licence else None,
         base_model=manifest.model if manifest.revision else None,
         pipeline_tag="text-to-image",
-        tags=[*TAGS, manifest.kind.label.lower()],
+        tags=["neuron", manifest.kind.label.lower(), "text-to-image"],
     )
     text = _CARD.format(
         metadata=metadata.to_yaml(),

@@ -51,8 +51,8 @@ def add_group(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions
     defaults = ", ".join(f"{option.label} {option.default}" for option in shared if option.default is not None)
     group = parser.add_argument_group(
         "PixArt",
-        f"Compiled by optimum-pixart-neuron, and loaded with {SIGMA.neuron_class} or {ALPHA.neuron_class}."
-        f" What may be left out: {defaults}; the size is the checkpoint's, and the"
+        f"Compiled by optimum-pixart-neuron. {SIGMA.neuron_class} or {ALPHA.neuron_class} loads it."
+        f" What may be left out: {defaults}; size and tokens are the checkpoint's, and the"
         " instance and its cores are this machine's.",
     )
     for option in new:

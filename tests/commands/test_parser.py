@@ -18,7 +18,7 @@ OUR_OWN = {
     *("--parallel_mode", "--exchange", "--attention", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
     *("--revision", "--variant", "--token", "--local_files_only", "--force"),
     *("--components_model", "--transformer", "--text_encoder", "--disable_validation", "--vae_parallel"),
-    *("--sizes", "--guidance", "--steps"),
+    *("--sizes", "--guidance", "--steps", "--default_steps", "--default_timesteps", "--default_guidance_scale"),
 }
 # What a PixArt user may leave out although the host has another default, or none.
 OTHER_DEFAULTS = {
@@ -26,7 +26,6 @@ OTHER_DEFAULTS = {
     "tensor_parallel_size": (1, None),
     "batch_size": (None, 1),
     "num_images_per_prompt": (None, 1),
-    "sequence_length": (None, 300),
     **dict.fromkeys(("lora_model_ids", "lora_weight_names", "lora_adapter_names", "lora_scales"), (None, ())),
 }
 # Keyword where the host's parser calls its flag otherwise.
@@ -187,6 +186,7 @@ def test_options_carry_every_flag():
         ],
         *["--programs_from", "me/export"],
         *["--lora_weight_names", "w.safetensors", "--lora_adapter_names", "a", "--steps", "4"],
+        *["--default_timesteps", "900", "400", "--default_guidance_scale", "1"],
     ]
     carried = {
         "model": "m",
@@ -235,8 +235,10 @@ def test_options_carry_every_flag():
         "lora_adapter_names": ("a",),
         "lora_scales": (0.5,),
         "steps": 4,
+        "default_timesteps": (900, 400),
+        "default_guidance_scale": 1.0,
     }
-    instead = {"sizes": (), "guidance": None}  # of height, width and no_guidance
+    instead = {"sizes": (), "guidance": None, "default_steps": None}  # of height, width, no_guidance and timesteps
     assert {*carried, *instead} == ExportOptions.model_fields.keys()
     assert dict(parse(argv)) == carried | instead
     other = parse([*REQUIRED, "--sizes", "256x512", "512x256", "--guidance", "both"])
