@@ -48,8 +48,8 @@ def _known(artifact: Artifact) -> str | None:
 def _index(artifact: Artifact) -> str | None:
     index = ModelIndex.read(artifact.folder / INDEX, ArtifactError, advice=AGAIN)
     others, manifest = index.others, artifact.manifest
-    if manifest and index.class_name != manifest.kind.class_name:
-        return f"{INDEX} names a {printable(index.class_name)}, its manifest {manifest.kind.class_name}; {AGAIN}"
+    if manifest and manifest.pipeline not in (None, index.class_name):
+        return f"{INDEX} names a {printable(index.class_name)}, its manifest a {manifest.pipeline}; {AGAIN}"
     if not others:
         return None
     return f"{INDEX} names {', '.join(others[:3])}, which PixArt does not have; do not use it"

@@ -109,7 +109,7 @@ class TestExport:
         """Options of the exports that were asked for."""
         asked = []
 
-        def export(options):
+        def export(options, *, kind):
             asked.append(options)
             shutil.copytree(export_of(), options.output)
             return options.output
@@ -151,7 +151,7 @@ class TestExport:
         assert f"compiled into {exports[0].output}, but" in str(caught.value)
 
     def test_an_interrupted_export_leaves_nothing(self, pipeline_class, exports, monkeypatch, tmp_path):
-        def export(options):
+        def export(options, *, kind):
             options.output.mkdir()
             raise KeyboardInterrupt
 
