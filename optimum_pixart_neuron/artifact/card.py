@@ -33,7 +33,7 @@ _CARD = """\
 from optimum.neuron import {pipeline}
 
 pipe = {pipeline}.from_pretrained("{repository}")
-image = pipe("{prompt}").images[0]
+image = pipe("{prompt}"{arguments}).images[0]
 ```
 
 {example}`{pipeline}` of `optimum_pixart_neuron` is called the same way, downloads only the files that
@@ -116,6 +116,7 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         pipeline=manifest.kind.neuron_class,
         repository=repository_id,
         prompt=EXAMPLE_PROMPT,
+        arguments=_arguments(manifest),
         example=_EXAMPLE.format(prompt=EXAMPLE_PROMPT, file=EXAMPLE_FILE) if has_example else "",
         risk=ARCHIVE_RISK,
         emulated=_EMULATED if manifest.emulated else "",
@@ -129,6 +130,12 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         versions=_table(("Package", "Version"), manifest.versions.items()),
     )
     return text + _MARK.format(digest=_digest(text))
+
+
+def _arguments(manifest: Manifest) -> str:
+    """What a distilled checkpoint is called with; optimum-neuron's class has no defaults of an export."""
+    found = manifest.call.arguments() if manifest.call else {}
+    return "".join(f", {name}={value}" for name, value in found.items())
 
 
 def is_generated(card: str) -> bool:
@@ -147,7 +154,9 @@ def _target(manifest: Manifest) -> list[tuple[str, object]]:
     if manifest.options.get("auto_cast") is None:
         left_out.add("auto_cast_type")
     names = sorted(manifest.options.keys() - _SOURCE_OPTIONS - PARTS.keys() - left_out)
-    options = [(f"`{name}`", value) for name in names if (value := manifest.options[name]) not in (None, False, "")]
+    options = [
+        (f"`{name}`", value) for name in names if (value := manifest.options[name]) not in (None, False, "", (), [])
+    ]
     return [
         ("Instance", manifest.instance),
         ("Compiler target", f"{manifest.target}, {manifest.lnc} physical core(s) behind a logical one"),
