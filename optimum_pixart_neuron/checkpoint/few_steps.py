@@ -210,7 +210,7 @@ def distilled(sources: Mapping[str, Source], loras: Iterable[str]) -> dict[str, 
     """Those of the table that a checkpoint is made of, by id: its transformer, and LoRAs for it."""
     ids = [Address.parse("--lora_model_ids", lora).repository for lora in loras]
     ids.append(sources[DENOISER.part.name].address.repository)
-    return {name: BY_REPOSITORY[name] for name in ids if name in BY_REPOSITORY}
+    return {name: BY_REPOSITORY[name] for name in ids if name is not None and name in BY_REPOSITORY}
 
 
 def components_of(sources: Mapping[str, Source]) -> str | None:
