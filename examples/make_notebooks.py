@@ -21,7 +21,7 @@ from optimum_pixart_neuron.demo.demo import CHECKPOINT
 HERE = Path(__file__).resolve().parent
 SETTINGS = {
     "PIXART_MODEL": "checkpoint",
-    "PIXART_STEPS": "10",
+    "PIXART_STEPS": "20",
     "PIXART_OPTIONS": "--tensor_parallel_size 2 --torch_dtype float32 --disable-validation",
     "COLUMNS": "80",
 }
@@ -42,6 +42,7 @@ def run(name: str) -> nbformat.NotebookNode:
     os.environ.update(SETTINGS, PIXART_PROMPT=PROMPTS[name])
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "checkpoint").symlink_to(CHECKPOINT)
+        os.environ["NEURON_COMPILE_CACHE_URL"] = str(Path(folder, "cache"))  # as for who exports the first time
         NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": folder}}).execute()
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
