@@ -154,7 +154,7 @@ def compile_program(folder: Path, ranks: int) -> None:
     shutil.rmtree(folder / EXPORT, ignore_errors=True)
     with environment_variables(job.compiler.environment(ranks)):
         compile_component(job)
-    neuron = {"parallel": {"ranks": ranks}}
+    neuron = {"tensor_parallel_size": ranks, "parallel": {"mode": "tensor", "ranks": ranks, "guided": False}}
     (folder / EXPORT / "config.json").write_text(json.dumps({"neuron": neuron}))
 
 
