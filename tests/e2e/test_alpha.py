@@ -64,8 +64,14 @@ def draw(pipe, size: tuple[int, int], **asked) -> np.ndarray:
 @pytest.mark.soak
 def test_size_and_aspect_ratio_are_compiled_with_each_size(conditioned, exported):
     folder = exported(
-        model=str(conditioned), tensor_parallel_size=2, torch_dtype="float32", sizes=("512x576", "512x512")
+        model=str(conditioned),
+        tensor_parallel_size=2,
+        torch_dtype="float32",
+        sizes=("512x576", "512x512"),
+        disable_validation=False,
     )
+    compared = {each.label for each in Manifest.read(folder).validation if each.passed}
+    assert {"transformer 512x576", "transformer 512x512"} <= compared
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "PixArtAlphaPipeline"
     assert Manifest.read(folder).pipeline == "PixArtAlphaPipeline"
     assert Compiled.read(folder / "text_encoder").sizes["sequence_length"] == 120
