@@ -132,9 +132,10 @@ def _host_command() -> type[BaseOptimumCLICommand]:
     return HostCommand
 
 
-def test_beside_the_host_pixart_sigma_is_ours(recorder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["PixArtSigmaPipeline", "PixArtAlphaPipeline"])
+def test_beside_the_host_pixart_is_ours(kind, recorder, tmp_path, monkeypatch):
     host = _host_command()
-    model = _checkpoint(tmp_path / "model")
+    model = _checkpoint(tmp_path / "model", kind)
     assert _run(monkeypatch, host, ["-m", str(model), "out", "--parallel_mode", "tensor"]) == 0
     assert recorder.exists() and host.ran is None
 
@@ -181,6 +182,7 @@ def test_the_help_is_the_hosts_and_one_group_of_ours(monkeypatch, capsys):
     assert "Not for PixArt-Sigma" not in shown
     assert ours.split("  --")[0].split()[:3] == ["Compiled", "by", "optimum-pixart-neuron."]
     assert all(flag in ours for flag in ("--parallel_mode {context,tensor,data}", "--with_vae_encoder", "-O1"))
+    assert "NeuronPixArtSigmaPipeline or NeuronPixArtAlphaPipeline loads it" in " ".join(ours.split())
     assert "--torch_dtype bfloat16" in " ".join(ours.split()) and "--torch_dtype {" not in ours
 
 
