@@ -71,8 +71,8 @@ class Replica:
 
 
 def _first_picture(exported: Exported) -> Picture:
-    """Drawn before any other: what cannot be drawn shows at the start."""
-    kind = Kind(*exported.sizes[0], 1, UNGUIDED_SCALE if not exported.guided else exported.guidance_scale)
+    """Drawn before any other: what cannot be drawn shows at the start. A single step takes a scheduler of its own."""
+    kind = Kind(*exported.sizes[0], 2, UNGUIDED_SCALE if not exported.guided else exported.guidance_scale)
     return Picture(prompt="", negative_prompt="", seed=0, kind=kind)
 
 
