@@ -238,5 +238,7 @@ def test_another_model_through_the_real_command(checkpoint, tmp_path):
     before = contents(tmp_path)
     done = optimum_cli("--model", checkpoint, tmp_path / "out")
     assert done.returncode == 2
-    assert "is a FluxPipeline, not a PixArtSigmaPipeline; other pipelines" in last_line(done.stderr)
+    assert "is a FluxPipeline, not a PixArtSigmaPipeline or PixArtAlphaPipeline; other pipelines" in last_line(
+        done.stderr
+    )
     assert contents(tmp_path) == before
