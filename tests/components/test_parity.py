@@ -4,13 +4,17 @@ Tolerance 1e-5 relative: the only differences are the order of float32 sums (att
 kernel), about 1e-7 a layer; a wrong scale, mask or bias is above 1e-2.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, PixArtTransformer2DModel
 from transformers import T5Config, T5EncoderModel
 
+from optimum_pixart_neuron.components.common.original import Samples
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
+from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder, PixArtVaeEncoder
 
 from ..parity import relative_error
@@ -104,6 +108,17 @@ def test_a_transformer_with_conditions_has_those_of_its_size(size):
     found = built(sample, text, timestep, mask)[0]
     assert relative_error(found, expected(height, width)) < 1e-5
     assert relative_error(found, expected(height + 64, width)) > 1e-3
+    wanted = Samples(
+        folder=Path(),
+        batch=2,
+        sizes={"num_channels": 4, "height": size[0], "width": size[1], "vae_scale_factor": 8},
+        config=dict(original.config),
+        inputs={"text_encoder": {"attention_mask": mask}},
+        outputs={"text_encoder": text},
+    )
+    given = TRANSFORMER.samples(wanted)  # of the validation, whose original is told size and aspect ratio
+    program = built(*(given[each.name] for each in TRANSFORMER.inputs))[0]
+    assert relative_error(program, TRANSFORMER.original().call(original, **given)) < 1e-5
 
 
 @torch.no_grad()
