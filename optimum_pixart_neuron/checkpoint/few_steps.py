@@ -65,12 +65,13 @@ BY_REPOSITORY: Mapping[str, Distilled] = {
     "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": Distilled(
         steps=1, guidance_scale=1.0, timesteps=(400,), components_model=ALPHA.components_model
     ),
-    "amd/Nitro-1-PixArt": Distilled(steps=1, guidance_scale=0.0, timesteps=(400,)),  # its model card
-    # Model card of Flash Diffusion, a LoRA.
+    # Distilled for one step from the same timestep as DMD.
+    "amd/Nitro-1-PixArt": Distilled(steps=1, guidance_scale=0.0, timesteps=(400,)),
+    # Flash Diffusion, a LoRA, as public code calls it (Woolverine94/biniou `webui.py`, 4 steps without guidance).
     "jasperai/flash-pixart": Distilled(
         steps=4, guidance_scale=0.0, scheduler=_LCM, settings={"timestep_spacing": "trailing"}
     ),
-    # Model cards of YOSO, transformers alone.
+    # YOSO, transformers alone, likewise (one step, LCM).
     "Luo-Yihong/yoso_pixart512": Distilled(
         steps=1,
         guidance_scale=1.0,

@@ -23,8 +23,9 @@ from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..components.common.original import Samples
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, added_components, register_component
+from ..components.scheduler.scheduler import Scheduler
 from ..components.scheduler.spec import SCHEDULER
-from ..errors import CheckpointError, PixArtNeuronError
+from ..errors import CheckpointError, InvalidExportOption, PixArtNeuronError
 from ..neuron.compiler import environment_variables
 from ..neuron.sdk import ensure_sdk
 from ..process.run import run_module, shell_status
@@ -59,8 +60,11 @@ def validate_artifacts(
         says why.
 
     Raises:
+        InvalidExportOption: the checkpoint's scheduler has no schedule of so many steps.
         PixArtNeuronError: the comparison could not be made.
     """
+    if steps is not None:
+        _check_schedule(checkpoint, steps)
     sdk = ensure_sdk()
     problem = None if sdk.emulated else machine_problem(folder, sdk)
     if problem:
@@ -86,6 +90,15 @@ def validate_artifacts(
         raise outcome
     log_table(outcome)
     return outcome
+
+
+def _check_schedule(checkpoint: PixArtCheckpoint, steps: int) -> None:
+    scheduler = checkpoint.copied[SCHEDULER.name]
+    assert isinstance(scheduler, Scheduler)
+    try:
+        scheduler.try_schedule(steps)
+    except CheckpointError as error:
+        raise InvalidExportOption(f"--steps: {steps} steps are not possible, {error}") from None
 
 
 def write_request(

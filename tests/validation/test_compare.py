@@ -49,7 +49,9 @@ def cases(checkpoint) -> dict[str, Case]:
     embeddings = run_original(checkpoint, "text_encoder", text)
     given = {
         "text_encoder": text,
-        "transformer": samples("transformer", 2, text=text, embeddings=embeddings, **cells(CELLS)),
+        "transformer": samples(
+            "transformer", 2, text=text, embeddings=embeddings, config={"sample_size": 32}, **cells(CELLS)
+        ),
         "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells(CELLS)),
     }
     cases = {}

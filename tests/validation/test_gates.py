@@ -4,6 +4,7 @@ Each fault is put into a compiled folder, or between its program and the compari
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.artifact.manifest_records import StepRecord, ValidationRecord
 from optimum_pixart_neuron.components.registry import COMPONENTS
+from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.validation import programs
 from optimum_pixart_neuron.validation import validate as module
 from optimum_pixart_neuron.validation.programs import open_compiled
@@ -135,6 +137,12 @@ class TestSchedule:
         assert [row.count("█") for row in rows if " 999 " in row] == [0, 15, 30, 30, 30, 30]
         assert [row.endswith("MISS") for row in map(str.rstrip, rows) if " 999 " in row] == [False] * 3 + [True] * 3
         assert record.misses == "transformer is off by 0.2 at step 4 of 6, timestep 999 (0.1 is allowed)"
+
+    def test_a_schedule_that_the_scheduler_cannot_have(self, checkpoint, tmp_path):
+        scheduler = checkpoint.copied["scheduler"].replaced("LCMScheduler", {}, "")
+        few_steps = replace(checkpoint, copied={**checkpoint.copied, "scheduler": scheduler})
+        with pytest.raises(InvalidExportOption, match=r"^--steps: 60 steps are not possible, .*LCMScheduler.* 50"):
+            module.validate_artifacts(tmp_path, few_steps, atol=None, steps=60)
 
     def test_every_step_is_compared(self, bfloat16_folder, checkpoint, validate):  # noqa: F811
         records = validate(bfloat16_folder, checkpoint, "text_encoder", "transformer", steps=4)

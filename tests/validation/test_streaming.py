@@ -44,7 +44,9 @@ def given() -> dict[str, dict[str, torch.Tensor]]:
     embeddings = torch.randn(3, 24, 64, generator=generator)
     return {
         "text_encoder": text,
-        "transformer": samples("transformer", 2, text=text, embeddings=embeddings, **cells((4, 16, 24))),
+        "transformer": samples(
+            "transformer", 2, text=text, embeddings=embeddings, config={"sample_size": 32}, **cells((4, 16, 24))
+        ),
         "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells((4, 8, 12))),
         "vae_encoder": samples("vae_encoder", 1, **cells((3, 64, 96))),
     }
