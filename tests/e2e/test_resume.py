@@ -233,7 +233,7 @@ def test_saving_a_program_to_a_full_disk_is_an_error():
 def test_a_checkpoint_that_changes_while_it_is_compiled(tiny_checkpoint, tmp_path, output, compiler):
     checkpoint = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
 
-    def compile_and_change(job):
+    def compile_and_change(job, taken):
         job.folder.mkdir()
         if job.component.COMPONENT.name == "transformer":
             change_weight(checkpoint)
@@ -249,7 +249,7 @@ def test_a_checkpoint_that_changes_while_it_is_compiled(tiny_checkpoint, tmp_pat
 def test_the_intermediate_files_are_private_and_removed(tiny_checkpoint, output, compiler, tmp_path):
     seen = []
 
-    def leave_files(job):
+    def leave_files(job, taken):
         job.folder.mkdir()
         seen.append(job.workdir)
         assert list(holder(output).glob("work-*")) == [job.workdir], "those of finished components are gone"
