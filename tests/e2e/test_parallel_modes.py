@@ -65,6 +65,7 @@ def test_context_without_guidance(exported, reference):
     assert_same(load_ours(folder)(PROMPTS[:1], **guided).images, reference(PROMPTS[:1], **guided).images)
 
 
+@pytest.mark.soak
 def test_context_at_a_resolution_bin_that_is_not_square(exported, reference):
     """252 tokens over two sequence ranks; the stock class asks for nothing but the prompt."""
     folder = exported(tensor_parallel_size=4, torch_dtype="float32", height=192, width=336)

@@ -29,6 +29,7 @@ def pipeline_class(sdk):
     return NeuronPixArtSigmaPipeline
 
 
+@pytest.mark.soak
 def test_compiles_and_returns_a_loaded_pipeline(pipeline_class, tiny_checkpoint, reference, capfd):
     capfd.readouterr()
     pipe = pipeline_class.from_pretrained(

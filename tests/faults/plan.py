@@ -44,7 +44,7 @@ KINDS = (
     Kind("kill-validating", 5, "an export that is killed while another process of its own validates", False),
     Kind("interrupted", 7, "Ctrl-C while ranks run a program"),
     Kind("stopped-rank", 5, "a rank that is stopped, starting or running; each costs the time it may be idle", False),
-    Kind("hostile", 8, "repositories of strangers, 20 a fault, beside the 200 that every run tries", False),
+    Kind("hostile", 8, "repositories of strangers, 20 a fault, beside those of tests/hostile", False),
     Kind("threads", 8, "several threads that draw at once, with other numbers of them and other switches", False),
 )
 

@@ -1,4 +1,4 @@
-"""The process that tries hostile repositories, one after the other: `python -m tests.hostile.child FOLDER SEED`.
+"""The process that tries hostile repositories, one after the other: `python -m tests.hostile.child FOLDER SEED EVERY`.
 
 It writes a line for each case into FOLDER/endings, so that what ends the process shows by the lines that are missing.
 """
@@ -103,14 +103,14 @@ def _problems(error: BaseException) -> list[str]:
 
 
 def main() -> None:
-    folder, seed = Path(sys.argv[1]), int(sys.argv[2])
+    folder, seed, every = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     import torch
 
     torch.set_num_threads(1)
 
     bound_memory()
     with (folder / ENDINGS).open("w") as lines:
-        for case, ending in try_all(cases(seed), folder):
+        for case, ending in try_all(cases(seed)[::every], folder):
             print(json.dumps([str(case), asdict(ending)]), file=lines, flush=True)
 
 

@@ -41,6 +41,7 @@ def test_a_checkpoint_is_planned_and_a_picture_is_announced(tiny_checkpoint, tmp
     assert picture.read_text().startswith("<?xml")
 
 
+@pytest.mark.soak
 def test_json_holds_every_figure(capsys):
     asked = ["--instance_type", "inf2.24xlarge", "trn2", "--height", "512", "--price_per_hour", "trn2=36"]
     assert main([*asked, "--json"]) == 0
