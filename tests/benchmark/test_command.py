@@ -64,6 +64,7 @@ def test_images_are_rounded_up_to_whole_requests(folder):
 
 
 @pytest.mark.ranks
+@pytest.mark.soak
 def test_an_export_of_the_stock_exporter_in_our_class(stock_folder):
     report = measured(stock_folder, *FEW)
     assert report.compiled.pipeline_class == "optimum_pixart_neuron.runtime.pixart.NeuronPixArtSigmaPipeline"

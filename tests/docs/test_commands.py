@@ -125,6 +125,7 @@ RUN = ("README.md", "docs/index.md", "docs/prompt-weighting.md")
 
 @pytest.mark.e2e
 @pytest.mark.ranks
+@pytest.mark.soak
 def test_the_pages_run_on_the_emulator(exported, tmp_path, monkeypatch):  # noqa: F811
     """README's pipeline first; pages that begin where it ends go on with it."""
     folder = exported(tensor_parallel_size=2, torch_dtype="float32")

@@ -211,6 +211,7 @@ main()
 """
 
 
+@pytest.mark.soak
 def test_a_folder_of_the_stock_exporter(pipeline_class, tiny_checkpoint, tmp_path):
     """Loaded without a manifest, to the host's own result; that it runs one batch is said at the call."""
     command = [sys.executable, "-c", STOCK_EXPORT, "--model", tiny_checkpoint, "--task", "text-to-image"]

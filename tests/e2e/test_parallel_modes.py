@@ -24,9 +24,11 @@ def parallel(folder, component: str) -> dict:
 @pytest.mark.parametrize(
     ("ranks", "exchange"),
     [
-        (2, None),
         (4, "all-to-all"),
-        *(pytest.param(*more, marks=pytest.mark.soak) for more in ((4, "gather"), (8, "gather"), (8, "all-to-all"))),
+        *(
+            pytest.param(*more, marks=pytest.mark.soak)
+            for more in ((2, None), (4, "gather"), (8, "gather"), (8, "all-to-all"))
+        ),
     ],
 )
 def test_context(exported, reference_images, ranks, exchange):
@@ -107,6 +109,7 @@ def test_data_through_the_stock_class(data_folder, reference):
 
 
 @torch.no_grad()
+@pytest.mark.soak
 def test_tiled_decoder_in_the_pipeline(exported, reference):
     folder = exported(tensor_parallel_size=2, torch_dtype="float32", vae_tile_size=192)
     pipe = load_ours(folder)

@@ -217,7 +217,12 @@ def optimum_cli(*arguments, **environment) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("flags", "environment", "message"),
     [
-        (["--tensor_parallel_size", 3], {}, "--tensor_parallel_size 3 does not divide the 8 attention heads"),
+        pytest.param(
+            ["--tensor_parallel_size", 3],
+            {},
+            "--tensor_parallel_size 3 does not divide the 8 attention heads",
+            marks=pytest.mark.soak,
+        ),
         pytest.param(
             [],
             {"NEURON_EMULATOR_INSTANCE": "trn9"},

@@ -305,6 +305,7 @@ def test_artifacts_that_fail_are_kept_aside(stopped, tiny_checkpoint, output, co
     assert compiler.compiled == ALL
 
 
+@pytest.mark.soak
 def test_nothing_is_validated_if_asked_or_without_a_device(tiny_checkpoint, output, compiler, validated, monkeypatch):
     from optimum_pixart_neuron.export import exporter
     from optimum_pixart_neuron.neuron.sdk import NeuronSdk

@@ -135,6 +135,7 @@ def test_initialized_weights_are_saved_and_can_start_another_copy(tmp_path):
 
 
 @pytest.mark.ranks
+@pytest.mark.soak
 def test_an_archive_runs_in_another_process(tmp_path):
     torch.jit.save(executor(), tmp_path / "model.neuron")
     script = f"""

@@ -78,6 +78,7 @@ def test_result_on_ranks():
     assert torch.equal(executor(*example), program.run([], list(example))[0])
 
 
+@pytest.mark.soak
 def test_scores_are_never_whole():
     """2 heads of 16384 tokens have 1 GiB of scores in bfloat16; the kernel takes a fraction."""
     code = """

@@ -136,6 +136,7 @@ def test_expected_time_is_the_bound_at_the_efficiency():
     assert row.lower_bound_s <= row.expected_s
 
 
+@pytest.mark.soak
 def test_nothing_is_expected_below_its_bound():
     assert all(row.expected_s >= row.lower_bound_s for row in plan(efficiency=1.0))
 

@@ -197,6 +197,7 @@ def run(*argv: object) -> subprocess.CompletedProcess:
     return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.soak
 def test_the_command(float32_folder, tiny_checkpoint, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in float32_folder.rglob("*")}
     done = run(float32_folder, "--json", tmp_path / "result.json")
