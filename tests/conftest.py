@@ -84,6 +84,22 @@ def tiny_checkpoint(made_once) -> Path:
     return made_once("checkpoint", lambda folder: build_tiny_checkpoint(folder / name)) / name
 
 
+@pytest.fixture(scope="session")
+def consistency(tiny_checkpoint, made_once) -> Path:
+    """The small checkpoint with the scheduler of an LCM; read only."""
+    from diffusers import LCMScheduler
+
+    from tests.checkpoints import rewrite
+
+    def make(folder: Path) -> None:
+        whole = Path(shutil.copytree(tiny_checkpoint, folder / name))
+        LCMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).save_pretrained(whole / "scheduler")
+        rewrite(whole / "model_index.json", scheduler=["diffusers", "LCMScheduler"])
+
+    name = "tiny-lcm"
+    return made_once("consistency", make) / name
+
+
 @pytest.fixture
 def neuronx_cc(tmp_path, monkeypatch):
     """The compiler of a test, which counts its calls and ends as it is told."""

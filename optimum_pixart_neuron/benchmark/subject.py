@@ -11,7 +11,7 @@ from ..artifact.manifest import Manifest
 from ..components.common.attention_kernel import available_kernels
 from ..components.component import Component, Per
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
-from ..components.transformer.spec import GUIDANCE_SCALE, STEPS
+from ..components.transformer.spec import STEPS, scale_of_call
 from ..deployment.deployment import Deployment, decide_for
 from ..errors import ArtifactError, PixArtNeuronError
 from ..files import read_json
@@ -123,8 +123,7 @@ class Subject:
     def guidance_scale(self) -> float:
         """Likewise; no more than nothing where no guidance is compiled."""
         said = self.manifest.call.guidance_scale if self.manifest and self.manifest.call else None
-        scale = GUIDANCE_SCALE if said is None else said
-        return min(scale, 1.0) if self.no_guidance else scale
+        return scale_of_call(said, guided=not self.no_guidance)
 
     @property
     def takes_any_batch(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..components.transformer.configuration import has_conditions
+from ..components.transformer.configuration import takes_conditions
 
 INDEX = "model_index.json"
 
@@ -64,15 +64,6 @@ ALPHA = Kind(
 )
 KINDS: Mapping[str, Kind] = {each.class_name: each for each in (SIGMA, ALPHA)}
 """By diffusers' class."""
-
-
-def takes_conditions(denoiser: Mapping[str, Any]) -> bool:
-    """Whether a transformer takes size and aspect ratio of the image, which none of PixArt-Sigma does.
-
-    Args:
-        denoiser: its `config.json`.
-    """
-    return has_conditions(denoiser["sample_size"], denoiser.get("use_additional_conditions"))
 
 
 def kind_of_parts(denoiser: Mapping[str, Any], decoder: Mapping[str, Any]) -> Kind:

@@ -10,6 +10,7 @@ from typing import Any
 from ..components.common.copied import CopiedPart
 from ..components.registry import DENOISER, PARTS
 from ..components.scheduler.scheduler import Scheduler
+from ..components.transformer.configuration import takes_conditions
 from ..errors import CheckpointError
 from ..lora.formats import TARGETS
 from ..options import any_of
@@ -19,7 +20,7 @@ from .checkpoint import PixArtCheckpoint
 from .fetch import download_weights, locate, refuse_uncached
 from .few_steps import components_of, with_own_scheduler
 from .index import ModelIndex
-from .layout import ALPHA, INDEX, KINDS, SIGMA, Kind, takes_conditions
+from .layout import ALPHA, INDEX, KINDS, SIGMA, Kind
 from .options import CheckpointOptions
 from .sources import Source
 from .weights import ComponentWeights, WeightNames

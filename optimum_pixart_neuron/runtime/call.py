@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -199,6 +200,11 @@ class CompiledCall:
         return expected.fit(latents, name="latents", rows=images, advice=advice)
 
 
+@cache
+def _signature(pipeline: type[DiffusionPipeline], method: str) -> inspect.Signature:
+    return inspect.signature(getattr(pipeline, method))
+
+
 def _bind(
     pipeline: type[DiffusionPipeline], method: str, args: tuple, kwargs: dict[str, Any], also: tuple[str, ...] = ()
 ):
@@ -207,7 +213,7 @@ def _bind(
     Raises:
         ProgramInputError: such an argument, with the nearest that it knows.
     """
-    signature = inspect.signature(getattr(pipeline, method))
+    signature = _signature(pipeline, method)  # type: ignore[arg-type]  # mypy takes no class for hashable
     parameters = {
         name: parameter
         for name, parameter in signature.parameters.items()

@@ -11,16 +11,13 @@ from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.pull import is_repository, pull
 from ..checkpoint.layout import SIGMA
 from ..components.registry import DENOISER
-from ..components.transformer.spec import GUIDANCE_SCALE, STEPS
+from ..components.transformer.spec import STEPS, scale_of_call
 from ..errors import ArtifactError, printable
 from ..files import full_digest
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from ..parallel.modes import MODES, mode_of
 from ..runtime.guidance import takes_interval
-
-UNGUIDED_SCALE = 1.0
-"""From which on nothing is guided."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +59,7 @@ class Exported:
     @property
     def guidance_scale(self) -> float:
         """What is used where a request names none."""
-        scale = GUIDANCE_SCALE if self.distilled_scale is None else self.distilled_scale
-        return scale if self.guided else min(scale, UNGUIDED_SCALE)
+        return scale_of_call(self.distilled_scale, guided=self.guided)
 
     def renamed(self, name: str) -> Exported:
         """The same export under another name."""

@@ -20,12 +20,13 @@ from torch import Tensor
 from ..artifact.checks import machine_problem
 from ..artifact.manifest_records import StepRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
+from ..checkpoint.few_steps import CallDefaults
 from ..components.common.original import Samples
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, added_components, register_component
 from ..components.scheduler.scheduler import Scheduler
 from ..components.scheduler.spec import SCHEDULER
-from ..errors import CheckpointError, InvalidExportOption, PixArtNeuronError
+from ..errors import CheckpointError, PixArtNeuronError
 from ..neuron.compiler import environment_variables
 from ..neuron.sdk import ensure_sdk
 from ..process.run import run_module, shell_status
@@ -64,7 +65,9 @@ def validate_artifacts(
         PixArtNeuronError: the comparison could not be made.
     """
     if steps is not None:
-        _check_schedule(checkpoint, steps)
+        scheduler = checkpoint.copied[SCHEDULER.name]
+        assert isinstance(scheduler, Scheduler)
+        CallDefaults(steps=steps, sources={"steps": "--steps"}).check(scheduler)
     sdk = ensure_sdk()
     problem = None if sdk.emulated else machine_problem(folder, sdk)
     if problem:
@@ -90,15 +93,6 @@ def validate_artifacts(
         raise outcome
     log_table(outcome)
     return outcome
-
-
-def _check_schedule(checkpoint: PixArtCheckpoint, steps: int) -> None:
-    scheduler = checkpoint.copied[SCHEDULER.name]
-    assert isinstance(scheduler, Scheduler)
-    try:
-        scheduler.try_schedule(steps)
-    except CheckpointError as error:
-        raise InvalidExportOption(f"--steps: {steps} steps are not possible, {error}") from None
 
 
 def write_request(

@@ -1,31 +1,18 @@
 """A checkpoint of few steps, exported and drawn by both classes as diffusers draws it."""
 
 import json
-import shutil
-from pathlib import Path
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import LCMScheduler
 
 from optimum_pixart_neuron.artifact.manifest import Manifest
 
-from ..checkpoints import rewrite
 from ..parity import psnr
 from .conftest import load_ours, load_stock
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks, pytest.mark.soak]
-
-
-@pytest.fixture(scope="module")
-def consistency(tiny_checkpoint, tmp_path_factory) -> Path:
-    """The small checkpoint with the scheduler of an LCM."""
-    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("lcm") / "tiny-lcm"))
-    LCMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).save_pretrained(folder / "scheduler")
-    rewrite(folder / "model_index.json", scheduler=["diffusers", "LCMScheduler"])
-    return folder
 
 
 def test_a_consistency_model_is_drawn_as_it_was_distilled(consistency, exported, logged):

@@ -3,7 +3,6 @@
 Small stand-ins in a download cache have the ids of the released ones.
 """
 
-import shutil
 from pathlib import Path
 
 import diffusers
@@ -16,7 +15,7 @@ from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 
-from ..checkpoints import Parts, cache, rewrite
+from ..checkpoints import Parts, cache
 
 DMD, NITRO, YOSO = "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512", "amd/Nitro-1-PixArt", "Luo-Yihong/yoso_pixart512"
 ROOT = Path(__file__).parents[2]
@@ -30,15 +29,6 @@ def hub(tiny_checkpoint, tmp_path_factory) -> Path:
     for name in (DMD, NITRO, YOSO):
         cache(folder / "cache", name, alone)
     return folder / "cache"
-
-
-@pytest.fixture(scope="module")
-def consistency(tiny_checkpoint, tmp_path_factory) -> Path:
-    """The small checkpoint with the scheduler of an LCM."""
-    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("lcm") / "tiny-lcm"))
-    LCMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).save_pretrained(folder / "scheduler")
-    rewrite(folder / "model_index.json", scheduler=["diffusers", "LCMScheduler"])
-    return folder
 
 
 def opened(model, hub, rest, **asked):

@@ -1,5 +1,6 @@
 """The diffusion transformer's `config.json`."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -12,9 +13,18 @@ def position_scale(sample_size: int, interpolation_scale: float | None) -> float
     return max(sample_size // 64, 1) if interpolation_scale is None else interpolation_scale
 
 
-def has_conditions(sample_size: int, use_additional_conditions: bool | None) -> bool:
-    """Whether it takes image size and aspect ratio, as PixArt-Alpha does; without the key those of 1024 px do."""
-    return sample_size == 128 if use_additional_conditions is None else use_additional_conditions
+CONDITIONED = 128
+"""`sample_size` for which diffusers' pipelines pass size and aspect ratio (0.35, `PixArtAlphaPipeline.__call__`)."""
+
+
+def takes_conditions(config: Mapping[str, Any]) -> bool:
+    """Whether a transformer takes size and aspect ratio of the image, which none of PixArt-Sigma does.
+
+    Args:
+        config: its `config.json`; without the key those of 1024 px do.
+    """
+    said = config.get("use_additional_conditions")
+    return config["sample_size"] == CONDITIONED if said is None else said
 
 
 class TransformerConfiguration(Configuration):
@@ -47,7 +57,7 @@ class TransformerConfiguration(Configuration):
         """As diffusers fills in."""
         return super().decisive() | {
             "interpolation_scale": position_scale(self.sample_size, self.interpolation_scale),
-            "use_additional_conditions": has_conditions(self.sample_size, self.use_additional_conditions),
+            "use_additional_conditions": takes_conditions(vars(self)),
         }
 
     @model_validator(mode="after")

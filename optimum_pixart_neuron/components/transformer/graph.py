@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..common.attention import AttentionByKernel, write_out_attention
 from ..common.precision import normalize_in_float32
-from .configuration import has_conditions, position_scale
+from .configuration import position_scale, takes_conditions
 from .context import split_by_context
 from .size_conditions import fix_conditions
 
@@ -41,7 +41,7 @@ class PixArtTransformer(PixArtTransformer2DModel):
         """
         model = cls.from_config(config).to(dtype)
         fix_positions(model.pos_embed, *position_tables(dict(model.config), latent_height, latent_width))
-        if has_conditions(model.config.sample_size, model.config.use_additional_conditions):
+        if takes_conditions(model.config):
             fix_conditions(model.adaln_single.emb, latent_height * pixels_per_cell, latent_width * pixels_per_cell)
         normalize_in_float32(model)
         write_out_attention(model)

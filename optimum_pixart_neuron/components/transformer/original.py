@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from ..common.original import Original, Samples, smooth
 from ..text_encoder.spec import NAME as TEXT_ENCODER
-from .configuration import has_conditions
+from .configuration import takes_conditions
 from .size_conditions import condition_values
 
 TIMESTEPS = (999, 875, 750, 500, 250, 20)
@@ -63,7 +63,7 @@ def samples(wanted: Samples) -> dict[str, Tensor]:
 
 def _conditions(wanted: Samples, rows: int) -> dict[str, Tensor]:
     config, sizes = wanted.config, wanted.sizes
-    if not has_conditions(config["sample_size"], config.get("use_additional_conditions")):
+    if not takes_conditions(config):
         return {}
     size, aspect = condition_values(*(sizes[side] * sizes["vae_scale_factor"] for side in ("height", "width")))
     return {"resolution": size.expand(rows, -1), "aspect_ratio": aspect.expand(rows, -1)}

@@ -11,7 +11,7 @@ from ...parallel.modes import ParallelMode, Workload
 from ..component import Component, Input, Part, Per, Seam
 from ..text_encoder.spec import NAME as TEXT_ENCODER
 from ..vae.spec import VAE
-from .configuration import TransformerConfiguration, has_conditions
+from .configuration import CONDITIONED, TransformerConfiguration, takes_conditions
 from .original_names import ORIGINAL_FILE
 from .sharding import PLAN
 
@@ -27,19 +27,27 @@ if TYPE_CHECKING:
 
 NAME = "transformer"
 
-_CONDITIONED = 128
-"""`sample_size` for which diffusers' pipelines pass size and aspect ratio (0.35, `PixArtAlphaPipeline.__call__`)."""
-
 LATENTS, EMBEDDINGS, MASK = "hidden_states", "encoder_hidden_states", "encoder_attention_mask"
 """Inputs that a call of the pipeline may bring along."""
 TIMESTEP = "timestep"
 
 GUIDANCE_SCALE = 4.5
 """diffusers' default of PixArt-Sigma (0.35, `PixArtSigmaPipeline.__call__`)."""
-
-
 STEPS = 20
 """Likewise."""
+UNGUIDED_SCALE = 1.0
+"""At most this turns guidance off."""
+
+
+def scale_of_call(distilled: float | None, *, guided: bool) -> float:
+    """The guidance scale where nobody names one.
+
+    Args:
+        distilled: what the checkpoint was distilled for; None for diffusers' default.
+        guided: whether guidance is compiled at all.
+    """
+    scale = GUIDANCE_SCALE if distilled is None else distilled
+    return scale if guided else min(scale, UNGUIDED_SCALE)
 
 
 def is_pixart_transformer(config: dict) -> bool:
@@ -57,13 +65,12 @@ def is_pixart_transformer(config: dict) -> bool:
 def _check_conditions(checkpoint: PixArtCheckpoint) -> None:
     config = checkpoint.config(NAME)
     size = config["sample_size"]
-    if not has_conditions(size, config.get("use_additional_conditions")):
+    if not takes_conditions(config):
         return
     place = checkpoint.sources[NAME].folder / "config.json"
-    if size != _CONDITIONED:
+    if size != CONDITIONED:
         raise CheckpointError(
-            f"{place} asks for use_additional_conditions at sample_size {size}; diffusers passes them at"
-            f" {_CONDITIONED}"
+            f"{place} asks for use_additional_conditions at sample_size {size}; diffusers passes them at {CONDITIONED}"
         )
     if checkpoint.named is not None and not checkpoint.named.has_conditions:
         raise CheckpointError(

@@ -10,8 +10,9 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 
+from ...components.transformer.spec import UNGUIDED_SCALE
 from ..drawer import Drawer
-from ..exported import UNGUIDED_SCALE, Exported
+from ..exported import Exported
 from ..picture import Kind, Picture
 from .engine import LocalEngine
 from .messages import Drawn, EngineGone, EngineLost, Step
