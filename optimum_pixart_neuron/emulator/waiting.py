@@ -120,11 +120,12 @@ class Answers:
         if self._killed:
             rank, status = self._killed[0]
             return f"rank {rank} of {self._count} died ({exit_reason(status)})"
+        # A launcher that is killed takes its ranks along unreported; one of them may still tell that another is gone.
+        if self._keeper.gone and len(self._keeper.exits) < self._count:
+            return "the launcher of the ranks exited"
         if self._failures:
             _, rank, text = min(self._failures)
             return f"rank {rank} failed: {text}"
-        if self._keeper.gone:
-            return "the launcher of the ranks exited"
         return f"rank {min([*self._silent, *self._keeper.exits])} of {self._count} died (unknown reason)"
 
     def _idle(self) -> str:

@@ -40,6 +40,7 @@ def answers(ranks, keeper, limit=60.0):
     return Answers([own for own, _ in ranks], keeper, limit, "during a run").collect()
 
 
+@pytest.mark.seconds
 def test_answers_come_in_the_order_of_ranks(ranks):
     for number, (_, end) in reversed(list(enumerate(ranks))):
         end.send(("done", number))
@@ -73,6 +74,7 @@ def test_one_that_was_killed_is_named_before_those_that_complain(ranks):
         answers(ranks, keeper)
 
 
+@pytest.mark.seconds
 def test_one_that_was_killed_before_it_was_asked(ranks):
     keeper = Keeper()
     keeper.exits[1] = KILLED
@@ -80,8 +82,11 @@ def test_one_that_was_killed_before_it_was_asked(ranks):
         answers(ranks, keeper)
 
 
-def test_a_keeper_that_is_gone(ranks):
+@pytest.mark.parametrize("complains", [False, True], ids=["in silence", "with a complaint"])
+def test_a_keeper_that_is_gone(ranks, complains):
     keeper = Keeper()
+    if complains:
+        complain(ranks[1][1], 1.0, "gloo: connection reset by peer")
     keeper.end.close()
     with pytest.raises(RuntimeError, match="^the launcher of the ranks exited$"):
         answers(ranks, keeper)
@@ -114,6 +119,7 @@ def test_ranks_that_wait_for_each_other(ranks, sleeper):
         answers(ranks, keeper, limit=0.4)
 
 
+@pytest.mark.seconds
 def test_ranks_that_work_are_waited_for(ranks):
     """This process is the one that is watched, and its other thread works."""
     import threading
