@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from . import collectives, kernels, layout, matmul
+from ..cpu import products
+from . import collectives, kernels, layout
 from .collectives import Mesh
 from .compiler_flags import CompilerFlags, parse_flags, platform_target
 from .memory_meter import MemoryMeter
@@ -204,7 +205,7 @@ class Program:
         cached = self.__dict__.get("_resolved")
         if cached is None:
             resolved = (resolve_operation(each.operation) for each in self.instructions)
-            cached = [layout.densified(matmul.preferred(operation)) for operation in resolved]
+            cached = [layout.densified(products.preferred(operation)) for operation in resolved]
             self.__dict__["_resolved"] = cached
         return cached
 

@@ -15,6 +15,7 @@ import torch
 from diffusers import PixArtTransformer2DModel
 from safetensors.torch import load_file, save_file
 
+from optimum_pixart_neuron.cpu.products import FasterBfloat16
 from tests.tiny import build_tiny_checkpoint
 
 from ..parity import relative_error
@@ -99,7 +100,7 @@ def predictions(checkpoint, inputs) -> tuple[torch.Tensor, torch.Tensor]:
     """diffusers' own, in float32 and in bfloat16."""
     theirs = PixArtTransformer2DModel.from_pretrained(checkpoint, subfolder="transformer").float()
     low = {name: tensor.bfloat16() if tensor.ndim > 2 else tensor for name, tensor in inputs.items()}
-    with torch.no_grad():
+    with torch.no_grad(), FasterBfloat16():
         return theirs(**inputs, **CONDITIONS)[0], theirs.bfloat16()(**low, **CONDITIONS)[0].float()
 
 

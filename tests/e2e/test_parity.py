@@ -9,6 +9,8 @@ import pytest
 import torch
 from diffusers import PixArtSigmaPipeline
 
+from optimum_pixart_neuron.cpu.products import FasterBfloat16
+
 from ..parity import psnr, relative_error
 from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
 
@@ -60,7 +62,8 @@ def test_bfloat16_pictures(exported, tiny_checkpoint, reference_images, ranks):
     theirs = PixArtSigmaPipeline.from_pretrained(tiny_checkpoint, torch_dtype=torch.bfloat16)
     arguments = pipeline_arguments()
     bfloat16_latents = arguments["latents"].bfloat16()
-    upstream = theirs(PROMPTS, **{**arguments, "latents": bfloat16_latents}).images
+    with FasterBfloat16():
+        upstream = theirs(PROMPTS, **{**arguments, "latents": bfloat16_latents}).images
     images = load_stock(exported(tensor_parallel_size=ranks, batch_size=2))(PROMPTS, **arguments).images
     for image, their_image, expected in zip(images, upstream, reference_images, strict=True):
         assert psnr(image, expected) >= 38

@@ -5,12 +5,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from .source import PACKAGE, product
 
 FLOORS = (
     *("commands", "demo", "doctor", "serving", "benchmark", "runtime", "export", "planner", "validation"),
     *("deployment", "program", "artifact", "checkpoint", "lora", "components", "parallel", "neuron", "emulator"),
-    *("process", "terminal"),
+    *("process", "terminal", "cpu"),
     *("hub", "aten_graph", "options", "files", "hardware", "errors"),
 )
 """From the roof down; the last line is the ground floor, modules at the root of the package."""
@@ -64,7 +66,7 @@ def test_the_emulator_knows_nothing_of_pixart():
         for module in product(with_emulator=True)
         if module.room == "emulator"
         for imported in module.imports(late=True)
-        if imported and imported.split(".")[0] not in GROUND | {"emulator", "process"}
+        if imported and imported.split(".")[0] not in GROUND | {"emulator", "process", "cpu"}
     ]
     assert not found, f"the emulator stands for the SDK, which knows none of our models: {found}"
 
@@ -93,6 +95,7 @@ def test_no_two_files_have_one_name():
     assert not twins, f"a file's name says what is in it, so two of one name are told apart by nothing: {twins}"
 
 
+@pytest.mark.seconds
 def test_loading_needs_no_exporter():
     code = (
         "import sys; from optimum_pixart_neuron import NeuronPixArtSigmaPipeline;"

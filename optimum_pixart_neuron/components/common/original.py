@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from transformers.integrations.accelerate import init_empty_weights
 
+from ...cpu.products import FasterBfloat16
 from .streaming import stream_weights
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class Original:
             model = self.build(config).to(dtype)
         model = stream_weights(model, weights)
         chunks = zip(*(self._cast(name, tensor, dtype).split(self.rows) for name, tensor in inputs.items()))
-        with torch.no_grad():
+        with torch.no_grad(), FasterBfloat16() if dtype == torch.bfloat16 else nullcontext():
             return torch.cat([self.call(model, **dict(zip(inputs, chunk))).float() for chunk in chunks])
 
     def _cast(self, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
