@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+TRACES_THE_RELEASED_MODEL = {"planner"}
+"""Rooms whose files trace the same programs, each for seconds; a process keeps what it has traced."""
+
 
 def pytest_configure(config):
     unignore_signals()
@@ -39,7 +42,11 @@ def _do_nothing(_number, _frame) -> None:
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a NeuronCore where there is none, with the reason."""
+    """Give each file to one worker; skip what needs a NeuronCore where there is none, with the reason."""
+    for item in items:
+        file = item.path.relative_to(item.config.rootpath / "tests")
+        group = file.parts[0] if file.parts[0] in TRACES_THE_RELEASED_MODEL else file.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
     if os.path.exists("/dev/neuron0"):
         return
     skip = pytest.mark.skip(reason="needs a NeuronCore: this machine has no /dev/neuron0")

@@ -84,6 +84,7 @@ def test_a_damaged_manifest_is_one_line(tmp_path, content, message):
     assert "\n" not in str(refusal.value) and str(tmp_path) in str(refusal.value)
 
 
+@pytest.mark.seconds
 def test_a_changed_bit_is_found_wherever_it_is(manifest, tmp_path):
     manifest.write(tmp_path)
     path = tmp_path / MANIFEST_FILE

@@ -119,6 +119,7 @@ def test_flags_that_cannot_be_read(argv, message, capsys, monkeypatch, tmp_path)
     assert capsys.readouterr().err == f"{PROG}: error: {message}\n"
 
 
+@pytest.mark.seconds
 def test_a_folder_that_is_no_export_in_one_line(tmp_path):
     done = subprocess.run(
         [*MODULE, str(tmp_path), "--json", str(tmp_path / "result.json")], capture_output=True, text=True
@@ -129,17 +130,20 @@ def test_a_folder_that_is_no_export_in_one_line(tmp_path):
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("argv", [("no such/folder at/all",), ("../not here",)])
 def test_neither_a_folder_nor_a_repository(argv):
     with pytest.raises(ArtifactError, match="there is no such folder, and it is no repository id"):
         measured(*argv)
 
 
+@pytest.mark.seconds
 def test_the_emulator_has_no_cost(folder):
     with pytest.raises(InvalidExportOption, match="--price_per_hour 12.5: the emulator's times have no cost"):
         measured(folder, "--price_per_hour", "12.5")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("flag", ["--batch_size", "--num_images_per_prompt"])
 def test_stock_programs_and_the_stock_class_run_the_compiled_batch_only(folder, stock_folder, flag):
     with pytest.raises(InvalidExportOption, match=f"{flag} 2: the stock class runs the compiled 1 only"):

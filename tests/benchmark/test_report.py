@@ -104,6 +104,7 @@ def test_the_summary_counts_requests_calls_and_images():
     assert summary.images_per_second == pytest.approx(6 / total)
 
 
+@pytest.mark.seconds
 def test_the_planned_parts_are_the_plans_and_add_up():
     """T5 at its bound, the others at the efficiency: one figure, the planner's."""
     row = predict(REQUEST, "trn2.48xlarge")

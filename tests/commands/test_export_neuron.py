@@ -108,6 +108,7 @@ def test_termination_runs_the_cleanup(exporter):
     assert (end.value.code, cleaned) == (143, [True])
 
 
+@pytest.mark.seconds
 def test_the_module_runs_as_the_command_starts_it():
     run = subprocess.run(
         [sys.executable, "-m", "optimum_pixart_neuron.commands.export_neuron", *ARGV, "--task", "fill-mask"],

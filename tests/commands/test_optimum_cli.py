@@ -73,6 +73,7 @@ def _checkpoint(folder: Path, class_name: str) -> Path:
     return folder
 
 
+@pytest.mark.seconds
 def test_without_the_sdk_the_command_is_ours(desk):
     model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
     argv = ["--model", str(model), str(desk / "out put"), "--tensor_parallel_size", "4"]
@@ -81,6 +82,7 @@ def test_without_the_sdk_the_command_is_ours(desk):
     assert json.loads((desk / "recording_export.py.json").read_text()) == argv
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: order[0])
 def test_with_the_sdk_pixart_sigma_is_ours_in_either_order(desk, order):
     _install_sdk_stand_in(desk)
@@ -92,6 +94,7 @@ def test_with_the_sdk_pixart_sigma_is_ours_in_either_order(desk, order):
     assert not (desk / "host_argv").exists()
 
 
+@pytest.mark.seconds
 def test_with_the_sdk_another_model_goes_to_the_hosts_exporter_untouched(desk):
     _install_sdk_stand_in(desk)
     model = _checkpoint(desk / "model", "FluxPipeline")
@@ -113,6 +116,7 @@ def test_with_the_sdk_another_model_goes_to_the_hosts_exporter_untouched(desk):
     assert not (desk / "recording_export.py.json").exists()
 
 
+@pytest.mark.seconds
 def test_help_lists_our_flags_and_adds_no_torch_to_what_the_host_imports(desk):
     """optimum-cli itself imports transformers and with it torch; a start without our hook imports the same."""
     code = (

@@ -98,6 +98,7 @@ def test_no_flag_appears_beside_the_hosts_and_these(ours, hosts):
     assert {name for names in set(ours) - set(hosts) for name in names} == OUR_OWN
 
 
+@pytest.mark.seconds
 def test_help_shows_every_flag_without_importing_torch():
     code = (
         "import sys\n"

@@ -257,6 +257,7 @@ def exact(name, lnc, query, key, value, scale):
 
 
 # Keys of text among 300, two rows; and numbers of queries that are taken as they are, or filled up.
+@pytest.mark.seconds
 @pytest.mark.parametrize("text", [(1, 17), (300, 40), (0, 300)])
 @pytest.mark.parametrize("queries", [1024, 100])
 @pytest.mark.parametrize("name", BOTH)
@@ -311,6 +312,7 @@ def test_no_scores_are_left_in_the_transformer(ranks):
     assert found == {True: (0, 4), False: (2, 2)}
 
 
+@pytest.mark.seconds
 def test_the_traced_program_has_it_as_one_operation():
     """Off the device the SDK's kernel takes no tensor: the trace must not call it."""
     config = {"caption_channels": 24, "sample_size": 32, "num_layers": 2, "use_additional_conditions": False}
@@ -326,6 +328,7 @@ def test_the_traced_program_has_it_as_one_operation():
     assert names.count("pixart_neuron.attention_kernel.default") == 2
 
 
+@pytest.mark.seconds
 def test_every_block_of_the_compiled_program_launches_it():
     from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 

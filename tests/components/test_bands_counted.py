@@ -51,6 +51,7 @@ def largest(ranks: int) -> tuple[int, int]:
     return convolved, scores
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_a_core_has_its_share(ranks):
     assert cost(ranks).flops <= 1.1 / ranks * cost(1).flops

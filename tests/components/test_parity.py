@@ -67,6 +67,7 @@ def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
 
 
 # Latent cells of the 256 px checkpoint: its own square, two of its non-square bins (0.57 and 1.75), and none of them.
+@pytest.mark.seconds
 @pytest.mark.parametrize("size", [(32, 32), (24, 42), (42, 24), (64, 64)], ids=["square", "wide", "tall", "no bin"])
 @torch.no_grad()
 def test_transformer(transformer, size):
@@ -149,6 +150,7 @@ def test_text_encoder(t5):
     assert relative_error(unmasked, expected) > 1e-2
 
 
+@pytest.mark.seconds
 @torch.no_grad()
 def test_vae(vae):
     generator = torch.Generator().manual_seed(5)

@@ -70,6 +70,7 @@ def test_a_real_decoder_at_1024_pixels_on_a_smooth_latent(tiny_checkpoint):
     assert ours >= psnr(vae.tiled_decode(smooth).sample / 2, whole / 2)
 
 
+@pytest.mark.seconds
 def test_4096_pixels():
     latents = torch.randn(1, 4, 512, 512, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(

@@ -127,6 +127,7 @@ def says(message: str, words: str) -> bool:
     return words in message or any(len(pair) > SHORTEST and pair in message for pair in pairs)
 
 
+@pytest.mark.seconds
 def test_every_refusal_has_a_row():
     known = "\n".join(rows())
     missing = [
@@ -135,6 +136,7 @@ def test_every_refusal_has_a_row():
     assert not missing, "give it a row in docs/troubleshooting.md:\n" + "\n".join(missing)
 
 
+@pytest.mark.seconds
 def test_every_row_is_a_refusal():
     mine = [row for row in rows() if telling(row) and not any(words in row for words in OTHERS)]
     unknown = [row for row in mine if not any(says(written(), words) for words in telling(row))]

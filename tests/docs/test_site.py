@@ -24,6 +24,7 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.seconds
 def test_every_page_is_there(site):
     assert {page.with_suffix(".html").name for page in PAGES} <= {page.name for page in site.glob("*.html")}
 

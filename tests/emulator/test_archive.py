@@ -68,6 +68,7 @@ def path(tmp_path):
     return tmp_path / "model.neuron"
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", MODULES)
 def test_what_the_emulator_wrote(saved, path, kind):
     path.write_bytes(saved[kind])
@@ -147,6 +148,7 @@ def test_no_archive(path, content):
         check_archive(path)
 
 
+@pytest.mark.seconds
 def test_every_byte_of_the_pickle_may_be_damaged(saved, path):
     """It is refused or does no harm: nothing but RuntimeError comes of it."""
     with zipfile.ZipFile(io.BytesIO(saved["one core"])) as file:
@@ -323,6 +325,7 @@ def test_the_tracer_refuses_what_no_program_may_have():
         Program.compile(FromFile(), (torch.ones(3),))
 
 
+@pytest.mark.seconds
 def test_the_list_names_operations_that_there_are():
     from optimum_pixart_neuron.emulator import operations
 

@@ -76,6 +76,7 @@ def test_results_on_four_ranks(dtype):
         assert torch.equal(result[name], torch.stack(parts)), name
 
 
+@pytest.mark.seconds
 def test_pinned_layouts_are_refused():
     with pytest.raises(RuntimeError, match="xm.all_gather with pin_layout=True is wrong in SPMD"):
         xm.all_gather(torch.ones(1), groups=[[0, 1]])
@@ -90,6 +91,7 @@ def test_counts_must_match_the_groups():
         xm.all_reduce(xm.REDUCE_SUM, torch.ones(1), groups=[[0, 1], [2]])
 
 
+@pytest.mark.seconds
 def test_sizes_must_divide_when_compiled():
     class Uneven(nn.Module):
         def forward(self, x):

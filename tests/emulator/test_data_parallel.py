@@ -33,6 +33,7 @@ def inputs(batch):
     return torch.arange(batch * 3.0).reshape(batch, 3), torch.arange(float(batch))
 
 
+@pytest.mark.seconds
 def test_splits_runs_and_gathers_in_order():
     parallel = torch_neuronx.DataParallel(traced(), [0, 1], set_dynamic_batching=False)
     x, y = inputs(2)
@@ -95,6 +96,7 @@ def test_consecutive_cores_replicate_and_others_copy(four_cores):
     assert torch_neuronx.DataParallel(traced(), set_dynamic_batching=False).device_ids == [0, 1, 2, 3]
 
 
+@pytest.mark.seconds
 def test_too_few_cores_are_an_error_only_with_dynamic_batching(monkeypatch, caplog):
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
     monkeypatch.setattr(device_module, "_device", None)

@@ -27,6 +27,7 @@ def device(monkeypatch):
     return start
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
@@ -70,6 +71,7 @@ def test_programs_of_another_logical_core_config_or_target_do_not_load(device):
         on_trn2.check_flags(CompilerFlags("trn1", 1))
 
 
+@pytest.mark.seconds
 def test_device_memory_is_per_core_and_comes_back(device):
     cores = device("trn1.2xlarge")
     claim = cores.claim([0, 1], 10 * GIB)

@@ -67,6 +67,7 @@ def test_a_rank_dependent_python_constant_is_wrong_here_as_on_hardware():
     assert torch.equal(model(torch.ones(3))["sum"], torch.zeros(3))
 
 
+@pytest.mark.seconds
 def test_forward_before_initialize():
     # raised inside TorchScript, as NxD raises it, where a ValueError becomes a torch.jit.Error
     with pytest.raises(torch.jit.Error, match="not initialized, please call traced_model.nxd_model.initialize"):
@@ -159,6 +160,7 @@ def test_initializing_again_replaces_the_ranks():
         assert torch.equal(model(torch.ones(3))["sum"], torch.full((3,), 2.0 * value))
 
 
+@pytest.mark.seconds
 def test_programs_for_another_number_of_ranks_are_refused():
     program = Program.compile(Ranked(), (torch.ones(3),), world_size=2)
     with pytest.raises(RuntimeError, match="compiled for 2 ranks cannot run on 4"):

@@ -5,6 +5,7 @@ import pytest
 from optimum_pixart_neuron.hardware import GIB, INSTANCES, get_instance, runtime_cores
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("name", "cores", "memory_gib"),
     [("inf2.xlarge", 2, 16), ("inf2.48xlarge", 24, 16), ("trn1.32xlarge", 32, 16), ("trn2.48xlarge", 64, 24)],
@@ -91,6 +92,7 @@ def test_cores_that_the_runtime_cannot_take(environment, message):
         runtime_cores(get_instance("trn1"), environment)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("lnc", [1, 2])
 def test_cores_are_counted_as_logical_ones(lnc):
     environment = {"NEURON_RT_VIRTUAL_CORE_SIZE": str(lnc), VISIBLE: "7"}

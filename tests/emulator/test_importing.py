@@ -25,11 +25,13 @@ def run(code, *arguments, **environment):
 ACTIVATE = "from optimum_pixart_neuron import emulator; emulator.activate()\n"
 
 
+@pytest.mark.seconds
 def test_importing_the_package_imports_no_torch():
     done = run("import sys; import optimum_pixart_neuron.emulator; print('torch' in sys.modules)")
     assert done.stdout == "False\n"
 
 
+@pytest.mark.seconds
 def test_versions_say_emulated_and_sort_after_the_real_compiler():
     done = run(
         ACTIVATE
@@ -87,6 +89,7 @@ def test_activation_is_idempotent_and_keeps_its_instance():
     assert done.stderr.count("EMULATOR") == 1
 
 
+@pytest.mark.seconds
 def test_runs_a_script_or_module_as_main(tmp_path):
     script = tmp_path / "my script.py"
     script.write_text(
@@ -99,6 +102,7 @@ def test_runs_a_script_or_module_as_main(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.seconds
 def test_optimum_neuron_and_its_exporter_import():
     pytest.importorskip("optimum.neuron.version", reason="optimum-neuron is not installed")
     done = run(
@@ -114,6 +118,7 @@ print(NeuronPixArtSigmaPipeline.__module__)
     assert done.stdout.strip().startswith("optimum.neuron"), done.stderr
 
 
+@pytest.mark.seconds
 def test_compile_cache_serves_local_directories_only(tmp_path):
     done = run(
         ACTIVATE

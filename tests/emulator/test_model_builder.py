@@ -51,6 +51,7 @@ def builder_in(folder, tp=1, inputs=None, build=lambda: Model().eval(), compiler
     return builder.add("model", BaseModelInstance(build, {}), inputs or [example()], compiler_args)
 
 
+@pytest.mark.seconds
 def test_signatures_are_the_ones_of_nxd():
     parameters = list(inspect.signature(ModelBuilder.__init__).parameters)[1:]
     assert (
@@ -197,6 +198,7 @@ def test_weights_are_not_initialized_when_ranks_are_elsewhere(tmp_path):
         builder.trace()
 
 
+@pytest.mark.seconds
 def test_a_missing_weight_is_found_when_the_ranks_are_initialized(tmp_path):
     builder = builder_in(tmp_path)
     builder.checkpoint_loader = lambda: {"layer.bias": torch.ones(6)}

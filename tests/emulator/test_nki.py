@@ -54,6 +54,7 @@ def expected(q, k, v, scale=0.25) -> torch.Tensor:
     return (q.transpose(1, 2) @ k * scale).softmax(-1) @ v
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("sizes", [{}, {"queries": 1000, "keys": 777}, {"width": 72}, {"width": 128, "sequences": 1}])
 @pytest.mark.parametrize(("grid", "flags"), [(None, "--target trn1"), ((nc(2),), TRN2), ((nc(1),), f"{TRN2} --lnc 1")])
 def test_result(sizes, grid, flags):
@@ -172,6 +173,7 @@ def test_only_the_kernel_of_this_sdk_is_there():
         import nkilib  # noqa: F401
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("cores", [1, 2])
 def test_the_selection_knows_the_same_limits(cores):
     """What the export's table takes runs, filled up as it says; what it refuses or fills up does not run as it is."""

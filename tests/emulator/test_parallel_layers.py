@@ -26,6 +26,7 @@ from optimum_pixart_neuron.aten_graph import trace_graph  # noqa: E402
 from tests.emulator.nxd_scenarios import parallel  # noqa: E402
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("build", "shape", "marks"),
     [
@@ -157,6 +158,7 @@ def test_layer_norm_is_torchs():
     assert norm.weight.sequence_parallel_enabled and norm.bias is None
 
 
+@pytest.mark.seconds
 def test_extra_heads_and_padded_shards():
     assert [pad.get_number_of_extra_heads(heads, 4) for heads in (4, 5, 16)] == [0, 3, 0]
     with parallel(2):

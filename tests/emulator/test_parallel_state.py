@@ -26,6 +26,7 @@ def fresh_state(monkeypatch):
         table.clear()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("tp", "world", "sizes", "expected"),
     [
@@ -148,6 +149,7 @@ def test_a_layer_outside_any_state_where_torch_distributed_is_up(monkeypatch):
         ColumnParallelLinear(4, 6)
 
 
+@pytest.mark.seconds
 def test_cpu_mode_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("NXD_CPU_MODE", "1")
     with pytest.raises(RuntimeError, match="NXD_CPU_MODE is not emulated"):

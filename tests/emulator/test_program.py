@@ -33,6 +33,7 @@ def weights_of(program, module):
     return [state[name] for name in program.weight_names]
 
 
+@pytest.mark.seconds
 def test_parity_with_eager_after_a_round_trip():
     torch.manual_seed(0)
     module, x, ids = Mixed().eval(), torch.randn(4, 8), torch.tensor([0, 1])
@@ -152,6 +153,7 @@ def test_mesh_must_cover_all_ranks():
         Program.compile(Partial(), (torch.ones(1),), world_size=4)
 
 
+@pytest.mark.seconds
 def test_collectives_do_not_run_eagerly():
     with pytest.raises(RuntimeError, match="neuron_emulator::all_reduce runs only inside a compiled program"):
         torch.ops.neuron_emulator.all_reduce(torch.ones(1), "sum", 1.0, [0, 1], 2)

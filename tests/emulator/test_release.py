@@ -39,6 +39,7 @@ def chosen(request, monkeypatch):
     return get_release(request.param)
 
 
+@pytest.mark.seconds
 def test_versions_are_those_of_the_release_and_say_emulated(chosen):
     found = {name: importlib.metadata.version(name) for name in release.distributions()}
     assert found == {name: f"{version}+emulated" for name, version in chosen.versions.items() if name != "torch"}
@@ -78,6 +79,7 @@ def test_an_unknown_release_is_refused_by_name(monkeypatch):
         release.emulated_release()
 
 
+@pytest.mark.seconds
 def test_the_table():
     for each in SDK_RELEASES.values():
         assert release_of(each.versions) is each, "a compiler of one release is told from those of the others"

@@ -31,6 +31,7 @@ def rows(count, width=1):
     return torch.arange(count, dtype=torch.float32)[:, None].expand(count, width).contiguous()
 
 
+@pytest.mark.seconds
 def test_column_row_and_rank(tmp_path):
     class Model(nn.Module):
         def __init__(self):
@@ -206,6 +207,7 @@ def test_only_local_ranks_are_cut():
         assert [mine["rank"].item() for mine in builder.shard_checkpoint()] == [2, 3]
 
 
+@pytest.mark.seconds
 def test_shared_memory_cannot_be_saved(tmp_path, caplog):
     class Model(nn.Module):
         def __init__(self):

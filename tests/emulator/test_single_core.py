@@ -43,6 +43,7 @@ def reload(traced, path):
     return torch.jit.load(path)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("inline", [True, False])
 def test_parity_before_and_after_saving(tmp_path, inline):
     model = Model().eval()
@@ -58,6 +59,7 @@ def test_parity_before_and_after_saving(tmp_path, inline):
     assert hasattr(traced, "weights") is not inline
 
 
+@pytest.mark.seconds
 def test_tracing_loads_nothing_and_a_collected_module_gives_memory_back(small_device):
     traced = torch_neuronx.trace(Model().eval(), INPUTS)
     assert not any(small_device.used.values())
@@ -176,6 +178,7 @@ def test_what_is_not_emulated_is_refused_by_name():
         torch_neuronx.trace(lambda x: torch.ops.neuron_emulator.all_reduce(x, "sum", 1.0, [0], 1), torch.ones(1))
 
 
+@pytest.mark.seconds
 def test_archives_are_refused_by_name_without_the_emulator(tmp_path):
     """Real torch_neuronx has no operator of that namespace: an emulated archive cannot pass for a real one."""
     path = tmp_path / "model.neuron"

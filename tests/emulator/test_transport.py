@@ -58,6 +58,7 @@ def files_of(shared, name):
     return [slots[name].file for slots in shared.layout]
 
 
+@pytest.mark.seconds
 def test_a_weight_is_mapped_from_the_file_it_was_loaded_from(ranks):
     shared = SharedWeights(["large", "half", "none"], ranks)
     assert files_of(shared, "large") == files_of(shared, "half") == [1, 2]
@@ -133,6 +134,7 @@ def test_weights_of_more_files_than_one_message_takes_are_copied(tmp_path):
     assert_same(received(shared), [weights])
 
 
+@pytest.mark.seconds
 def test_a_weight_in_memory_that_ranks_share_is_copied_once():
     weight = torch.randn(1000)
     shared = SharedWeights(["w"], [{"w": weight}, {"w": weight}])

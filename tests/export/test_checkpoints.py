@@ -457,6 +457,7 @@ def shards(tmp_path_factory):
     return write
 
 
+@pytest.mark.seconds
 def test_shards_are_the_same_wherever_the_components_come_from(parts, shards, tmp_path):
     expected = shards(parts.whole)
     assert {name.split("/")[0] for name in expected} == {"text_encoder", "transformer", "vae_decoder"}
@@ -468,6 +469,7 @@ def test_shards_are_the_same_wherever_the_components_come_from(parts, shards, tm
     assert shards(other, text_encoder=parts.whole, transformer=parts.whole, components_model=parts.whole) != expected
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("wanted", ["bfloat16", "float32"])
 def test_weights_of_any_float_type_are_cast_to_the_exports(shards, tmp_path, stored, wanted):
@@ -533,6 +535,7 @@ def test_a_cold_cache_names_the_files(parts, tmp_path, offline):
     )
 
 
+@pytest.mark.seconds
 def test_a_cache_with_some_files_names_the_others(tmp_path):
     pieces = build_tiny_checkpoint(tmp_path / "pieces", max_shard_size="150KB")
     asked = {"cache_dir": tmp_path / "cache", "local_files_only": True}

@@ -61,6 +61,7 @@ def compile_one(described, tmp_path):
     return compile_named
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", [ONE_RANK, TWO_RANKS])
 def test_paths_with_spaces_and_quotes(compile_one, tmp_path, name, neuronx_cc):
     """NxD appends paths to the flags without quotes, and the flags are split as a shell splits them."""
@@ -78,6 +79,7 @@ def test_no_folder_whose_path_is_one_word(compile_one, tmp_path, monkeypatch):
         compile_one(TWO_RANKS)
 
 
+@pytest.mark.seconds
 def test_what_is_compiled_is_looked_up_by_program_and_flags_alone(compile_one, tmp_path, neuronx_cc):
     """Two exports into other folders, by way of other working folders: the second finds what the first compiled."""
     cache = CompileCache(enabled=True, url=str(tmp_path / "cache"))
@@ -89,6 +91,7 @@ def test_what_is_compiled_is_looked_up_by_program_and_flags_alone(compile_one, t
     assert len(entries) == 1
 
 
+@pytest.mark.seconds
 def test_without_a_cache_nothing_is_looked_up_or_stored(compile_one, tmp_path, neuronx_cc, monkeypatch):
     """ModelBuilder asks the cache whatever one says."""
     monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path / "cache"))
@@ -125,6 +128,7 @@ def test_variables_that_cannot_be_read(flags, reason):
         CompileCache.chosen({"NEURON_CC_FLAGS": flags})
 
 
+@pytest.mark.seconds
 def test_compiling_holds_no_cores(compile_one):
     """A trace that is not for the CPU backend would start the runtime here, and the validation's process need it."""
     from optimum_pixart_neuron.emulator.device import hold_cores, reset_device
@@ -143,6 +147,7 @@ def test_compiling_holds_no_cores(compile_one):
         reset_device()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", [ONE_RANK, TWO_RANKS])
 def test_the_log_of_a_compiler_that_fails_is_kept(compile_one, tmp_path, neuronx_cc, name):
     neuronx_cc.fails("ERROR: [NCC_EBVF030] 5,400,000 instructions")
@@ -151,12 +156,14 @@ def test_the_log_of_a_compiler_that_fails_is_kept(compile_one, tmp_path, neuronx
     assert (tmp_path / "kept.txt").read_text() == "ERROR: [NCC_EBVF030] 5,400,000 instructions\n"
 
 
+@pytest.mark.seconds
 def test_a_compiler_that_is_killed(compile_one, neuronx_cc):
     neuronx_cc.is_killed()
     with pytest.raises(CompilationFailed, match="memory was full"):
         compile_one(TWO_RANKS)
 
 
+@pytest.mark.seconds
 def test_a_compiler_that_hangs_ends_with_the_interrupted_export(compile_one, neuronx_cc):
     def interrupt() -> None:
         while neuronx_cc.hanging is None:
@@ -180,6 +187,7 @@ def test_a_compiler_that_hangs_ends_with_the_interrupted_export(compile_one, neu
         pytest.fail("the compiler goes on")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", [ONE_RANK, TWO_RANKS])
 def test_the_users_current_folder_is_left_alone(compile_one, tmp_path, monkeypatch, neuronx_cc, name):
     """The layout step of weights leaves folders in the current one (SDK 2.31), and writes `<key>_<bucket>.hlo`."""
@@ -207,12 +215,14 @@ def test_nothing_of_model_builder_is_left_after_a_failure(compile_one, neuronx_c
     assert torch.multiprocessing.get_sharing_strategy() == strategy
 
 
+@pytest.mark.seconds
 def test_the_target_stands_in_the_command_line_once(compile_one, neuronx_cc):
     compile_one(TWO_RANKS, 1)
     compile_one(ONE_RANK, 2)
     assert [call.count("--target") for call in neuronx_cc.calls] == [1, 1]
 
 
+@pytest.mark.seconds
 def test_another_layout_of_weights_is_made_where_it_is_asked_for(compile_one, monkeypatch):
     """As optimum-neuron 0.4.5 `shard_weights` does it. The emulator has no layouts, and says so."""
     monkeypatch.setenv("NXD_LAYOUT_TRANSFORMATION_OPTIONS", "NXD_LAYOUT_ON_CPU_AND_SERIALIZE")
@@ -220,6 +230,7 @@ def test_another_layout_of_weights_is_made_where_it_is_asked_for(compile_one, mo
         compile_one(TWO_RANKS)
 
 
+@pytest.mark.seconds
 def test_softmax_and_silu_are_lowered_by_torch_neuronx():
     """It reads the variables when it is imported, so they are set before; the environment of a user has none."""
     program = (
@@ -250,6 +261,7 @@ def test_attention_calls_the_softmax_that_torch_neuronx_replaces(monkeypatch):
     assert seen == [1]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("removed", [(), ("set_neuron_cores",)], ids=["last name", "name of the beta"])
 def test_programs_are_placed_under_the_name_that_the_sdk_has(compile_one, monkeypatch, removed):
     import torch_neuronx

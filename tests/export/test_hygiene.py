@@ -135,6 +135,7 @@ def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
     return (torch.ones(2, 4, height, width), torch.ones(2, 20, 24), torch.ones(2), mask)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("build", "inputs"),
     [
@@ -152,6 +153,7 @@ def test_our_components_are_clean(build, inputs):
     assert check_program(trace_program(build, inputs, ranks=1), BFLOAT16) == []
 
 
+@pytest.mark.seconds
 def test_the_unmodified_modules_are_not():
     """What the rules are for: every trap of the upstream modules is seen."""
     t5 = Calls(T5EncoderModel(T5).to(BFLOAT16).eval().forward)

@@ -113,6 +113,7 @@ def test_sizes_that_are_decoded_in_one_tile_have_one_program():
     assert {VAE_DECODER.size(each) for each in deployment.each} == {(512, 512)}
 
 
+@pytest.mark.seconds
 def test_a_plan_has_a_figure_for_each_program_and_memory_for_all():
     """Weights once; the activations of the program that has the most."""
     asked = {"parallel_mode": "context", "tensor_parallel_size": 4}

@@ -374,6 +374,7 @@ def other(output):
     process.communicate()
 
 
+@pytest.mark.seconds
 def test_two_exports_to_one_output_are_kept_apart(output, other, tmp_path):
     (tmp_path / "link").symlink_to(output)
     for path in (output, tmp_path / "link"):
@@ -387,6 +388,7 @@ def test_two_exports_to_one_output_are_kept_apart(output, other, tmp_path):
     make(output)
 
 
+@pytest.mark.seconds
 def test_a_killed_export_holds_nothing(output, other):
     other.send_signal(signal.SIGKILL)
     other.wait()

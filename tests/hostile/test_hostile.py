@@ -51,6 +51,7 @@ def test_there_are_as_many_as_were_asked_for():
     assert len(CASES) == len(set(map(str, CASES))) >= 200
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("case", CASES[::EVERY], ids=str)
 def test_a_hostile_repository(case, endings):
     check(case, endings)

@@ -28,6 +28,7 @@ def spelled(module: Module, name: str) -> list[str]:
     return [f"{module.path}:{line} {text!r}" for line, text in found]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_components_name_is_spelled_in_its_own_folder_only(room):
     found = [

@@ -191,6 +191,7 @@ class TestExported:
             register_component(registered)
 
 
+@pytest.mark.seconds
 def test_it_is_planned_and_has_a_column(registered, checkpoint, sdk):  # noqa: F811
     from io import StringIO
 

@@ -127,6 +127,7 @@ def test_its_own_rule_for_ranks_is_asked(registered, tiny_checkpoint, sdk):  # n
         ranks(tensor_parallel_size=4)
 
 
+@pytest.mark.seconds
 def test_it_is_planned(registered, tiny_checkpoint, sdk):  # noqa: F811
     from optimum_pixart_neuron.checkpoint.open import open_checkpoint
     from optimum_pixart_neuron.planner import Request, plan

@@ -44,6 +44,7 @@ def results(component) -> list[tuple[int, ...]]:
     return [tuple(node.meta["val"].shape) for node in output.args[0]]
 
 
+@pytest.mark.seconds
 def test_the_exporter_takes_the_config_that_the_tasks_manager_has(ours, tiny_checkpoint, sdk):  # noqa: F811
     from optimum_pixart_neuron.checkpoint.open import open_checkpoint
     from optimum_pixart_neuron.deployment.deployment import decide

@@ -35,6 +35,7 @@ def library() -> list[Module]:
     return [module for module in product() if module.room != "commands"]
 
 
+@pytest.mark.seconds
 def test_only_commands_print():
     prints = re.compile(r"(builtins\.)?print|sys\.(stdout|stderr)\.(write|writelines)|[Cc]onsole")
     found = [
@@ -79,6 +80,7 @@ def test_only_commands_say_what_is_logged():
     assert not found, f"handlers and levels are the application's: {found}"
 
 
+@pytest.mark.seconds
 def test_flags_are_made_from_options():
     parsers = {module.room for module in product() if "argparse" in _imported(module)}
     assert parsers == {"commands"}, "an option is a field; argparse is one of the things that are made from it"
@@ -102,6 +104,7 @@ def _imported(module: Module) -> set[str]:
     return found
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ON_DISK)
 def test_a_files_name_is_spelled_once(name):
     alone = re.compile(rf"(.*/)?[^ /]*{re.escape(name)}[^ /]*")  # and not in a sentence
@@ -114,6 +117,7 @@ def test_a_files_name_is_spelled_once(name):
     assert not found, f"{ON_DISK[name]} says what lies where; who writes and who reads go by it: {found}"
 
 
+@pytest.mark.seconds
 def test_one_module_reads_the_section_of_a_compiled_component():
     found = [
         f"{module.path}:{node.lineno}"
@@ -144,6 +148,7 @@ def test_configs_of_components_come_from_the_tasks_manager():
     assert not found, f"who makes a config by itself does not see that somebody registered another one: {found}"
 
 
+@pytest.mark.seconds
 def test_what_is_public_is_documented():
     modules = [module for module in product(with_emulator=True) if module.path.name != "__init__.py"]
     found = [str(module.path) for module in modules if not ast.get_docstring(module.tree)]

@@ -52,6 +52,7 @@ def test_a_second_pull_downloads_nothing(hub, repository):
     assert [(request.method, request.path.rsplit("/", 1)[1]) for request in hub.requests] == [("HEAD", MANIFEST_FILE)]
 
 
+@pytest.mark.seconds
 def test_force_download_downloads_all_of_it_again(hub, repository, export):
     pull(REPO)
     hub.requests.clear()
@@ -176,6 +177,7 @@ class TestRefusals:
 
 
 class TestFaults:
+    @pytest.mark.seconds
     @pytest.mark.parametrize("cut", ["cut", "stall"])
     def test_a_download_goes_on_where_it_stopped(self, hub, repository, export, cut):
         hub.faults.append(Fault(cut, f"*/{SHARD}", "GET", at=150_000, seconds=3))
@@ -199,6 +201,7 @@ class TestFaults:
         assert hub.downloads() == [SHARD]
         assert sum(request.sent for request in hub.requests if request.path.endswith(SHARD)) < 100_000
 
+    @pytest.mark.seconds
     @pytest.mark.parametrize(
         "fault",
         [
@@ -260,6 +263,7 @@ class TestDamage:
         hub.faults.clear()
         assert content(pull(REPO)) == content(export)
 
+    @pytest.mark.seconds
     def test_in_the_cache_is_mended(self, hub, repository, export):
         folder = pull(REPO)
         blob = (folder / SHARD).resolve()
@@ -276,6 +280,7 @@ class TestDamage:
         with pytest.raises(HubError, match=f"{SHARD}: .*the Hub cannot be reached"):
             pull(REPO)
 
+    @pytest.mark.seconds
     def test_of_the_manifest_is_mended(self, hub, repository, export):
         hub.faults.append(Fault("flip", f"*/{MANIFEST_FILE}", "GET", at=5))
         folder = pull(REPO)

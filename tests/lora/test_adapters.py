@@ -170,6 +170,7 @@ def test_numbers_that_are_none_are_refused(tiny_checkpoint, tmp_path, made):
         opened(tiny_checkpoint, broken)
 
 
+@pytest.mark.seconds
 def test_places_that_hold_no_adapter(tiny_checkpoint, tmp_path, made):
     def refusal(place, **options) -> str:
         with pytest.raises(CheckpointError) as refused:

@@ -7,6 +7,8 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
+
 import optimum_pixart_neuron
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,7 @@ def declared() -> dict[str, str]:
     return {each[1]: each[2] for each in found}
 
 
+@pytest.mark.seconds
 def test_every_imported_package_is_declared():
     assert imported() <= declared().keys()
 

@@ -81,6 +81,7 @@ def _sources(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in (folder / "optimum_pixart_neuron").rglob("*.py")}
 
 
+@pytest.mark.seconds
 def test_the_wheel_holds_every_module_and_the_hook_and_nothing_of_the_host(project, wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     python_files = {name for name in names if name.endswith(".py")}
@@ -89,6 +90,7 @@ def test_the_wheel_holds_every_module_and_the_hook_and_nothing_of_the_host(proje
     assert "optimum_pixart_neuron/demo/checkpoint/transformer/diffusion_pytorch_model.safetensors" in names
 
 
+@pytest.mark.seconds
 def test_a_wheel_install_gives_optimum_cli_the_command(wheel, tmp_path):
     python = _environment(tmp_path / "env")
     _pip("install", str(wheel), python=python)
@@ -97,6 +99,7 @@ def test_a_wheel_install_gives_optimum_cli_the_command(wheel, tmp_path):
     assert "--parallel_mode" in shown
 
 
+@pytest.mark.seconds
 def test_an_editable_install_gives_optimum_cli_the_command(project, tmp_path):
     python = _environment(tmp_path / "env")
     _pip("install", "--no-build-isolation", "--editable", str(project), python=python)
@@ -105,6 +108,7 @@ def test_an_editable_install_gives_optimum_cli_the_command(project, tmp_path):
     assert "--parallel_mode" in shown
 
 
+@pytest.mark.seconds
 def test_the_source_distribution_has_tests_examples_and_manual(tmp_path):
     code = f"from setuptools import build_meta\nprint(build_meta.build_sdist({str(tmp_path)!r}))\n"
     listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True)

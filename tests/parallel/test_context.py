@@ -22,6 +22,7 @@ def test_ranks_of_a_group_are_adjacent():
     assert numbers[:, 2].tolist() == [0, 1, 2, 3, 4, 5, 6, 7], "without the pair all share the tokens of one row"
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("ranks", "groups"), [(2, 2), (2, 1), (4, 2)])
 def test_every_weight_is_read_by_the_program(ranks, groups):
     ensure_sdk()

@@ -44,6 +44,7 @@ def total(program: TracedProgram) -> int:
     return sum(kind["bytes_sent"] for kind in program.traffic().values())
 
 
+@pytest.mark.seconds
 def test_context_on_4_ranks():
     program = trace(context(4))
     assert program.traffic()["all-gather"]["count"] == BLOCKS + 1
@@ -53,6 +54,7 @@ def test_context_on_4_ranks():
     assert {collective.groups for collective in program.collectives} == {((0, 1), (2, 3)), ((0, 1, 2, 3),)}
 
 
+@pytest.mark.seconds
 def test_context_on_8_ranks():
     program = trace(context(8))
     assert program.traffic()["all-to-all"]["count"] == 2 * BLOCKS

@@ -27,6 +27,7 @@ def test_without_arguments_a_page():
     assert [line.split()[0] for line in lines if line.lstrip().startswith(tuple(INSTANCES))] == list(INSTANCES)
 
 
+@pytest.mark.seconds
 def test_a_checkpoint_is_planned_and_a_picture_is_announced(tiny_checkpoint, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     file, picture = tmp_path / "plan.json", tmp_path / "plan.svg"
@@ -66,6 +67,7 @@ def test_json_holds_every_figure(capsys):
     assert planned["advice"].startswith("Lowest latency: ") and " Lowest cost: " in planned["advice"]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

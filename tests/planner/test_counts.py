@@ -15,6 +15,7 @@ def planned(mode: str | None, ranks: int, instance: str = "trn1", **options) -> 
     return predict(Request(parallel_mode=mode, tensor_parallel_size=ranks, **options), instance)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("mode", "ranks", "sent", "collectives"),
     [
@@ -30,6 +31,7 @@ def test_bytes_sent_in_a_step(mode, ranks, sent, collectives):
     assert sum(row.component(DENOISER.name).cost.collectives.values()) == collectives
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("mode", "ranks", "weights"),
     [
@@ -51,6 +53,7 @@ def test_a_whole_image():
     assert row.flops_per_image == text + step + decoder == pytest.approx(281.4e12, rel=0.001)
 
 
+@pytest.mark.seconds
 def test_flops_are_those_of_the_originals():
     """By torch's own counter on unmodified diffusers and transformers, every block of them."""
     released, row = Released(), planned(None, 1)
@@ -73,6 +76,7 @@ def test_flops_are_those_of_the_originals():
             assert row.component(name).cost.flops == pytest.approx(counter.get_total_flops(), rel=0.01), name
 
 
+@pytest.mark.seconds
 def test_blocks_that_are_not_counted_are_like_those_that_are(monkeypatch):
     """Every block of T5-XXL and of the transformer, on a rank of four; other modes on a small one in tests/program."""
     row = planned("context", 4)

@@ -26,6 +26,7 @@ def test_one_picture_is_in_bands_whatever_the_figures_say(monkeypatch):
     assert decided(batch_size=2)[0] == "data"
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("images", "mode"), [(8, "data"), (16, "data"), (3, "rows"), (9, "rows")])
 def test_of_several_pictures_what_is_sooner_done(images, mode):
     """Eight cores with one each send nothing; three would leave five cores idle."""
@@ -44,6 +45,7 @@ def test_of_several_pictures_what_is_sooner_done(images, mode):
     )
 
 
+@pytest.mark.seconds
 def test_pictures_are_not_cut_into_tiles_for_speed():
     mode, choice = decided(batch_size=8, height=2048, width=2048)
     assert mode == "rows" and list(choice.seconds) == ["rows"]
@@ -59,6 +61,7 @@ def test_a_plan_decides_as_the_export_does():
     assert row.deployment.mode_of(IMAGE_DECODER).name == "data"
 
 
+@pytest.mark.seconds
 def test_what_the_released_decoder_needs_at_4096_pixels():
     """In bands over 8 cores it fits the 16 GiB of each; on one core neither its activations nor its scores would."""
     row = predict(Request(height=4096, width=4096, parallel_mode="context", tensor_parallel_size=8), "trn1.32xlarge")

@@ -25,6 +25,7 @@ def rows():
     return plan()
 
 
+@pytest.mark.seconds
 def test_every_instance_is_drawn(rows, figures, tmp_path):
     from PIL import Image
 
@@ -37,6 +38,7 @@ def test_every_instance_is_drawn(rows, figures, tmp_path):
     assert "lowest latency trn2.48xlarge, context 64; lowest cost inf2.xlarge, data 2" in figure.get_suptitle()
 
 
+@pytest.mark.seconds
 def test_defaults_are_marked_and_idle_cores_explain_jumps(rows, figures, tmp_path):
     draw([row for row in rows if row.deployment.instance.name == "inf2.48xlarge"], Released(), tmp_path / "plan.svg")
     latency, cost = figures[0].axes
@@ -47,6 +49,7 @@ def test_defaults_are_marked_and_idle_cores_explain_jumps(rows, figures, tmp_pat
     assert "what an export without flags chooses" in legend
 
 
+@pytest.mark.seconds
 def test_modes_have_places_of_their_own_on_an_instance_of_two_cores(rows, figures, tmp_path):
     draw([row for row in rows if row.deployment.instance.name == "inf2.xlarge"], Released(), tmp_path / "plan.pdf")
     latency, cost = figures[0].axes

@@ -26,6 +26,7 @@ def fitting_efficiency(published: Published) -> float:
     return (row.lower_bound_s - text) / (published.measured_s - text)
 
 
+@pytest.mark.seconds
 def test_the_efficiency_is_fitted_on_alpha_only():
     assert [each.model for each in PUBLISHED if each.fitted] == ["PixArt-Alpha"] * 2
     low, high = sorted(fitting_efficiency(each) for each in PUBLISHED if each.fitted)

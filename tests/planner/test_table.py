@@ -27,6 +27,7 @@ def shown(capsys, rows, request=None, **how) -> list[str]:
     return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.seconds
 def test_a_summary_has_the_advice_and_a_row_an_instance(rows, capsys):
     lines = shown(capsys, rows, summary=True)
     assert max(map(len, lines)) <= WIDTH and len(lines) < 30
@@ -65,6 +66,7 @@ def test_wide_has_every_figure(rows, capsys):
     assert row[3:] == [*weights, "0.88", "4.51", "yes", "283.5", "264.6", "gather", "0.479", "matmul", *row[14:]]
 
 
+@pytest.mark.seconds
 def test_what_does_not_fit_says_so(capsys):
     request = Request(torch_dtype="float32", tensor_parallel_size=1)
     rows = plan(request, instances=["inf2.xlarge"])

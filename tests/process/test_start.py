@@ -121,6 +121,7 @@ def wait_for(path: Path, seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("forks", [False, True], ids=["alone", "with a fork that lives on"])
 def test_a_killed_parent_takes_its_child_along(module, tmp_path, forks):
     """The thread that started the child is over by then; that alone must not end the child."""

@@ -65,6 +65,7 @@ def context(ranks: int, exchange: str) -> ContextSplit:
     return ContextSplit(ranks=ranks, guidance_groups=2, exchange=exchange)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kernel", [None, KERNEL], ids=["written out", "kernel"])
 @pytest.mark.parametrize("split", [None, context(4, "gather"), context(8, "all-to-all")], ids=str)
 def test_a_program_is_counted_as_it_is_traced(split, kernel):
@@ -83,6 +84,7 @@ def test_a_program_is_counted_as_it_is_traced(split, kernel):
     assert cost.flops == counter.get_total_flops()
 
 
+@pytest.mark.seconds
 def test_blocks_are_extrapolated_exactly():
     split = context(4, "gather")
     with environment_variables(CompilerSettings(target="trn1", lnc=1).environment(4)):
@@ -104,6 +106,7 @@ def test_64_ranks_of_a_trn2_are_one_group():
     assert last.groups == (tuple(range(64)),)
 
 
+@pytest.mark.seconds
 def test_flops_of_the_originals():
     """Unmodified diffusers, by torch's counter: what we change in the graphs adds no product."""
     conditions = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}

@@ -118,6 +118,7 @@ class TestExport:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         return asked
 
+    @pytest.mark.seconds
     def test_a_temporary_folder_lives_as_long_as_the_pipeline(self, pipeline_class, exports, tmp_path):
         pipe = pipeline_class.from_pretrained("some/checkpoint", export=True, verify="none", revision="v1", height=256)
         (options,) = exports

@@ -33,6 +33,7 @@ def draw(pipe, number: int, **arguments) -> np.ndarray:
     return pipe(PROMPTS[number], generator=torch.Generator().manual_seed(number), **call).images[0]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "geometry", [{}, {"ranks": 1, "copies": 2, "guided": False}, {"ours": False}], ids=["ranks", "copies", "stock"]
 )
@@ -131,6 +132,7 @@ def test_a_forked_process_is_told_to_load_its_own(stand_in):
     assert draw(pipe, 0).shape == (256, 256, 3)
 
 
+@pytest.mark.seconds
 def test_a_fast_tokenizer(stand_in):
     """The tokenizers library refuses a second thread: "Already borrowed"."""
     from transformers import T5TokenizerFast

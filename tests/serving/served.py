@@ -9,6 +9,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
 import uvicorn
 
 from optimum_pixart_neuron.serving.drawer import Drawer

@@ -7,13 +7,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 import torch
-
-pytest.importorskip("fastapi", reason="needs the extra serve")
-pytest.importorskip("openai", reason="needs the extra serve")
-import httpx
-import openai
 from PIL import Image
 
 from tests.serving.painter import SIZE, Painter, exported
@@ -28,8 +24,13 @@ def server():
         yield running
 
 
+@pytest.fixture(scope="module")
+def openai():
+    return pytest.importorskip("openai", reason="needs the extra serve")
+
+
 @pytest.fixture
-def client(server):
+def client(openai, server):
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as made:
         yield made
 
@@ -88,7 +89,7 @@ def test_a_stream_tells_each_step_and_then_the_image(client):
     assert decoded(base64.b64decode(events[-1].b64_json)) == painted("a cat", 3)
 
 
-def test_the_model_is_picked_by_name(client, server):
+def test_the_model_is_picked_by_name(openai, client, server):
     assert [model.id for model in client.models.list()] == ["painter", "other"]
     before = len(server.painters["other"].batches)
     client.images.generate(prompt="a cat", model="other")
@@ -124,6 +125,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.seconds
 def test_what_does_not_fit_is_refused_by_name_in_openais_form(server):
     with httpx.Client(base_url=server.url) as http:
         for fields, status, param, said in REFUSED:
@@ -156,7 +158,7 @@ def test_other_requests_are_answered_in_openais_form(server):
         assert http.post("/gradio_api/upload", content=b"x").status_code == 404
 
 
-def test_a_key_is_asked_for_where_keys_are_known():
+def test_a_key_is_asked_for_where_keys_are_known(openai):
     with served(keys=["first", "sécond"]) as server, httpx.Client(base_url=server.url) as http:
         for key in (None, "third", "firs"):
             headers = {"authorization": f"Bearer {key}"} if key is not None else {}
@@ -170,6 +172,7 @@ def test_a_key_is_asked_for_where_keys_are_known():
                 client.images.generate(prompt="a cat")
 
 
+@pytest.mark.seconds
 def test_requests_share_batches_and_one_that_is_alone_does_not_wait():
     with served() as server, ThreadPoolExecutor(9) as threads:
         painter, model = server.painters["painter"], server.models["painter"]
@@ -223,6 +226,7 @@ def test_too_many_requests_are_429_and_later_ones_are_taken_again():
         assert ask().status_code == 200
 
 
+@pytest.mark.seconds
 def test_a_request_that_is_not_drawn_in_time_is_504_and_is_not_drawn_later():
     with served(request_timeout=0.3) as server:
         painter = server.painters["painter"]

@@ -14,15 +14,14 @@ import httpx
 import pytest
 import torch
 
-pytest.importorskip("ray", reason="needs the extra serve")
-
 from optimum_pixart_neuron.serving.encoding import encode
+from tests.extras import needs
 from tests.hub.fake_hub import FakeHub
 from tests.serving.clusters import node_environment, two_nodes
 from tests.serving.conftest import alive, family_of, named, running, wait_until
 from tests.serving.test_serve import free_port, healthy
 
-pytestmark = [pytest.mark.soak, pytest.mark.e2e]
+pytestmark = [pytest.mark.soak, pytest.mark.e2e, needs("ray")]
 BOUND_S = 500
 REPO, PROMPTS = "user/pixart-tiny", "user/prompts"
 GENERATE = "/v1/images/generations"

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("ray", reason="needs the extra serve")
 import yaml
-from ray.serve.schema import ServeDeploySchema
 
 from optimum_pixart_neuron.hardware import get_instance
 from optimum_pixart_neuron.serving.server.options import ServeOptions
+from tests.extras import needs
 
+pytestmark = needs("ray")
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serve"
 CORES = "aws.amazon.com/neuroncore"
 
@@ -23,6 +22,8 @@ def read(name: str) -> dict:
 def test_serve_takes_the_configuration_and_its_address_is_the_one_of_the_options(name):
     content = read(name)
     config = yaml.safe_load(content["spec"]["serveConfigV2"]) if name == "rayservice.yaml" else content
+    from ray.serve.schema import ServeDeploySchema
+
     deployed = ServeDeploySchema.model_validate(config)
     (application,) = deployed.applications
     options = ServeOptions(**application.args)

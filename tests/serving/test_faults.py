@@ -14,15 +14,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
-
-pytest.importorskip("ray", reason="needs the extra serve")
-import httpx
 from PIL import Image
 
 from optimum_pixart_neuron.serving.encoding import encode
 from optimum_pixart_neuron.serving.picture import seed_of
+from tests.extras import needs
 from tests.faults.full_disk import small_disk
 from tests.serving import client_faults
 from tests.serving.clusters import two_nodes
@@ -31,7 +30,7 @@ from tests.serving.painter import SIZE, Painter
 from tests.serving.served import Served, served
 from tests.serving.test_serve import free_port, healthy
 
-pytestmark = [pytest.mark.soak, pytest.mark.e2e]
+pytestmark = [pytest.mark.soak, pytest.mark.e2e, needs("ray")]
 BOUND_S = 900
 ROWS = 24
 KILLS = ("driver", "actor", "rank", "driver", "actor", "rank")

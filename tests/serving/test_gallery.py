@@ -157,6 +157,7 @@ def test_errors_are_those_of_the_last_run(tmp_path):
     assert not (tmp_path / "errors.jsonl").exists()
 
 
+@pytest.mark.seconds
 def test_datasets_loads_the_folder(tmp_path):
     load_dataset = pytest.importorskip("datasets", reason="needs the extra serve").load_dataset
     from PIL import Image

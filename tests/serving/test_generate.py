@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-
-pytest.importorskip("ray", reason="needs the extra serve")
 from PIL import Image
 
+from tests.extras import needs
 from tests.serving.conftest import alive, family_of, running, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, needs("ray")]
 BOUND_S = 500
 """For a command; far more than it takes on a quiet machine."""
 PROMPTS = [

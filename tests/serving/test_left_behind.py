@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from tests.serving.conftest import alive, wait_until
 
@@ -24,6 +25,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.seconds
 def test_all_that_worked_in_the_private_folder_ends_and_nothing_else(tmp_path):
     private, user = tmp_path / "private", tmp_path / "user"
     (private / "empty").mkdir(parents=True)

@@ -3,11 +3,9 @@
 import base64
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 import torch
-
-pytest.importorskip("fastapi", reason="needs the extra serve")
-import httpx
 
 from optimum_pixart_neuron.serving.encoding import encode
 from optimum_pixart_neuron.serving.exported import open_export

@@ -5,19 +5,17 @@ import os
 import shutil
 
 import pytest
-
-pytest.importorskip("gradio", reason="needs the extra serve")
-pytest.importorskip("playwright.sync_api", reason="needs playwright")
 import torch
 from PIL import Image
-from playwright import sync_api
 
+from tests.extras import needs
 from tests.serving.painter import SIZE, Painter
 from tests.serving.served import served
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.soak,
+    needs("gradio"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
 ]
 WINDOWS = {"wide": (1400, 900), "narrow": (390, 844)}
@@ -25,6 +23,7 @@ WINDOWS = {"wide": (1400, 900), "narrow": (390, 844)}
 
 @pytest.fixture(scope="module")
 def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened

@@ -3,10 +3,8 @@
 import json
 import random
 
-import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra serve")
 import httpx
+import pytest
 
 from tests.serving.served import served
 
@@ -90,6 +88,7 @@ def ask(http: httpx.Client, dice: random.Random) -> None:
         assert set(error) == {"message", "type", "param", "code"} and "\n" not in error["message"], said
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "seeds",
     [pytest.param(range(40), id="40"), pytest.param(range(40, 190), id="150", marks=pytest.mark.soak)],

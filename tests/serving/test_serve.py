@@ -8,19 +8,16 @@ import socket
 import threading
 import time
 
+import httpx
+import psutil
 import pytest
 import torch
-
-pytest.importorskip("ray", reason="needs the extra serve")
-pytest.importorskip("openai", reason="needs the extra serve")
-import httpx
-import openai
-import psutil
 from PIL import Image
 
+from tests.extras import needs
 from tests.serving.conftest import alive, family_of, named, running, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, needs("ray")]
 BOUND_S = 500
 """For whatever is waited for; far more than it takes on a quiet machine."""
 
@@ -39,6 +36,7 @@ def healthy(url: str) -> bool:
 
 @pytest.mark.soak
 def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
+    openai = pytest.importorskip("openai", reason="needs the extra serve")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     for name in ("json", "torch", "ray", "secrets"):

@@ -141,6 +141,7 @@ SUBTLE = {
 }
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["text_encoder", "transformer", "vae_decoder"])
 @torch.no_grad()
@@ -150,6 +151,7 @@ def test_our_modules_pass_and_other_weights_do_not(cases, checkpoint, other_chec
     assert not cases[name].verdict(run(build(name, other_checkpoint, dtype), cases[name].given), precision)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "what"), BREAKAGES, ids=lambda part: part.replace(" ", "-"))
 @torch.no_grad()

@@ -52,6 +52,7 @@ def given() -> dict[str, dict[str, torch.Tensor]]:
     }
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("stored", "dtype"), [("checkpoint", torch.float32), ("in_small_files", torch.bfloat16)])
 @pytest.mark.parametrize("name", WHOLE)
 @torch.no_grad()
