@@ -29,8 +29,15 @@ from .options import ExportOptions
 from .recipes import graph_module_digest, program_recipes
 
 COMPUTING_CODE = (
-    *("components", "parallel", "checkpoint", "lora", "neuron", "artifact/held_weights.py", "files.py"),
-    *("export/archive.py", "export/compile.py", "export/describe.py", "export/weighting.py", "export/workplace.py"),
+    *("components", "parallel", "checkpoint", "lora", "neuron", "cpu", "files.py"),
+    *(
+        "artifact/held_weights.py",
+        "export/archive.py",
+        "export/compile.py",
+        "export/describe.py",
+        "export/weighting.py",
+        "export/workplace.py",
+    ),
 )
 """Modules and rooms of which an edit may change what a compilation writes."""
 

@@ -116,6 +116,7 @@ def test_the_planned_parts_are_the_plans_and_add_up():
     }
 
 
+@pytest.mark.seconds
 def test_cost_is_that_of_a_full_instance():
     row = predict(REQUEST, "trn1.32xlarge", price=own_price(36))
     cost = CostRecord.of(row, images_per_second=2.0)
@@ -138,6 +139,7 @@ def test_no_cost_of_the_emulator_anywhere(capsys):
     assert "cost" not in found.to_json().decode() and "price" not in found.to_json().decode()
 
 
+@pytest.mark.seconds
 def test_hardware_has_a_cost_and_no_note(capsys):
     found = report(emulated=False)
     print_report(found, console())

@@ -24,6 +24,7 @@ def run(script: str, *, stdout: str, stderr: str = "") -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("script", [LITTLE, MUCH], ids=["at the end", "in between"])
 @pytest.mark.parametrize(
     ("stdout", "status", "reason"),

@@ -277,6 +277,7 @@ def test_a_mask_is_a_channel(monkeypatch, name, queries, text):
     assert error < 1.05 * written_out
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("queries", "keys"), [(128, 256), (512, 300), (1024, 4096)])
 def test_keys_that_fill_up_take_no_part(monkeypatch, queries, keys):
     monkeypatch.setattr("optimum_pixart_neuron.components.common.attention_kernel.launch", exact)
@@ -286,6 +287,7 @@ def test_keys_that_fill_up_take_no_part(monkeypatch, queries, keys):
     assert (result - attend(query, key, value)).abs().max() < 2e-6
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_no_scores_are_left_in_the_transformer(ranks):
     """The released geometry at 1024 px with `--attention nki`: counted in the traced program, two of its blocks."""

@@ -80,6 +80,7 @@ def test_encoder_on_bands(vae, ranks, size):
         assert (result - expected).abs().max() < 1e-4
 
 
+@pytest.mark.seconds
 @torch.no_grad()
 def test_scores_are_bounded_and_chunks_change_nothing(vae, monkeypatch):
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))

@@ -59,6 +59,7 @@ def test_a_core_has_its_share(ranks):
     assert largest(ranks)[1] <= LARGEST_SCORES < largest(1)[1]
 
 
+@pytest.mark.seconds
 def test_what_a_core_sends():
     """Edge rows of 36 convolutions, statistics of 30 norms, keys and values once, the image once."""
     assert cost(8).bytes_sent <= 200e6

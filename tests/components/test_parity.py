@@ -122,6 +122,7 @@ def test_a_transformer_with_conditions_has_those_of_its_size(size):
     assert relative_error(program, TRANSFORMER.original().call(original, **given)) < 1e-5
 
 
+@pytest.mark.seconds
 @torch.no_grad()
 def test_bfloat16_transformer_keeps_the_timestep(transformer):
     """Contract 9.2: a timestep cast to bfloat16 makes 999 the same as 1000. Ours enters the graph in float32."""

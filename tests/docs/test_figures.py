@@ -29,6 +29,7 @@ def line(row: PlanRow) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("page", "instance"), [("trn2", "trn2.48xlarge"), ("inf2", "inf2.xlarge")])
 def test_the_tables_are_the_plans(page, instance):
     text = (DOCS / f"walkthrough-{page}.md").read_text()

@@ -29,6 +29,7 @@ def test_every_page_is_there(site):
     assert {page.with_suffix(".html").name for page in PAGES} <= {page.name for page in site.glob("*.html")}
 
 
+@pytest.mark.seconds
 def test_the_site_asks_nothing_of_the_network(site):
     tags = r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^\"'> ]+"
     foreign = re.compile(tags)

@@ -85,6 +85,7 @@ def in_code(old: str, new: str):
     return change
 
 
+@pytest.mark.seconds
 def test_a_foreign_archive_writes_nothing(path, tmp_path):
     victim = tmp_path / "victim"
     victim.write_bytes(bytes(16))
@@ -310,12 +311,13 @@ def test_attention_of_other_sizes():
 
 
 def test_a_product_of_other_sizes():
-    from optimum_pixart_neuron.emulator.matmul import preferred
+    from optimum_pixart_neuron.cpu.products import preferred
 
     with pytest.raises(RuntimeError):
         preferred(torch.ops.aten.mm.default)(torch.ones(2, 3), torch.ones(8, 4).t())
 
 
+@pytest.mark.seconds
 def test_the_tracer_refuses_what_no_program_may_have():
     class FromFile(nn.Module):
         def forward(self, x):

@@ -84,6 +84,7 @@ def test_pinned_layouts_are_refused():
         xm.all_to_all(torch.ones(2), 0, 0, 2, groups=[[0, 1]])
 
 
+@pytest.mark.seconds
 def test_counts_must_match_the_groups():
     with pytest.raises(RuntimeError, match="shard_count 4 differs from the group size 2"):
         xm.reduce_scatter(xm.REDUCE_SUM, torch.ones(4), 1.0, 0, 4, groups=[[0, 1]])

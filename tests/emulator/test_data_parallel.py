@@ -43,6 +43,7 @@ def test_splits_runs_and_gathers_in_order():
     assert torch.equal(output["first"], x[:, 0]), "scalars become a vector"
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("batch", [2, 3])
 def test_each_chunk_must_be_the_compiled_batch(batch):
     """Compiled for 2 on two cores, a batch of 2 is split into 1 + 1, and 3 into 2 + 1."""
@@ -51,6 +52,7 @@ def test_each_chunk_must_be_the_compiled_batch(batch):
         parallel(*inputs(batch))
 
 
+@pytest.mark.seconds
 def test_a_batch_smaller_than_the_cores_makes_jobs_of_one(caplog):
     parallel = torch_neuronx.DataParallel(traced(), [0, 1, 2], set_dynamic_batching=False)
     x, y = inputs(2)
@@ -86,6 +88,7 @@ def test_split_size_overrides_the_rule():
     assert parallel.num_workers == 6
 
 
+@pytest.mark.seconds
 def test_consecutive_cores_replicate_and_others_copy(four_cores):
     torch_neuronx.DataParallel(traced(), [1, 2], set_dynamic_batching=False)
     module = traced()

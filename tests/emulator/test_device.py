@@ -40,10 +40,12 @@ def test_an_environment_that_the_instance_cannot_serve(device, environment, mess
         device(**environment)
 
 
+@pytest.mark.seconds
 def test_the_cores_that_ray_lists(device):
     assert device(NEURON_RT_VISIBLE_CORES="0,1,2,3").visible == range(4)
 
 
+@pytest.mark.seconds
 def test_the_environment_is_read_once(device, monkeypatch):
     first = device(NEURON_RT_NUM_CORES="2")
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "8")
@@ -59,6 +61,7 @@ def test_logical_core_config_comes_from_either_variable(device):
     assert both.lnc == 2 and len(both.visible) == 64
 
 
+@pytest.mark.seconds
 def test_programs_of_another_logical_core_config_or_target_do_not_load(device):
     on_trn2, on_inf2 = device("trn2.48xlarge"), device("inf2.xlarge")
     on_trn2.check_flags(CompilerFlags("trn2", 2))

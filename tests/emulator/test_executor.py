@@ -74,6 +74,7 @@ def test_forward_before_initialize():
         executor()(torch.ones(3))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
@@ -110,6 +111,7 @@ def test_routing_by_exact_shape_and_dtype():
     assert torch.equal(model(torch.ones(2)), torch.full((2,), 2.0)), "a refused input does no harm"
 
 
+@pytest.mark.seconds
 def test_too_many_ranks_or_too_little_memory(monkeypatch):
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
     monkeypatch.setattr(device_module, "_device", None)

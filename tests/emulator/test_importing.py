@@ -64,6 +64,7 @@ def test_torch_xla_is_hidden_from_accelerate(tmp_path):
         assert done.stdout == "False\n", done.stderr
 
 
+@pytest.mark.seconds
 def test_a_real_sdk_is_not_shadowed(tmp_path):
     (tmp_path / "torch_neuronx.py").write_text("")
     done = run(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + ACTIVATE)
@@ -71,6 +72,7 @@ def test_a_real_sdk_is_not_shadowed(tmp_path):
     assert "refuses to shadow a real SDK: torch_neuronx is installed" in done.stderr
 
 
+@pytest.mark.seconds
 def test_unknown_instance_is_one_line(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("print('ran')")
@@ -79,6 +81,7 @@ def test_unknown_instance_is_one_line(tmp_path):
     assert done.stderr.count("\n") == 1 and "trn9.big" in done.stderr and "inf2.xlarge" in done.stderr
 
 
+@pytest.mark.seconds
 def test_activation_is_idempotent_and_keeps_its_instance():
     done = run(
         ACTIVATE

@@ -69,6 +69,7 @@ def test_signatures_are_the_ones_of_nxd():
     assert ModelBuilder(None, 1, weights).compiler_workdir == "/tmp/nxd_model/"
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -165,6 +166,7 @@ def test_the_module_is_built_once_per_key_as_rank_0_on_real_memory(tmp_path):
     assert seen == [(0, "cpu"), (0, "cpu")]
 
 
+@pytest.mark.seconds
 def test_the_flag_hook_sees_all_but_the_priority_bucket(tmp_path):
     def hook(key, container, bucket, compiler_args):
         seen.append((key, bucket))
@@ -192,6 +194,7 @@ def test_what_is_not_emulated_says_so(tmp_path, monkeypatch):
         builder.transform_weight_layout_with_overriden_option(str(tmp_path))
 
 
+@pytest.mark.seconds
 def test_weights_are_not_initialized_when_ranks_are_elsewhere(tmp_path):
     builder = builder_in(tmp_path, tp=2, world_size=2, local_ranks_size=1)
     with pytest.raises(RuntimeError, match="must be False: 1 of 2 ranks run here"):

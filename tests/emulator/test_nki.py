@@ -96,6 +96,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(done.stdout) * unit < 2**28
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("replaced", "example", "message"),
     [
@@ -143,6 +144,7 @@ def test_grids_that_disagree_with_the_logical_core(grid, flags, message):
         Program.compile(Attention(grid), inputs(), compiler_args=flags)
 
 
+@pytest.mark.seconds
 def test_grids_that_are_none():
     launch = nki_jit()(attention_isa_kernel)
     for grid in (2, (2,), nc(2), (nc(2), nc(2))):
@@ -167,6 +169,7 @@ def test_what_only_hardware_runs():
         nki_jit(mode="torchxla")
 
 
+@pytest.mark.seconds
 def test_only_the_kernel_of_this_sdk_is_there():
     assert available_kernels() == ("attention_isa_kernel",)
     with pytest.raises(ImportError):

@@ -45,6 +45,7 @@ def test_tensor_parallel_groups_are_neighbours(tp, world, sizes, expected):
         assert isinstance(group, torch.distributed.ProcessGroup)
 
 
+@pytest.mark.seconds
 def test_four_ranks_on_trn1_need_the_local_world_size_and_are_spread(monkeypatch):
     with pytest.raises(KeyError, match="LOCAL_WORLD_SIZE"), parallel(4, 8):
         pass
@@ -58,6 +59,7 @@ def test_four_ranks_on_trn1_need_the_local_world_size_and_are_spread(monkeypatch
         assert state.get_tensor_model_parallel_group(as_list=True) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
+@pytest.mark.seconds
 def test_trn2_folds_its_rows(monkeypatch):
     monkeypatch.setattr(parallel_state, "get_platform_target", lambda: "trn2")
     with parallel(32, 64, lnc_size=2) as state:
@@ -75,6 +77,7 @@ def test_sizes_must_divide_the_world():
     assert not parallel_state.model_parallel_is_initialized()
 
 
+@pytest.mark.seconds
 def test_unknown_platform(monkeypatch):
     monkeypatch.setattr(parallel_state, "get_platform_target", lambda: "trn9")
     with pytest.raises(ValueError, match="trn9"), parallel(2):
@@ -143,6 +146,7 @@ def test_a_layer_outside_any_state_makes_a_world_of_one_without_a_process_group(
         SPMDRank(1)
 
 
+@pytest.mark.seconds
 def test_a_layer_outside_any_state_where_torch_distributed_is_up(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="call initialize_model_parallel"):

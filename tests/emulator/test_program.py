@@ -51,6 +51,7 @@ def test_parity_with_eager_after_a_round_trip():
     assert compiled.input_names == ("x", "ids")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -132,6 +133,7 @@ def test_only_tensors_can_be_returned():
         Program.compile(Number(), (torch.ones(1),))
 
 
+@pytest.mark.seconds
 def test_another_torch_is_refused(monkeypatch):
     serialised = Program.compile(nn.Identity(), (torch.ones(1),)).to_bytes()
     monkeypatch.setattr(program_module, "_torch_release", lambda: "1.0")
@@ -144,6 +146,7 @@ def test_garbage_is_no_program():
         Program.from_bytes(b"PK\3\4" + bytes(100))
 
 
+@pytest.mark.seconds
 def test_mesh_must_cover_all_ranks():
     class Partial(nn.Module):
         def forward(self, x):

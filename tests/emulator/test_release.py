@@ -46,6 +46,7 @@ def test_versions_are_those_of_the_release_and_say_emulated(chosen):
     assert release_of(found) is chosen
 
 
+@pytest.mark.seconds
 def test_what_each_compiler_refuses(chosen):
     """64-bit products, powers and scatters, where the release announces it; its flag is known there only."""
     late = chosen.name == "2.33"
@@ -67,10 +68,12 @@ def test_what_each_compiler_refuses(chosen):
             compiled(programs[0], f"{ARGUMENTS} --native-int64")
 
 
+@pytest.mark.seconds
 def test_comparisons_and_indices_of_64_bits_stay(chosen):
     compiled(lambda x: (x != 0).float())
 
 
+@pytest.mark.seconds
 def test_an_unknown_release_is_refused_by_name(monkeypatch):
     monkeypatch.setenv(release.RELEASE_VARIABLE, "2.99")
     with pytest.raises(

@@ -72,6 +72,7 @@ def test_column_row_and_rank(tmp_path):
     assert not parallel_state.model_parallel_is_initialized()
 
 
+@pytest.mark.seconds
 def test_stride_takes_every_second_chunk():
     def build():
         return ColumnParallelLinear(1, 4, bias=False, gather_output=False, stride=2)
@@ -80,6 +81,7 @@ def test_stride_takes_every_second_chunk():
     assert [mine["weight"].flatten().tolist() for mine in shards] == [[0, 2], [1, 3]]
 
 
+@pytest.mark.seconds
 def test_fused_qkv_is_cut_part_by_part():
     def build():
         layer = ColumnParallelLinear(1, 8, bias=False, gather_output=False)
@@ -99,6 +101,7 @@ def test_rank_ordering_maps_the_second_parameter_twice():
     assert [(mine["weight"].item(), mine["bias"].item()) for mine in shards] == [(1, 0), (0, 1)]
 
 
+@pytest.mark.seconds
 def test_marks_on_plain_modules_are_ignored():
     class Model(nn.Module):
         def __init__(self):
@@ -197,6 +200,7 @@ def test_the_loader_runs_inside_the_state_and_modules_it_builds_are_on_meta():
     assert seen == ["groups", (2, "meta")]
 
 
+@pytest.mark.seconds
 def test_only_local_ranks_are_cut():
     builder = ModelBuilder(
         None, 4, lambda: {"rank": torch.arange(4, dtype=torch.int32)}, 2, world_size=4, local_ranks_size=2

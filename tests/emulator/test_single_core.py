@@ -70,6 +70,7 @@ def test_tracing_loads_nothing_and_a_collected_module_gives_memory_back(small_de
     assert not any(small_device.used.values())
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -165,12 +166,14 @@ def test_a_program_for_another_chip_does_not_load(monkeypatch):
     traced(*INPUTS)
 
 
+@pytest.mark.seconds
 def test_platform_target(monkeypatch):
     monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "inf2")
     assert torch_neuronx.utils.get_platform_target() == "inf2"
     assert torch_neuronx.utils.get_platform_target("--model-type generic --target trn2") == "trn2"
 
 
+@pytest.mark.seconds
 def test_what_is_not_emulated_is_refused_by_name():
     with pytest.raises(RuntimeError, match="input_output_aliases"):
         torch_neuronx.trace(Model().eval(), INPUTS, input_output_aliases={INPUTS[0]: 0})

@@ -52,6 +52,7 @@ def complain(end, after, text):
     end.close()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("reports", [(), (1,), (0, 1, 2)], ids=str)
 def test_the_first_to_fail_is_named_though_it_ended_with_status_0(ranks, reports):
     keeper = Keeper()
@@ -100,6 +101,7 @@ def sleeper():
     process.wait()
 
 
+@pytest.mark.seconds
 def test_a_stopped_rank_is_named(ranks, sleeper):
     sleeper.send_signal(signal.SIGSTOP)
     keeper = Keeper([os.getpid(), os.getpid(), sleeper.pid])
@@ -109,6 +111,7 @@ def test_a_stopped_rank_is_named(ranks, sleeper):
         answers(ranks, keeper, limit=0.4)
 
 
+@pytest.mark.seconds
 def test_ranks_that_wait_for_each_other(ranks, sleeper):
     keeper = Keeper([sleeper.pid] * 3)
     keeper.process_id = sleeper.pid

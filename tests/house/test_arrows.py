@@ -20,6 +20,7 @@ FLOORS = (
 GROUND = {"hub", "aten_graph", "options", "files", "hardware", "errors"}
 
 
+@pytest.mark.seconds
 def test_nothing_imports_upwards():
     found = [
         f"{module.name} imports {imported}"
@@ -41,6 +42,7 @@ def test_rooms_are_not_imported_in_a_circle():
     assert not up, f"what a function imports from a higher floor makes a circle of rooms: {up}"
 
 
+@pytest.mark.seconds
 def test_modules_are_not_imported_in_a_circle():
     arrows = {module.name: set(module.imports()) - {module.name} for module in product(with_emulator=True)}
     while arrows:

@@ -44,6 +44,7 @@ def test_a_components_name_is_spelled_in_its_own_folder_only(room):
     )
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_modes_name_is_spelled_in_one_module_only(room):
     found = [

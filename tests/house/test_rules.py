@@ -55,6 +55,7 @@ def _writes_elsewhere(function: str, call: ast.Call, module: Module) -> bool:
     return (bool(given) and "sys." not in given[0]) or module.name == "terminal.table"
 
 
+@pytest.mark.seconds
 def test_progress_bars_are_for_terminals():
     found = [
         f"{module.path}:{line}"
@@ -65,6 +66,7 @@ def test_progress_bars_are_for_terminals():
     assert not found, f"a bar fills a file with its pieces; disable=None draws it on a terminal only: {found}"
 
 
+@pytest.mark.seconds
 def test_only_commands_say_what_is_logged():
     # Lines of these packages are left out in processes that this one starts for a command.
     others = r"(?!logging\.getLogger\('(ray|diffusers|optimum\.neuron)\.)"
@@ -137,6 +139,7 @@ def _keys(node: ast.AST) -> list[ast.expr]:
     return node.args[:1] if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".get") else []
 
 
+@pytest.mark.seconds
 def test_configs_of_components_come_from_the_tasks_manager():
     makers = {"components.export_config", "components.registration"}
     found = [

@@ -60,6 +60,7 @@ def test_force_download_downloads_all_of_it_again(hub, repository, export):
     assert hub.downloads() == sorted(content(export))
 
 
+@pytest.mark.seconds
 def test_revisions(hub, repository, export):
     old = repository.refs["main"]
     repository.refs["v1"] = old
@@ -77,6 +78,7 @@ def test_revisions(hub, repository, export):
     assert hub.downloads() == []
 
 
+@pytest.mark.seconds
 def test_another_cache(repository, tmp_path, monkeypatch):
     assert pull(REPO, cache_dir=tmp_path / "elsewhere").is_relative_to(tmp_path / "elsewhere")
     (tmp_path / "here").mkdir()
@@ -187,6 +189,7 @@ class TestFaults:
         begin = int(re.fullmatch(r"bytes=(\d+)-", asked[1].range)[1])
         assert 0 < begin <= 150_000  # what was received and written
 
+    @pytest.mark.seconds
     def test_a_later_pull_goes_on_too(self, hub, repository, export):
         hub.faults.append(Fault("cut", f"*/{SHARD}", "GET", at=150_000))
         hub.faults.append(Fault("lost", f"*/{SHARD}", "GET", times=1000))

@@ -303,6 +303,7 @@ class TestFoldersThatAreNoWholeExport:
 
 
 class TestFaults:
+    @pytest.mark.seconds
     @pytest.mark.parametrize(
         "fault",
         [

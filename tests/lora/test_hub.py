@@ -83,6 +83,7 @@ def test_a_revision_of_load_lora_weights(hub, style, tiny_checkpoint):  # noqa: 
         open_adapter("load_lora_weights:", STYLE, None, options, geometry, name="style", revision="v9")
 
 
+@pytest.mark.seconds
 def test_without_network_the_cache_serves(hub, style, tiny_checkpoint, plain):  # noqa: F811
     with pytest.raises(
         CheckpointError, match=r"--local_files_only is given, and the download cache .* lacks team/style"

@@ -45,6 +45,7 @@ def test_bytes_of_weights(mode, ranks, weights):
     assert tuple(part.cost.weights for part in planned(mode, ranks).components) == weights
 
 
+@pytest.mark.seconds
 def test_a_whole_image():
     """Two prompts, 20 guided steps of 13.27 TFLOP each, one decode at 1024 px; a kernel fills up keys of text."""
     row = planned(None, 1, attention="math")

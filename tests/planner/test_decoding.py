@@ -56,6 +56,7 @@ def test_nothing_is_compared_where_there_is_nothing_to_choose(options):
     assert decided(**options) == ("data", None)
 
 
+@pytest.mark.seconds
 def test_a_plan_decides_as_the_export_does():
     (row,) = plan(Request(batch_size=8, parallel_mode="context", tensor_parallel_size=8), instances=["trn1.32xlarge"])
     assert row.deployment.mode_of(IMAGE_DECODER).name == "data"

@@ -25,6 +25,7 @@ def test_four_instances_make_four_times_the_images_for_four_times_the_price(tiny
         assert f"4 x {fleet['instance']}: {fleet['images_per_second']:.3f} images/s" in said
 
 
+@pytest.mark.seconds
 def test_a_plan_of_one_instance_says_nothing_of_others(tiny_checkpoint, tmp_path):
     file = tmp_path / "plan.json"
     assert main(["--model", str(tiny_checkpoint), "--instance_type", "trn1.2xlarge", "--json", str(file)]) == 0

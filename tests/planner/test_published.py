@@ -34,11 +34,13 @@ def test_the_efficiency_is_fitted_on_alpha_only():
     assert prod((low, high)) ** 0.5 == pytest.approx(FITTED.expected, abs=5e-5)
 
 
+@pytest.mark.seconds
 @NAMED
 def test_predictions_are_within_15_percent(published):
     assert abs(planned(published).expected_s / published.measured_s - 1) < 0.15
 
 
+@pytest.mark.seconds
 @NAMED
 def test_no_measurement_is_below_its_lower_bound(published):
     assert planned(published).lower_bound_s < published.measured_s
@@ -52,6 +54,7 @@ def test_trn2_has_a_band_and_the_others_the_fitted_figure():
     assert prod((TRN2.low, TRN2.high)) ** 0.5 == pytest.approx(TRN2.expected, abs=5e-5)
 
 
+@pytest.mark.seconds
 def test_both_ends_of_the_band_bound_what_is_expected():
     row = predict(Request(), "trn2.48xlarge")
     text, *image = row.components

@@ -33,6 +33,7 @@ def test_what_crosses_the_link_of_two_cores(kind, group, ranks, crossing):
     assert bytes_over_link(collective, 2) == pytest.approx(crossing)
 
 
+@pytest.mark.seconds
 def test_the_link_bounds_only_between_chips():
     assert bound("trn2", parallel_mode="tensor", tensor_parallel_size=4).link == 0
     size = 2 * 4096 * 1152 * 2  # rows, tokens, channels, bytes; over two chips an all-reduce sends it once
@@ -40,6 +41,7 @@ def test_the_link_bounds_only_between_chips():
     assert bound("trn2", parallel_mode="tensor", tensor_parallel_size=8).link == pytest.approx(link)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("side", "by"), [(1024, "matmul"), (4096, "softmax")])
 def test_exponentials_overtake_products_as_self_attention_grows(side, by):
     found = bound(height=side, width=side, tensor_parallel_size=1)

@@ -39,6 +39,7 @@ def test_a_summary_has_the_advice_and_a_row_an_instance(rows, capsys):
     assert table[2].split()[-2:] == ["-", "-"], "no known price"
 
 
+@pytest.mark.seconds
 def test_one_table_an_instance(rows, capsys):
     lines = shown(capsys, rows)
     assert max(map(len, lines)) <= WIDTH
@@ -52,6 +53,7 @@ def test_one_table_an_instance(rows, capsys):
     assert sum(" *" in line for line in lines if line.lstrip().startswith(("one core", "context"))) == len(SOME)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("how", [{}, {"wide": True}, {"summary": True}], ids=str)
 @pytest.mark.parametrize("columns", [40, 80, 300])
 def test_no_number_is_cut_short(rows, capsys, monkeypatch, how, columns):

@@ -18,6 +18,7 @@ def read(name: str) -> dict:
     return yaml.safe_load((EXAMPLES / name).read_text())
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["serve.yaml", "rayservice.yaml"])
 def test_serve_takes_the_configuration_and_its_address_is_the_one_of_the_options(name):
     content = read(name)

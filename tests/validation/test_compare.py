@@ -160,6 +160,7 @@ def test_what_is_broken_misses(cases, checkpoint, name, what, precision):
     assert not cases[name].verdict(BREAKAGES[name, what](model, cases[name].given), precision)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("name", "what"), SUBTLE, ids=lambda part: part.replace(" ", "-"))
 @torch.no_grad()
 def test_in_float32_little_is_enough(cases, checkpoint, name, what):
