@@ -1,5 +1,6 @@
 """Fixtures of all tests, and the reason for which hardware tests are skipped."""
 
+import gc
 import os
 import shutil
 import signal
@@ -20,6 +21,12 @@ def pytest_configure(config):
     config.compile_cache = tempfile.mkdtemp(prefix="pixart-neuron-tests-cache-")
     os.environ["NEURON_COMPILE_CACHE_URL"] = config.compile_cache
     os.environ["NEURON_CC_FLAGS"] = "--no_cache"
+
+
+def pytest_collection_finish():
+    """What was imported until here stays; the collector of garbage need not look at it time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config):

@@ -24,6 +24,8 @@ from optimum_pixart_neuron.planner import Request, predict
 from optimum_pixart_neuron.planner.prices import own_price
 from optimum_pixart_neuron.terminal.table import console
 
+pytestmark = pytest.mark.seconds
+
 STEPS = 20
 COMPONENTS = ("text_encoder", "transformer", "vae_decoder")
 REQUEST = Request(height=512, width=512, tensor_parallel_size=8)
@@ -104,7 +106,6 @@ def test_the_summary_counts_requests_calls_and_images():
     assert summary.images_per_second == pytest.approx(6 / total)
 
 
-@pytest.mark.seconds
 def test_the_planned_parts_are_the_plans_and_add_up():
     """T5 at its bound, the others at the efficiency: one figure, the planner's."""
     row = predict(REQUEST, "trn2.48xlarge")
@@ -116,7 +117,6 @@ def test_the_planned_parts_are_the_plans_and_add_up():
     }
 
 
-@pytest.mark.seconds
 def test_cost_is_that_of_a_full_instance():
     row = predict(REQUEST, "trn1.32xlarge", price=own_price(36))
     cost = CostRecord.of(row, images_per_second=2.0)
@@ -139,7 +139,6 @@ def test_no_cost_of_the_emulator_anywhere(capsys):
     assert "cost" not in found.to_json().decode() and "price" not in found.to_json().decode()
 
 
-@pytest.mark.seconds
 def test_hardware_has_a_cost_and_no_note(capsys):
     found = report(emulated=False)
     print_report(found, console())

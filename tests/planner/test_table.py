@@ -9,6 +9,8 @@ from optimum_pixart_neuron.planner import Released, Request, plan
 from optimum_pixart_neuron.planner.table import advice, show
 from optimum_pixart_neuron.terminal.table import WIDTH, console, duration
 
+pytestmark = pytest.mark.seconds
+
 SOME = ("inf2.xlarge", "inf2.48xlarge", "trn2.48xlarge")
 
 
@@ -27,7 +29,6 @@ def shown(capsys, rows, request=None, **how) -> list[str]:
     return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
 
-@pytest.mark.seconds
 def test_a_summary_has_the_advice_and_a_row_an_instance(rows, capsys):
     lines = shown(capsys, rows, summary=True)
     assert max(map(len, lines)) <= WIDTH and len(lines) < 30
@@ -39,7 +40,6 @@ def test_a_summary_has_the_advice_and_a_row_an_instance(rows, capsys):
     assert table[2].split()[-2:] == ["-", "-"], "no known price"
 
 
-@pytest.mark.seconds
 def test_one_table_an_instance(rows, capsys):
     lines = shown(capsys, rows)
     assert max(map(len, lines)) <= WIDTH
@@ -53,7 +53,6 @@ def test_one_table_an_instance(rows, capsys):
     assert sum(" *" in line for line in lines if line.lstrip().startswith(("one core", "context"))) == len(SOME)
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("how", [{}, {"wide": True}, {"summary": True}], ids=str)
 @pytest.mark.parametrize("columns", [40, 80, 300])
 def test_no_number_is_cut_short(rows, capsys, monkeypatch, how, columns):
@@ -68,7 +67,6 @@ def test_wide_has_every_figure(rows, capsys):
     assert row[3:] == [*weights, "0.88", "4.51", "yes", "283.5", "264.6", "gather", "0.479", "matmul", *row[14:]]
 
 
-@pytest.mark.seconds
 def test_what_does_not_fit_says_so(capsys):
     request = Request(torch_dtype="float32", tensor_parallel_size=1)
     rows = plan(request, instances=["inf2.xlarge"])

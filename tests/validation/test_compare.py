@@ -23,6 +23,8 @@ from optimum_pixart_neuron.validation.compare import Difference, judge, near_one
 from optimum_pixart_neuron.validation.table import log_table
 from tests.originals import cells, run_original, samples
 
+pytestmark = pytest.mark.seconds
+
 LENGTH = 64
 CELLS = (4, 16, 16)
 
@@ -141,7 +143,6 @@ SUBTLE = {
 }
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["text_encoder", "transformer", "vae_decoder"])
 @torch.no_grad()
@@ -151,7 +152,6 @@ def test_our_modules_pass_and_other_weights_do_not(cases, checkpoint, other_chec
     assert not cases[name].verdict(run(build(name, other_checkpoint, dtype), cases[name].given), precision)
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "what"), BREAKAGES, ids=lambda part: part.replace(" ", "-"))
 @torch.no_grad()
@@ -160,7 +160,6 @@ def test_what_is_broken_misses(cases, checkpoint, name, what, precision):
     assert not cases[name].verdict(BREAKAGES[name, what](model, cases[name].given), precision)
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(("name", "what"), SUBTLE, ids=lambda part: part.replace(" ", "-"))
 @torch.no_grad()
 def test_in_float32_little_is_enough(cases, checkpoint, name, what):
