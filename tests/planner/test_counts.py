@@ -10,12 +10,13 @@ from optimum_pixart_neuron.components.registry import COMPONENTS, DENOISER
 from optimum_pixart_neuron.planner import PlanRow, Released, Request, predict
 from optimum_pixart_neuron.planner import component_cost as counting
 
+pytestmark = pytest.mark.seconds
+
 
 def planned(mode: str | None, ranks: int, instance: str = "trn1", **options) -> PlanRow:
     return predict(Request(parallel_mode=mode, tensor_parallel_size=ranks, **options), instance)
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("mode", "ranks", "sent", "collectives"),
     [
@@ -31,7 +32,6 @@ def test_bytes_sent_in_a_step(mode, ranks, sent, collectives):
     assert sum(row.component(DENOISER.name).cost.collectives.values()) == collectives
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("mode", "ranks", "weights"),
     [
@@ -45,7 +45,6 @@ def test_bytes_of_weights(mode, ranks, weights):
     assert tuple(part.cost.weights for part in planned(mode, ranks).components) == weights
 
 
-@pytest.mark.seconds
 def test_a_whole_image():
     """Two prompts, 20 guided steps of 13.27 TFLOP each, one decode at 1024 px; a kernel fills up keys of text."""
     row = planned(None, 1, attention="math")
@@ -54,7 +53,6 @@ def test_a_whole_image():
     assert row.flops_per_image == text + step + decoder == pytest.approx(281.4e12, rel=0.001)
 
 
-@pytest.mark.seconds
 def test_flops_are_those_of_the_originals():
     """By torch's own counter on unmodified diffusers and transformers, every block of them."""
     released, row = Released(), planned(None, 1)
@@ -77,7 +75,6 @@ def test_flops_are_those_of_the_originals():
             assert row.component(name).cost.flops == pytest.approx(counter.get_total_flops(), rel=0.01), name
 
 
-@pytest.mark.seconds
 def test_blocks_that_are_not_counted_are_like_those_that_are(monkeypatch):
     """Every block of T5-XXL and of the transformer, on a rank of four; other modes on a small one in tests/program."""
     row = planned("context", 4)

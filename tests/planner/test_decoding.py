@@ -8,6 +8,8 @@ from optimum_pixart_neuron.neuron.sdk import ensure_importable
 from optimum_pixart_neuron.planner import Released, Request, decoding, plan, predict
 from optimum_pixart_neuron.planner.decoding import decide_decoding
 
+pytestmark = pytest.mark.seconds
+
 
 @pytest.fixture(autouse=True, scope="module")
 def importable():
@@ -26,7 +28,6 @@ def test_one_picture_is_in_bands_whatever_the_figures_say(monkeypatch):
     assert decided(batch_size=2)[0] == "data"
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(("images", "mode"), [(8, "data"), (16, "data"), (3, "rows"), (9, "rows")])
 def test_of_several_pictures_what_is_sooner_done(images, mode):
     """Eight cores with one each send nothing; three would leave five cores idle."""
@@ -45,7 +46,6 @@ def test_of_several_pictures_what_is_sooner_done(images, mode):
     )
 
 
-@pytest.mark.seconds
 def test_pictures_are_not_cut_into_tiles_for_speed():
     mode, choice = decided(batch_size=8, height=2048, width=2048)
     assert mode == "rows" and list(choice.seconds) == ["rows"]
@@ -56,13 +56,11 @@ def test_nothing_is_compared_where_there_is_nothing_to_choose(options):
     assert decided(**options) == ("data", None)
 
 
-@pytest.mark.seconds
 def test_a_plan_decides_as_the_export_does():
     (row,) = plan(Request(batch_size=8, parallel_mode="context", tensor_parallel_size=8), instances=["trn1.32xlarge"])
     assert row.deployment.mode_of(IMAGE_DECODER).name == "data"
 
 
-@pytest.mark.seconds
 def test_what_the_released_decoder_needs_at_4096_pixels():
     """In bands over 8 cores it fits the 16 GiB of each; on one core neither its activations nor its scores would."""
     row = predict(Request(height=4096, width=4096, parallel_mode="context", tensor_parallel_size=8), "trn1.32xlarge")

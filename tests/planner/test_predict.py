@@ -13,6 +13,8 @@ from optimum_pixart_neuron.planner import PlanRow, Released, Request, component_
 from optimum_pixart_neuron.planner.prices import PRICES, own_price
 from optimum_pixart_neuron.program.cost import Cost
 
+pytestmark = pytest.mark.seconds
+
 
 @pytest.fixture(autouse=True, scope="module")
 def importable():
@@ -120,7 +122,6 @@ def test_images_under_way_at_once(mode, ranks, options, images, cores, uncounted
     assert row.images_per_second == pytest.approx(24 // cores * images / row.expected_s)
 
 
-@pytest.mark.seconds
 def test_modes_do_the_same_work_but_for_duplicates():
     """Guidance or data: the FLOPs of an image are those of one core; sequence ranks repeat the text alone."""
     whole = planned(None, 1).flops_per_image
@@ -148,7 +149,6 @@ def test_cores_that_are_left_over():
     assert planned("data", 8, "inf2.48xlarge").idle_cores == 0
 
 
-@pytest.mark.seconds
 def test_all_weights_and_the_largest_activations_have_to_fit():
     row = planned(None, 1, "inf2.xlarge", torch_dtype="float32")
     costs = [part.cost for part in row.components]
@@ -158,7 +158,6 @@ def test_all_weights_and_the_largest_activations_have_to_fit():
     assert planned("tensor", 2, "inf2.xlarge", torch_dtype="float32").fits
 
 
-@pytest.mark.seconds
 def test_tiles_bound_what_decoding_needs():
     whole, tiled = (
         planned("context", 8, height=2048, width=2048, vae_tile_size=tile).component(IMAGE_DECODER.name)
@@ -170,7 +169,6 @@ def test_tiles_bound_what_decoding_needs():
     assert whole.runs == 1
 
 
-@pytest.mark.seconds
 def test_cost():
     row = planned("context", 2, "inf2.xlarge")
     assert row.price == PRICES["inf2.xlarge"] and row.price.date and row.price.source
@@ -184,7 +182,6 @@ def test_every_price_is_of_a_known_instance():
     assert set(PRICES) <= set(INSTANCES)
 
 
-@pytest.mark.seconds
 def test_a_component_that_text_to_image_does_not_call_takes_memory_and_no_time():
     without, with_it = planned("context", 8), planned("context", 8, with_vae_encoder=True)
     added = with_it.components[-1]

@@ -15,6 +15,8 @@ from PIL import Image
 from tests.serving.painter import SIZE, Painter, exported
 from tests.serving.served import served
 
+pytestmark = pytest.mark.seconds
+
 GENERATE = "/v1/images/generations"
 
 
@@ -50,7 +52,6 @@ def wait_until(true, seconds: float = 10) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.seconds
 def test_openais_client_gets_the_images_it_asks_for(client):
     answer = client.images.generate(
         prompt="a cat 🐈", n=2, size="64x32", user="me", extra_body={"seed": 7, "negative_prompt": "dogs"}
@@ -67,7 +68,6 @@ def test_an_image_without_a_seed_tells_its_seed(client):
     assert decoded(base64.b64decode(first.b64_json)) == painted("a cat", first.seed)
 
 
-@pytest.mark.seconds
 def test_an_address_gives_the_same_bytes_for_an_hour(client):
     answer = client.images.generate(prompt="a cat", response_format="url", extra_body={"seed": 1})
     got = httpx.get(answer.data[0].url)
@@ -127,7 +127,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.seconds
 def test_what_does_not_fit_is_refused_by_name_in_openais_form(server):
     with httpx.Client(base_url=server.url) as http:
         for fields, status, param, said in REFUSED:
@@ -143,7 +142,6 @@ BROKEN_BODIES = [b"", b"{", b"[]", b"null", b'"a cat"', b'{"prompt": "\\ud800"}'
 BROKEN_BODIES += [b'{"prompt": "a", "guidance_scale": NaN}', b'{"prompt": "a", "guidance_scale": 1e999}']
 
 
-@pytest.mark.seconds
 def test_a_broken_body_is_400(server):
     with httpx.Client(base_url=server.url) as http:
         for body in BROKEN_BODIES:
@@ -161,7 +159,6 @@ def test_other_requests_are_answered_in_openais_form(server):
         assert http.post("/gradio_api/upload", content=b"x").status_code == 404
 
 
-@pytest.mark.seconds
 def test_a_key_is_asked_for_where_keys_are_known(openai):
     with served(keys=["first", "sécond"]) as server, httpx.Client(base_url=server.url) as http:
         for key in (None, "third", "firs"):
@@ -176,7 +173,6 @@ def test_a_key_is_asked_for_where_keys_are_known(openai):
                 client.images.generate(prompt="a cat")
 
 
-@pytest.mark.seconds
 def test_requests_share_batches_and_one_that_is_alone_does_not_wait():
     with served() as server, ThreadPoolExecutor(9) as threads:
         painter, model = server.painters["painter"], server.models["painter"]
@@ -216,7 +212,6 @@ def test_one_request_of_a_batch_that_is_refused_does_not_harm_the_others():
         assert rest[1].result().json()["error"]["message"] == "prompt: this one is refused"
 
 
-@pytest.mark.seconds
 def test_too_many_requests_are_429_and_later_ones_are_taken_again():
     with served(max_requests=2) as server, ThreadPoolExecutor(2) as threads:
         server.painters["painter"].gate.clear()
@@ -231,7 +226,6 @@ def test_too_many_requests_are_429_and_later_ones_are_taken_again():
         assert ask().status_code == 200
 
 
-@pytest.mark.seconds
 def test_a_request_that_is_not_drawn_in_time_is_504_and_is_not_drawn_later():
     with served(request_timeout=0.3) as server:
         painter = server.painters["painter"]
@@ -323,7 +317,6 @@ def test_draining_finishes_what_is_there_and_takes_nothing_new():
         assert drained.result() is True
 
 
-@pytest.mark.seconds
 def test_guidance_in_a_part_of_the_steps_where_the_export_has_it():
     painter = Painter()
     with served(painters={"painter": painter}, facts={"painter": exported(takes_interval=True)}) as server:
@@ -340,7 +333,6 @@ def test_guidance_in_a_part_of_the_steps_where_the_export_has_it():
     assert painter.intervals == ["all", (0.25, 1.0)]
 
 
-@pytest.mark.seconds
 def test_an_export_without_guidance_is_not_asked_for_it():
     with served(facts={"painter": exported(guided=False)}) as server:
         answer = httpx.post(server.url + GENERATE, json={"prompt": "a cat", "guidance_scale": 4.5})
