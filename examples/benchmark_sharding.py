@@ -24,7 +24,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -201,9 +201,11 @@ def renew(folder: Path, ranks: int) -> Result:
     def work() -> None:
         records_of(folder / CHECKPOINT, sources, title="read")
         compile_component(job, program)
-        flush_all(target)
         written = (path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-        records_of(target, sorted(written), title="read back")
+        with ThreadPoolExecutor(1) as disk:
+            flushed = disk.submit(flush_all, target)
+            records_of(target, sorted(written), title="read back")
+            flushed.result()
 
     return measured(work, folder, lambda: folder_bytes(target / "weights"), remove=target)
 

@@ -56,21 +56,22 @@ class Fingerprints:
 
     def record(self, source: Source, paths: Iterable[Path], adapters: Iterable[NamedAdapter] = ()) -> SourceRecord:
         """Fingerprints of files in a component's folder, and of adapters, read whole unless they were before."""
-        names = {path.relative_to(source.folder).as_posix(): path for path in paths}
+        names = sorted(path.relative_to(source.folder).as_posix() for path in paths)
         return SourceRecord(
             model=source.model,
             revision=source.revision,
-            files={name: self._record(path) for name, path in sorted(names.items())},
+            files=self._records(source.folder, names),
             adapters=tuple(self._record_adapter(each) for each in adapters),
         )
 
     def _record_adapter(self, named: NamedAdapter) -> AdapterRecord:
+        file = named.adapter.path.name
         return AdapterRecord(
             name=named.name,
             model=named.model,
             revision=named.revision,
             file=named.file,
-            content=self._record(named.adapter.path),
+            content=self._records(named.adapter.path.parent, [file])[file],
             scale=named.scale,
             number=named.number,
         )
@@ -85,17 +86,24 @@ class Fingerprints:
             if _Stamp.of(path) != self._seen[os.path.realpath(path)].stamp:
                 raise CheckpointError(f"{path} was changed during the export; run it again")
 
-    def _record(self, path: Path) -> FileRecord:
-        key, stamp = os.path.realpath(path), _Stamp.of(path)
-        if key not in self._seen or self._seen[key].stamp != stamp:
-            self._seen[key] = _Seen(stamp=stamp, record=_read(path))
+    def _records(self, folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+        keys = {name: os.path.realpath(folder / name) for name in names}
+        # Taken before the files are read, so that what is written meanwhile shows.
+        stamps = {name: _Stamp.of(folder / name) for name in keys}
+        unseen = [name for name, key in keys.items() if key not in self._seen or self._seen[key].stamp != stamps[name]]
+        if unseen:
+            for name, record in _read(folder, unseen).items():
+                self._seen[keys[name]] = _Seen(stamp=stamps[name], record=record)
             write_whole(self._memory, _MEMORY.dump_json(self._seen))
-        return self._seen[key].record
+        return {name: self._seen[key].record for name, key in keys.items()}
 
 
-def _read(path: Path) -> FileRecord:
+def _read(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
     """The Hub's download cache names large files by their SHA-256 (huggingface_hub, "Understand caching")."""
-    blob = Path(os.path.realpath(path))
-    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
-        return FileRecord(size=blob.stat().st_size, sha256=blob.name, sample=sample_digest(path))
-    return records_of(path.parent, [path.name], title=f"    reading {path.name}")[path.name]
+    named = {}
+    for name in names:
+        blob = Path(os.path.realpath(folder / name))
+        if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
+            named[name] = FileRecord(size=blob.stat().st_size, sha256=blob.name, sample=sample_digest(folder / name))
+    rest = [name for name in names if name not in named]
+    return named | (records_of(folder, rest, title="    reading the checkpoint") if rest else {})

@@ -20,6 +20,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -105,8 +106,11 @@ class UnfinishedExport:
         """Record the component whose files are all in `artifacts/name`; its intermediate ones are removed."""
         for workdir in self.holder.glob(f"{partial_folder.WORKDIR_PREFIX}*"):
             _remove(workdir)
-        flush(self.artifacts / name)
-        finished = FinishedComponent(record=record, files=self._read_back(name, self._files_of(name)))
+        with ThreadPoolExecutor(1) as disk:  # it writes while the processor reads what the disk's cache still holds
+            flushed = disk.submit(flush, self.artifacts / name)
+            files = self._read_back(name, self._files_of(name))
+            flushed.result()
+        finished = FinishedComponent(record=record, files=files)
         write_whole(self._records / f"{name}.json", finished.model_dump_json().encode())
         return finished
 
