@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-TRACES_THE_RELEASED_MODEL = {"planner"}
-"""Rooms whose files trace the same programs, each for seconds; a process keeps what it has traced."""
+ROOMS_OF_ONE_WORKER = ("tests/planner/",)
+"""Their files trace the same programs of the released model, each for seconds; a process keeps what it has traced."""
 
 
 def pytest_configure(config):
@@ -48,12 +48,21 @@ def _do_nothing(_number, _frame) -> None:
     pass
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker takes a file, or a room whose files share what is made in a process."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByRoomOrFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return next((room for room in ROOMS_OF_ONE_WORKER if file.startswith(room)), file)
+
+    return ByRoomOrFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Give each file to one worker; skip what needs a NeuronCore where there is none, with the reason."""
-    for item in items:
-        file = item.path.relative_to(item.config.rootpath / "tests")
-        group = file.parts[0] if file.parts[0] in TRACES_THE_RELEASED_MODEL else file.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Skip what needs a NeuronCore where there is none, with the reason."""
     if os.path.exists("/dev/neuron0"):
         return
     skip = pytest.mark.skip(reason="needs a NeuronCore: this machine has no /dev/neuron0")
