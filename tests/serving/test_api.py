@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +158,19 @@ def test_other_requests_are_answered_in_openais_form(server):
         assert http.get(GENERATE).status_code == 405
         assert http.get("/v1/nothing").json()["error"]["code"] == "not_found"
         assert http.post("/gradio_api/upload", content=b"x").status_code == 404
+
+
+def test_a_refused_request_is_read_to_its_end_and_answered(server):
+    """What is left unread when the server closes would reset the connection before the answer is read."""
+    port = httpx.URL(server.url).port
+    for sent_at_once in (True, False):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+            raw.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
+            raw.sendall(b"x" * (300000 if sent_at_once else 1000))
+            answer = b""
+            while received := raw.recv(1 << 16):
+                answer += received
+        assert answer.startswith(b"HTTP/1.1 404") and b"nothing is uploaded here" in answer
 
 
 def test_a_key_is_asked_for_where_keys_are_known(openai):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _BODY_TIMEOUT_S = 30.0
 """For a client that sends its request; the largest is small."""
+_DISCARDED_BYTES, _DISCARD_TIMEOUT_S = 1 << 20, 1.0
+"""Of a refused request, at most. Closing on what a client has sent unread resets the connection under the answer."""
 _WITH_KEY = "/v1/"
 FILES = "/v1/images/files/"
 """Addresses below it are secrets themselves, for as long as they live."""
@@ -46,13 +49,23 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        whole = False
+
+        async def noted() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = message["type"] == "http.disconnect" or not message.get("more_body")
+            return message
+
         try:
             self._check_key(scope)
             if scope["path"].startswith(_CLOSED):
                 raise Refusal(404, "nothing is uploaded here", code="not_found")
-            body = await self._read(scope, receive)
+            body = await self._read(scope, noted)
         except Refusal as refusal:
-            # The rest of the body stays unread, so the connection cannot be used again.
+            if not whole:
+                await _discard(receive)
+            # What is left of the body stays unread, so the connection cannot be used again.
             headers = {**refusal.headers, "connection": "close"}
             await JSONResponse(refusal.body, refusal.status, headers)(scope, receive, send)
             return
@@ -90,6 +103,21 @@ class Gate:
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the request is larger than {self._most} bytes", code="request_too_large")
+
+
+async def _discard(receive: Receive) -> None:
+    """Read what is left of a small body; nothing of a client that sends slowly is waited for long."""
+
+    async def read() -> None:
+        left = _DISCARDED_BYTES
+        while left > 0:
+            message = await receive()
+            if message["type"] == "http.disconnect" or not message.get("more_body"):
+                return
+            left -= len(message.get("body", b""))
+
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(read(), _DISCARD_TIMEOUT_S)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
