@@ -36,14 +36,14 @@ demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimu
 	$(BIN)/optimum-cli neuron pixart-demo examples/output
 
 test: $(INSTALLED)  ## Run the tests.
-	$(BIN)/python -m pytest tests -n 3 --dist loadfile
+	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quick
 quick: $(INSTALLED)  ## Run the tests that take less than a second and need no ranks: the first thing after a change.
-	$(BIN)/python -m pytest tests -m 'not seconds and not ranks and not e2e and not neuron and not slow and not soak' -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -m 'not seconds and not ranks and not e2e and not neuron and not slow and not soak' -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(INSTALLED)  ## Run the tests that take long: every fault of the plan, and whatever else is marked so.
-	$(BIN)/python -m pytest tests -m soak -n 3 --dist loadfile
+	$(BIN)/python -m pytest tests -m soak -n 3 --dist loadfile --no-loadscope-reorder
 
 notebooks: $(INSTALLED)  ## Make the notebooks of examples/ from their scripts, and run them on the emulator.
 	$(BIN)/python examples/make_notebooks.py

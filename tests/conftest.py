@@ -15,6 +15,10 @@ ROOMS_OF_ONE_WORKER = ("tests/planner/",)
 """Their files trace the same programs of the released model, each for seconds; a process keeps what it has traced."""
 
 
+LONGEST = ("hub/test_round_trip.py", "serving/test_generate.py", "faults/test_faults.py", "e2e/test_sizes.py")
+"""Files whose fixtures take a minute and more: begun last, they would keep one worker busy alone."""
+
+
 def pytest_configure(config):
     unignore_signals()
     # No test finds what another one compiled, unless it asks for a cache; and none writes to this machine's own.
@@ -62,7 +66,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a NeuronCore where there is none, with the reason."""
+    """Fast files first, then the longest; skip what needs a NeuronCore where there is none, with the reason."""
+    slower = {item.path for item in items if any(map(item.get_closest_marker, ("ranks", "e2e")))}
+    longest = [path for name in LONGEST for path in slower if path.match(name)]
+    items.sort(key=lambda item: (item.path in slower, item.path not in longest))
     if os.path.exists("/dev/neuron0"):
         return
     skip = pytest.mark.skip(reason="needs a NeuronCore: this machine has no /dev/neuron0")

@@ -143,7 +143,7 @@ def test_the_emulator_has_no_cost(folder):
         measured(folder, "--price_per_hour", "12.5")
 
 
-@pytest.mark.seconds
+@pytest.mark.soak
 @pytest.mark.parametrize("flag", ["--batch_size", "--num_images_per_prompt"])
 def test_stock_programs_and_the_stock_class_run_the_compiled_batch_only(folder, stock_folder, flag):
     with pytest.raises(InvalidExportOption, match=f"{flag} 2: the stock class runs the compiled 1 only"):

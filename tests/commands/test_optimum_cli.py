@@ -83,7 +83,9 @@ def test_without_the_sdk_the_command_is_ours(desk):
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order[0])
+@pytest.mark.parametrize(
+    "order", [ORDERS[0], pytest.param(ORDERS[1], marks=pytest.mark.soak)], ids=lambda order: order[0]
+)
 def test_with_the_sdk_pixart_sigma_is_ours_in_either_order(desk, order):
     _install_sdk_stand_in(desk)
     model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")

@@ -238,6 +238,7 @@ def test_through_the_real_command(tiny_checkpoint, tmp_path, flags, environment,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.soak
 def test_another_model_through_the_real_command(checkpoint, tmp_path):
     rewrite(checkpoint / "model_index.json", _class_name="FluxPipeline")
     before = contents(tmp_path)

@@ -138,7 +138,7 @@ def stopped(tiny_checkpoint, tmp_path_factory) -> Path:
     [
         ({"atol": 1.0, "local_files_only": True}, []),
         ({"sequence_length": 77}, ["text_encoder", "transformer"]),
-        ({"optlevel": 3}, ALL),
+        pytest.param({"optlevel": 3}, ALL, marks=pytest.mark.soak),
         pytest.param({"vae_tile_size": 128}, ["vae_decoder"], marks=pytest.mark.soak),
         pytest.param({"vae_parallel": "one"}, ["vae_decoder"], marks=pytest.mark.soak),
         pytest.param({"inline_weights_to_neff": True}, [], marks=pytest.mark.soak),  # several ranks never do
@@ -210,6 +210,7 @@ def test_another_compiler_compiles_all(stopped, tiny_checkpoint, output, compile
     assert assert_whole(output).versions == {"neuronx-cc": "99"}
 
 
+@pytest.mark.soak
 def test_a_full_disk_during_a_compilation(tiny_checkpoint, output, compiler):
     compiler.fails["vae_decoder"] = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OutputFull, match=f"^{output.parent} has no room for the export: No space left on device$"):

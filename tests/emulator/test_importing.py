@@ -105,7 +105,7 @@ def test_runs_a_script_or_module_as_main(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.seconds
+@pytest.mark.soak
 def test_optimum_neuron_and_its_exporter_import():
     pytest.importorskip("optimum.neuron.version", reason="optimum-neuron is not installed")
     done = run(

@@ -78,6 +78,7 @@ def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, mo
         assert ("trn1 128x128 context" in printed) is found, printed
 
 
+@pytest.mark.soak
 def test_programs_of_an_export_on_the_hub(machine, hub, tiny_checkpoint, tmp_path, caplog):
     machine("the first")
     export(tiny_checkpoint, tmp_path / "first")

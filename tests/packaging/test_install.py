@@ -99,7 +99,7 @@ def test_a_wheel_install_gives_optimum_cli_the_command(wheel, tmp_path):
     assert "--parallel_mode" in shown
 
 
-@pytest.mark.seconds
+@pytest.mark.soak
 def test_an_editable_install_gives_optimum_cli_the_command(project, tmp_path):
     python = _environment(tmp_path / "env")
     _pip("install", "--no-build-isolation", "--editable", str(project), python=python)

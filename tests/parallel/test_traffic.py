@@ -44,7 +44,7 @@ def total(program: TracedProgram) -> int:
     return sum(kind["bytes_sent"] for kind in program.traffic().values())
 
 
-@pytest.mark.seconds
+@pytest.mark.soak
 def test_context_on_4_ranks():
     program = trace(context(4))
     assert program.traffic()["all-gather"]["count"] == BLOCKS + 1

@@ -84,6 +84,7 @@ def test_bfloat16_with_distinct_rows_in_every_run(bfloat16_folder, checkpoint, v
     assert all(word in shown for word in ("max error", "cosine", "PSNR", "limit", "ok", "55.", "dB")), shown
 
 
+@pytest.mark.soak
 def test_float32(float32_folder, checkpoint, validate):
     records = validate(float32_folder, checkpoint)
     assert missed(records) == []
