@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: threads of torch that wait for each other would only take them from another worker.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOMS_OF_ONE_WORKER = ("tests/planner/",)
 """Their files trace the same programs of the released model, each for seconds; a process keeps what it has traced."""
 

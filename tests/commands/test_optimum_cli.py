@@ -73,7 +73,7 @@ def _checkpoint(folder: Path, class_name: str) -> Path:
     return folder
 
 
-@pytest.mark.seconds
+@pytest.mark.soak
 def test_without_the_sdk_the_command_is_ours(desk):
     model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
     argv = ["--model", str(model), str(desk / "out put"), "--tensor_parallel_size", "4"]

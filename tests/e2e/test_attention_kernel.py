@@ -88,6 +88,7 @@ def test_auto_takes_what_gains(tiny_checkpoint, sdk):
     assert decided(**SIZE, **GATHER, torch_dtype="float32") == (None, None)
 
 
+@pytest.mark.soak
 def test_a_size_that_is_filled_up(exported, reference_images):
     """256 tokens in two halves, text of 300: fewer than the kernel takes, and masked."""
     folder = exported(tensor_parallel_size=4, attention="nki", batch_size=2)

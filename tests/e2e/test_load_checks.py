@@ -110,6 +110,7 @@ def test_damage_is_refused(pipeline_class, folder, nothing_loaded, damage):
     assert message in str(caught.value) and str(folder) in str(caught.value)
 
 
+@pytest.mark.soak
 def test_files_of_another_export_are_refused(pipeline_class, folder, exported, nothing_loaded):
     """The same checkpoint and options but the dtype."""
     other = exported(tensor_parallel_size=2)

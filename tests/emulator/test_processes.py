@@ -365,8 +365,8 @@ def begin(owners, kind):
     ("kind", "number"),
     [
         ("busy", signal.SIGKILL),
-        ("busy", signal.SIGINT),
-        ("idle", signal.SIGKILL),
+        pytest.param("busy", signal.SIGINT, marks=pytest.mark.soak),
+        pytest.param("idle", signal.SIGKILL, marks=pytest.mark.soak),
         ("idle", signal.SIGTERM),
         ("prepared", signal.SIGKILL),
         ("forks", signal.SIGKILL),

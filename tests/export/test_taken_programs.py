@@ -147,6 +147,7 @@ def test_other_ranks(export, first, tiny_checkpoint, vae, compiled):
     assert (other.compiled, other.calls) == (compiled, len(compiled))
 
 
+@pytest.mark.soak
 def test_without_the_cache(export, first, tiny_checkpoint, compilers):
     cache = Path(os.environ["NEURON_COMPILE_CACHE_URL"])
     before = sorted(cache.rglob("*"))

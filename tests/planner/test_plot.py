@@ -25,7 +25,7 @@ def rows():
     return plan()
 
 
-@pytest.mark.seconds
+@pytest.mark.soak
 def test_every_instance_is_drawn(rows, figures, tmp_path):
     from PIL import Image
 
