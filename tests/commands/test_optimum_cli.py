@@ -118,7 +118,7 @@ def test_with_the_sdk_another_model_goes_to_the_hosts_exporter_untouched(desk):
     assert not (desk / "recording_export.py.json").exists()
 
 
-@pytest.mark.seconds
+@pytest.mark.soak
 def test_help_lists_our_flags_and_adds_no_torch_to_what_the_host_imports(desk):
     """optimum-cli itself imports transformers and with it torch; a start without our hook imports the same."""
     code = (

@@ -35,6 +35,7 @@ def test_context(exported, reference_images, ranks, exchange):
     assert_same(load_ours(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
 
 
+@pytest.mark.soak
 def test_context_is_the_default_and_states_its_traffic(exported):
     folder = exported(tensor_parallel_size=4, torch_dtype="float32", batch_size=2, exchange="gather")
     stated = parallel(folder, "transformer")

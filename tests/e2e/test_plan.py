@@ -19,7 +19,7 @@ OPTIONS = {"torch_dtype": "float32", "batch_size": 2}
     ("mode", "options"),
     [
         pytest.param("context", {"exchange": "gather"}, marks=pytest.mark.soak),
-        ("context", {"exchange": "all-to-all"}),
+        pytest.param("context", {"exchange": "all-to-all"}, marks=pytest.mark.soak),
         pytest.param("tensor", {}, marks=pytest.mark.soak),
     ],
     ids=["gather", "all-to-all", "tensor"],

@@ -182,6 +182,7 @@ def test_interrupting_a_script_leaves_no_rank(start, folder, tmp_path):
     assert_all_end(processes)
 
 
+@pytest.mark.soak
 def test_interrupting_an_export_keeps_what_is_finished_and_says_so(start, tiny_checkpoint, tmp_path):
     for name in ("exports", "temporary"):
         (tmp_path / name).mkdir()

@@ -290,6 +290,7 @@ def test_what_was_validated_is_in_the_manifest(stopped, tiny_checkpoint, output,
     assert [record.component for record in assert_whole(output).validation] == ALL
 
 
+@pytest.mark.soak
 def test_artifacts_that_fail_are_kept_aside(stopped, tiny_checkpoint, output, compiler, validated):
     shutil.copytree(stopped, output.parent, dirs_exist_ok=True)
     validated.verdicts = {"text_encoder": True, "transformer": False, "vae_decoder": True}
