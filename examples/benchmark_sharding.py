@@ -199,11 +199,12 @@ def renew(folder: Path, ranks: int) -> Result:
     sources = sorted({path.name for path in job.component.source_weights.files.values()})
 
     def work() -> None:
-        records_of(folder / CHECKPOINT, sources, title="read")
-        compile_component(job, program)
-        written = (path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-        with ThreadPoolExecutor(1) as disk:
-            flushed = disk.submit(flush_all, target)
+        with ThreadPoolExecutor(1) as beside:
+            digests = beside.submit(records_of, folder / CHECKPOINT, sources, title="read")
+            compile_component(job, program)
+            digests.result()
+            written = (path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+            flushed = beside.submit(flush_all, target)
             records_of(target, sorted(written), title="read back")
             flushed.result()
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import torch
 
 from ..artifact.compiled import CONFIG_FILE, Compiled
 from ..artifact.manifest import Manifest, listed_files, own_name
-from ..artifact.manifest_records import SourceRecord, ValidationRecord
+from ..artifact.manifest_records import ComponentRecord, SourceRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.few_steps import CallDefaults
 from ..checkpoint.layout import ALPHA, INDEX, Kind
@@ -258,6 +259,7 @@ def _finish(
     from ..neuron.compiler import environment_variables
     from .compile import CompileJob, left_there
     from .component_config import write_component_config
+    from .recipes import program_recipes
     from .record import component_record
 
     started, deployment, sdk = time.monotonic(), request.deployment, request.sdk
@@ -276,20 +278,27 @@ def _finish(
     part = component.COMPONENT.part.name
     adapters = [each for each in request.checkpoint.adapters if part in each.adapter.changes]
     weight_files = set(component.source_weights.files.values())
-    source = unfinished.sources.record(request.checkpoint.sources[part], weight_files, adapters)
-    weight_files |= {each.adapter.path for each in adapters}
+    read_files = weight_files | {each.adapter.path for each in adapters}
     mode = deployment.mode_of(component.COMPONENT).name
-    record = component_record(job, traced.programs, source, mode=mode, emulated=sdk.emulated)
-    finished = unfinished.kept(name, record)
-    if finished:
-        logger.info(f"{title}: unchanged, kept from the interrupted export")
-    else:
-        job = replace(job, recipes=record.recipes)
-        with environment_variables(deployment.compiler.environment(component.ranks)):
-            _compile_or_take(job, request.earlier, title)
-        unfinished.sources.check_unchanged(weight_files)
-        finished = unfinished.finish(name, record)
-        logger.info(f"    done in {time.monotonic() - started:.1f} s")
+    unfinished.sources.note(read_files)
+    with ThreadPoolExecutor(1) as reader:
+        source = reader.submit(unfinished.sources.record, request.checkpoint.sources[part], weight_files, adapters)
+
+        def record() -> ComponentRecord:
+            return component_record(job, traced.programs, source.result(), mode=mode, emulated=sdk.emulated)
+
+        finished = unfinished.kept(name, record)
+        if finished:
+            logger.info(f"{title}: unchanged, kept from the interrupted export")
+        else:
+            # Meanwhile the files are read for their fingerprints: what compiling and sharding read is read once.
+            with_recipes = replace(job, recipes=program_recipes(job, traced.programs))
+            with environment_variables(deployment.compiler.environment(component.ranks)):
+                _compile_or_take(with_recipes, request.earlier, title)
+            now = record()
+            unfinished.sources.check_unchanged(read_files)
+            finished = unfinished.finish(name, now)
+            logger.info(f"    done in {time.monotonic() - started:.1f} s")
     write_component_config(job, traced.programs, deployment)
     return finished
 

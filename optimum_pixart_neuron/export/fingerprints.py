@@ -49,10 +49,15 @@ class Fingerprints:
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
+        self._noted: dict[str, _Stamp] = {}
         try:
             self._seen = _MEMORY.validate_json(read_bytes(memory, RECORDS_BYTES))
         except (OSError, ValueError):
             self._seen = {}
+
+    def note(self, paths: Iterable[Path]) -> None:
+        """Take these files to be what they are now, though `record` reads them later, or on another thread."""
+        self._noted |= {os.path.realpath(path): _Stamp.of(path) for path in paths}
 
     def record(self, source: Source, paths: Iterable[Path], adapters: Iterable[NamedAdapter] = ()) -> SourceRecord:
         """Fingerprints of files in a component's folder, and of adapters, read whole unless they were before."""
@@ -89,7 +94,7 @@ class Fingerprints:
     def _records(self, folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
         keys = {name: os.path.realpath(folder / name) for name in names}
         # Taken before the files are read, so that what is written meanwhile shows.
-        stamps = {name: _Stamp.of(folder / name) for name in keys}
+        stamps = {name: self._noted.get(key) or _Stamp.of(folder / name) for name, key in keys.items()}
         unseen = [name for name, key in keys.items() if key not in self._seen or self._seen[key].stamp != stamps[name]]
         if unseen:
             for name, record in _read(folder, unseen).items():

@@ -19,7 +19,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,15 +90,20 @@ class UnfinishedExport:
         self.artifacts.mkdir(exist_ok=True)
         self._records.mkdir(exist_ok=True)
 
-    def kept(self, name: str, record: ComponentRecord) -> FinishedComponent | None:
+    def kept(self, name: str, record: Callable[[], ComponentRecord]) -> FinishedComponent | None:
         """A component that an interrupted export has finished from the same inputs; any other is removed.
 
         Its files are read whole: that costs less than shipping one that the disk has lost.
+
+        Args:
+            record: of the component now; asked for only where there is one to compare.
         """
         finished = self._read(name)
-        if finished and finished.record.inputs_digest == record.inputs_digest and self._is_whole(name, finished.files):
-            # The same content may have come from another place.
-            return finished.model_copy(update={"record": record})
+        if finished:
+            now = record()
+            if finished.record.inputs_digest == now.inputs_digest and self._is_whole(name, finished.files):
+                # The same content may have come from another place.
+                return finished.model_copy(update={"record": now})
         self._remove(name)
         return None
 

@@ -75,7 +75,7 @@ def make(output: Path, *, force: bool = False, digest: str = "same") -> list[str
     written = []
     with unfinished_export(output, NAMES, force=force) as export:
         for name in NAMES:
-            if not export.kept(name, record(digest)):
+            if not export.kept(name, lambda: record(digest)):
                 write(export, name, digest)
                 written.append(name)
         seal(export)
