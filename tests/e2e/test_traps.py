@@ -260,6 +260,7 @@ def test_defaults(folder, tiny_checkpoint):
     assert set(components) == {"text_encoder", "transformer", "vae_decoder"}
 
 
+@pytest.mark.soak
 def test_the_record_of_inlined_weights_is_true(exported, reference):
     """With a wrong record the stock loader moves weights that are not there, or leaves them on the host."""
     inlined = exported(tensor_parallel_size=1, inline_weights_to_neff=True)

@@ -421,6 +421,7 @@ Path(sys.argv[1]).write_text(str(works(model)))
 """
 
 
+@pytest.mark.soak
 def test_no_current_folder_and_no_standard_streams(tmp_path):
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     (tmp_path / "script.py").write_text(f"import sys\nsys.path.insert(0, {root!r})\n{BARE}")

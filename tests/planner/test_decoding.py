@@ -61,6 +61,7 @@ def test_a_plan_decides_as_the_export_does():
     assert row.deployment.mode_of(IMAGE_DECODER).name == "data"
 
 
+@pytest.mark.soak
 def test_what_the_released_decoder_needs_at_4096_pixels():
     """In bands over 8 cores it fits the 16 GiB of each; on one core neither its activations nor its scores would."""
     row = predict(Request(height=4096, width=4096, parallel_mode="context", tensor_parallel_size=8), "trn1.32xlarge")

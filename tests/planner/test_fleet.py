@@ -8,6 +8,7 @@ from optimum_pixart_neuron.commands.pixart_plan import main
 
 
 @pytest.mark.seconds
+@pytest.mark.soak
 def test_four_instances_make_four_times_the_images_for_four_times_the_price(tiny_checkpoint, tmp_path, capsys):
     file = tmp_path / "plan.json"
     where = ["--model", str(tiny_checkpoint), "--instance_type", "inf2.24xlarge", "trn1.2xlarge"]

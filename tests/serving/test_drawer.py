@@ -36,6 +36,7 @@ def pictures_of(kind: Kind) -> list[Picture]:
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_what_an_export_draws_is_read_from_its_folder(drawer, export):
     assert drawer.exported.sizes == ((256, 256),)
     assert (drawer.exported.batch, drawer.exported.cores, drawer.exported.guided) == (4, 2, True)
