@@ -19,19 +19,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 def preferred(operation: Any) -> Any:
     """The faster equivalent of an ATen operation; the operation itself where there is none."""
-    if operation in _PRODUCTS and _has_slow_bfloat16():
-        return _by_float32(_FLOAT32.get(operation, operation) if _has_onednn() else operation)
-    return _FLOAT32.get(operation, operation) if _has_onednn() else operation
+    faster = _FLOAT32.get(operation, operation) if _has_onednn() else operation
+    return _by_float32(faster) if _is_slow_in_bfloat16(operation) else faster
 
 
 class FasterBfloat16(TorchDispatchMode):
     """Within it PyTorch's own operators on bfloat16 are the faster ones; those on other dtypes stay what they are."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _PRODUCTS and _has_slow_bfloat16():
-            return _by_float32(func)(*args, **kwargs)
-        return func(*args, **kwargs)
+        operation = _by_float32(func) if _is_slow_in_bfloat16(func) else func
+        return operation(*args, **(kwargs or {}))
 
 
 def _by_float32(operation: Any) -> Callable[..., Any]:
@@ -75,7 +72,9 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _has_slow_bfloat16() -> bool:
+def _is_slow_in_bfloat16(operation: Any) -> bool:
+    if operation not in _PRODUCTS:
+        return False
     return not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

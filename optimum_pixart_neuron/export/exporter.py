@@ -275,6 +275,7 @@ def _finish(
         keep_log=left_there if request.options.compiler_workdir else unfinished.keep_log,
         one_at_a_time=not sdk.emulated,
     )
+    job = replace(job, recipes=program_recipes(job, traced.programs))
     part = component.COMPONENT.part.name
     adapters = [each for each in request.checkpoint.adapters if part in each.adapter.changes]
     weight_files = set(component.source_weights.files.values())
@@ -292,9 +293,8 @@ def _finish(
             logger.info(f"{title}: unchanged, kept from the interrupted export")
         else:
             # Meanwhile the files are read for their fingerprints: what compiling and sharding read is read once.
-            with_recipes = replace(job, recipes=program_recipes(job, traced.programs))
             with environment_variables(deployment.compiler.environment(component.ranks)):
-                _compile_or_take(with_recipes, request.earlier, title)
+                _compile_or_take(job, request.earlier, title)
             now = record()
             unfinished.sources.check_unchanged(read_files)
             finished = unfinished.finish(name, now)

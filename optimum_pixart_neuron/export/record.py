@@ -26,18 +26,12 @@ from ..files import FileRecord
 from ..program.program import TracedProgram
 from .compile import CompileJob
 from .options import ExportOptions
-from .recipes import graph_module_digest, program_recipes
+from .recipes import graph_module_digest
 
 COMPUTING_CODE = (
     *("components", "parallel", "checkpoint", "lora", "neuron", "cpu", "files.py"),
-    *(
-        "artifact/held_weights.py",
-        "export/archive.py",
-        "export/compile.py",
-        "export/describe.py",
-        "export/weighting.py",
-        "export/workplace.py",
-    ),
+    *("artifact/held_weights.py", "export/archive.py", "export/compile.py", "export/describe.py"),
+    *("export/weighting.py", "export/workplace.py"),
 )
 """Modules and rooms of which an edit may change what a compilation writes."""
 
@@ -48,6 +42,7 @@ def component_record(
     """The record of a component that is or could be compiled by `job`.
 
     Args:
+        job: with its recipes.
         programs: of the component, traced, the first one first.
         source: of its weights.
         mode: how the component uses the cores.
@@ -64,7 +59,7 @@ def component_record(
         source=source,
         inputs_digest=_inputs_digest(job, programs, source, emulated),
         attention=_attention(job.component) if job.component.COMPONENT.has_kernel else None,
-        recipes=program_recipes(job, programs),
+        recipes=job.recipes,
     )
 
 

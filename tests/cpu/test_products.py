@@ -88,3 +88,5 @@ def test_what_the_faster_ones_are_not_for_stays(slow):
 def test_a_processor_with_kernels_for_bfloat16_keeps_them(monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     assert products.preferred(torch.ops.aten.bmm.default) is torch.ops.aten.bmm.default
+    x, weight, bias = _operands(5, 16, 7, torch.bfloat16)
+    assert torch.equal(products.preferred(ADDMM)(bias, x, weight.t()), ADDMM(bias, x, weight.t()))
