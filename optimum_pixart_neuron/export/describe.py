@@ -63,7 +63,7 @@ def _describe(checkpoint: PixArtCheckpoint, deployment: Deployment, component: C
     config.weights_dtype = deployment.weights_dtype
     config.dynamic_batch = component.has_dynamic_batch(deployment)
     mode = deployment.mode_of(component)
-    config.split = mode.split(component)
+    config.split = mode.split(component.plan)
     config.guided = component.takes_guidance and mode.takes_pair
     config.size, config.images = component.size(deployment), (deployment.size,)
     if component.has_kernel and deployment.attention_kernel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import InvalidExportOption
 from ..hardware import Instance
@@ -61,13 +61,6 @@ class Share:
     query_tokens: int
     key_tokens: int
     heads: int
-
-
-class Divisible(Protocol):
-    """What a mode asks of a component that it splits; see `components.component.Component`."""
-
-    @property
-    def plan(self) -> ShardingPlan | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +122,8 @@ class ParallelMode(ABC):
         return self
 
     @abstractmethod
-    def split(self, component: Divisible) -> Split | None:
-        """How the component is split over the ranks; None for one program a core."""
+    def split(self, plan: ShardingPlan | None) -> Split | None:
+        """How a component is split over the ranks, by its `Component.plan`; None for one program a core."""
 
     def share(self, work: Workload, rows: int) -> Share:
         """What one rank has of a run on `rows` rows; by default all of it."""
@@ -186,8 +179,7 @@ class ContextParallel(ParallelMode):
             )
         return replace(self, exchange=exchange)
 
-    def split(self, component: Divisible) -> Split:
-        assert self.exchange is not None  # see `settled`
+    def split(self, plan: ShardingPlan | None) -> Split:
         return ContextSplit(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
 
     def share(self, work: Workload, rows: int) -> Share:
@@ -219,9 +211,9 @@ class TensorParallel(ParallelMode):
         assert work.plan is not None  # only components that have one are in this mode
         work.plan.check(work.config, self.ranks)
 
-    def split(self, component: Divisible) -> Split:
-        assert component.plan is not None
-        return TensorSplit(plan=component.plan, ranks=self.ranks)
+    def split(self, plan: ShardingPlan | None) -> Split:
+        assert plan is not None
+        return TensorSplit(plan=plan, ranks=self.ranks)
 
     def share(self, work: Workload, rows: int) -> Share:
         return replace(super().share(work, rows), heads=work.heads // self.ranks)
@@ -240,7 +232,7 @@ class DataParallel(ParallelMode):
     def wanted_ranks(cls, instance: Instance) -> int:
         return instance.logical_cores()  # throughput wants every core, latency as many as one image can use well
 
-    def split(self, component: Divisible) -> None:
+    def split(self, plan: ShardingPlan | None) -> None:
         return None
 
 
@@ -255,7 +247,7 @@ class RowParallel(ParallelMode):
     def takes_pair(self) -> bool:
         return False
 
-    def split(self, component: Divisible) -> Split:
+    def split(self, plan: ShardingPlan | None) -> Split:
         return RowSplit(ranks=self.ranks)
 
     def describe(self) -> str:
@@ -274,7 +266,7 @@ class OneCore(ParallelMode):
     def takes_pair(self) -> bool:
         return False
 
-    def split(self, component: Divisible) -> None:
+    def split(self, plan: ShardingPlan | None) -> None:
         return None
 
     def describe(self) -> str:

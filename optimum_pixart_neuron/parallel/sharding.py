@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from ..errors import InvalidExportOption, ShardingPlanError
 
@@ -21,7 +22,7 @@ class Placement(Enum):
         return {Placement.COLUMN: 0, Placement.ROW: 1, Placement.FIRST_DIM: 0, Placement.REPLICATED: None}[self]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Matching:
     """What is said of all modules whose path matches.
 
@@ -32,10 +33,12 @@ class _Matching:
     path: str
 
     def matches(self, name: str) -> bool:
-        return re.fullmatch(_regex(self.path), name) is not None
+        escaped = re.escape(self.path).replace(r"\*\*", ".+").replace(r"\*", r"[^.]+")
+        pattern = re.sub(r"\\{([^}]*)\\}", lambda found: f"(?:{found[1].replace(',', '|')})", escaped)
+        return re.fullmatch(pattern, name) is not None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Rule(_Matching):
     """One placement. A path that names a parameter itself covers that parameter.
 
@@ -46,32 +49,14 @@ class Rule(_Matching):
     placement: Placement
 
 
-def _regex(path: str) -> str:
-    escaped = re.escape(path).replace(r"\*\*", ".+").replace(r"\*", r"[^.]+")
-    return re.sub(r"\\{([^}]*)\\}", lambda alternatives: f"(?:{alternatives[1].replace(',', '|')})", escaped)
+# Path -> rule, as plans write them.
+column = partial(Rule, placement=Placement.COLUMN)
+row = partial(Rule, placement=Placement.ROW)
+first_dim = partial(Rule, placement=Placement.FIRST_DIM)
+replicated = partial(Rule, placement=Placement.REPLICATED)
 
 
-def column(path: str) -> Rule:
-    """Weight split over its output, bias with it; output stays split."""
-    return Rule(path=path, placement=Placement.COLUMN)
-
-
-def row(path: str) -> Rule:
-    """Weight split over its input; partial outputs are all-reduced, the whole bias is added once."""
-    return Rule(path=path, placement=Placement.ROW)
-
-
-def first_dim(path: str) -> Rule:
-    """A bare weight split over dim 0."""
-    return Rule(path=path, placement=Placement.FIRST_DIM)
-
-
-def replicated(path: str) -> Rule:
-    """Whole on every rank."""
-    return Rule(path=path, placement=Placement.REPLICATED)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Divided(_Matching):
     """Integer attributes of modules that count what the plan splits, such as a number of heads; divided by W."""
 

@@ -27,7 +27,7 @@ def component_cost(component: Component, config: dict[str, Any], deployment: Dep
         "component": component,
         "shapes": tuple(component.shapes(config, deployment).items()),
         "guided": component.takes_guidance and mode.takes_pair,
-        "split": mode.split(component),
+        "split": mode.split(component.plan),
         "dtype": deployment.weights_dtype,
         "kernel": component.has_kernel and deployment.attention_kernel is not None,
         "masked": component.has_kernel and deployment.masked_kernel is not None,

@@ -57,7 +57,7 @@ class ComponentPlan:
 def _runs(component: Component, config: dict[str, Any], deployment: Deployment, steps: int) -> tuple[int, int]:
     """Runs of the program one after another, and on all cores, for all the images that are under way at once."""
     mode, batches = deployment.mode_of(component), deployment.batches
-    split, groups = mode.split(component), deployment.mode.guidance_groups
+    split, groups = mode.split(component.plan), deployment.mode.guidance_groups
     images, batch = deployment.images * batches, component.shapes(config, deployment)["batch_size"]
     pair = 2 if component.takes_guidance and mode.takes_pair else 1
     # How often something asks for the program, and runs each time.

@@ -17,6 +17,7 @@ from optimum_pixart_neuron.components.common.attention_kernel import (
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.hardware import get_instance
+from optimum_pixart_neuron.parallel.split import ContextSplit
 from optimum_pixart_neuron.program.program import trace_program
 
 from ..parity import relative_error
@@ -305,7 +306,7 @@ def test_no_scores_are_left_in_the_transformer(ranks):
                 size = {"latent_height": 128, "latent_width": 128, "dtype": torch.bfloat16}
                 model = PixArtTransformer.build(config, **size, kernel=kernel)
                 if ranks > 1:
-                    model.divide_context(ranks=ranks, guidance_groups=2, exchange="gather")
+                    model.divide_context(ContextSplit(ranks=ranks, guidance_groups=2, exchange="gather"))
                 shapes = [(2, 4, 128, 128), (2, 300, 4096), (2,)]
                 inputs = (*map(torch.empty, shapes), torch.empty(2, 300, dtype=torch.int64))
             graph, _ = record_graph(model.to("meta"), inputs)

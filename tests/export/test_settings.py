@@ -70,13 +70,17 @@ def test_data_mode_takes_every_core_that_can_share_the_text_encoder():
 
 def test_one_core_is_unsharded_and_unguided():
     settings = settle(tensor_parallel_size=1)
-    assert (settings.parallel_mode, settings.mode.takes_pair, settings.mode.split(TRANSFORMER)) == (None, False, None)
+    assert (settings.parallel_mode, settings.mode.takes_pair, settings.mode.split(TRANSFORMER.plan)) == (
+        None,
+        False,
+        None,
+    )
 
 
 def test_each_component_of_each_mode_is_split_as_said():
     def split(mode: str) -> list[tuple[str, str]]:
         own = [settle(parallel_mode=mode).mode_of(component) for component in COMPONENTS.values()]
-        splits = [mode.split(component) for mode, component in zip(own, COMPONENTS.values())]
+        splits = [mode.split(component.plan) for mode, component in zip(own, COMPONENTS.values())]
         return [(mode.name, type(split).__name__) for mode, split in zip(own[:3], splits)]
 
     text, decoder = ("tensor", "TensorSplit"), ("rows", "RowSplit")

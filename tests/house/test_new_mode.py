@@ -19,6 +19,7 @@ from optimum_pixart_neuron.artifact.manifest import Manifest
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.parallel.modes import ParallelMode, Workload
+from optimum_pixart_neuron.parallel.split import Split
 
 from ..e2e.conftest import PROMPTS, load_ours, pipeline_arguments, reference, reference_images, sdk  # noqa: F401
 from ..parity import psnr
@@ -27,10 +28,8 @@ NAME = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowSplit:
+class RowSplit(Split):
     """Weights are copied; each rank computes its part of the rows."""
-
-    ranks: int
 
     def apply(self, model: nn.Module, dtype: torch.dtype) -> None:
         from neuronx_distributed.parallel_layers.layers import SPMDRank
@@ -48,14 +47,8 @@ class RowSplit:
         model.register_forward_pre_hook(pick)
         model.proj_out.register_forward_hook(gather)
 
-    def divided_dims(self, parameter_names: list[str]) -> dict[str, int | None]:
-        return dict.fromkeys(parameter_names)
-
     def added_weights(self) -> dict[str, Tensor]:
         return {"row_rank.rank": torch.arange(self.ranks, dtype=torch.int32)}
-
-    def describe(self) -> dict:
-        return {"groups": [list(range(self.ranks))], "exchange": None}
 
 
 class RowParallel(ParallelMode):
@@ -72,7 +65,7 @@ class RowParallel(ParallelMode):
                 f"--tensor_parallel_size {self.ranks}: a run has {self.guidance_groups} row(s) to divide"
             )
 
-    def split(self, component) -> RowSplit:
+    def split(self, plan) -> RowSplit:
         return RowSplit(ranks=self.ranks)
 
     def share(self, work: Workload, rows: int):

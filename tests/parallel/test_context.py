@@ -7,16 +7,17 @@ from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from optimum_pixart_neuron.parallel.apply import materialize
-from optimum_pixart_neuron.parallel.split import ContextSplit, exchange_groups, rank_weights
+from optimum_pixart_neuron.parallel.split import ContextSplit
 from optimum_pixart_neuron.program.program import trace_program
 
 TINY = {"caption_channels": 24, "sample_size": 32, "num_layers": 1, "use_additional_conditions": False}
 
 
 def test_ranks_of_a_group_are_adjacent():
-    assert exchange_groups(8, 2) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert exchange_groups(3, 1) == [[0, 1, 2]]
-    numbers = rank_weights(8)["rank_numbers.rank"].unflatten(0, (8, 3))
+    split = ContextSplit(ranks=8, guidance_groups=2, exchange="gather")
+    assert split.groups == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert ContextSplit(ranks=3, guidance_groups=1, exchange="gather").groups == [[0, 1, 2]]
+    numbers = split.added_weights()["rank_numbers.rank"].unflatten(0, (8, 3))
     assert numbers[:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert numbers[:, 1].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert numbers[:, 2].tolist() == [0, 1, 2, 3, 4, 5, 6, 7], "without the pair all share the tokens of one row"

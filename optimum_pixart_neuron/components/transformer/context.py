@@ -11,24 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from ...parallel.exchange import EXCHANGES
-from ...parallel.split import GROUP_NUMBER, NUMBERS, SLICE_NUMBERS, exchange_groups
+from ...parallel.split import GROUP_NUMBER, NUMBERS, SLICE_NUMBERS, ContextSplit
 
 if TYPE_CHECKING:
     from .graph import PixArtTransformer
 
 
-def split_by_context(model: PixArtTransformer, *, ranks: int, guidance_groups: int, exchange: str) -> None:
-    """Make `model` the program of one of `ranks` ranks, in place.
+def split_by_context(model: PixArtTransformer, split: ContextSplit) -> None:
+    """Make `model` the program of one rank of a split, in place.
 
     Rows are picked as they come in, tokens after the patch embedding; cross-attention, feed-forward, norms and
     modulation then need no other rank. The last projection is gathered, so every rank returns the whole prediction.
     Called inside NxD's parallel state, whose tensor-parallel group is all ranks.
-
-    Args:
-        exchange: a name of `EXCHANGES`.
     """
-    sequence_ranks = ranks // guidance_groups
-    model.rank_numbers = _rank_numbers(ranks)
+    guidance_groups, sequence_ranks = split.guidance_groups, split.sequence_ranks
+    model.rank_numbers = _rank_numbers(split.ranks)
 
     def number(entry: int) -> Tensor:
         return model.rank_numbers.get_rank()[entry : entry + 1]
@@ -41,14 +38,15 @@ def split_by_context(model: PixArtTransformer, *, ranks: int, guidance_groups: i
         model.register_forward_pre_hook(pick_rows)
 
     if sequence_ranks > 1:
+        assert split.exchange is not None  # see `ContextParallel.settled`
 
         def pick_tokens(module: nn.Module, inputs: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
             return _own_part(tokens, 1, sequence_ranks, number(SLICE_NUMBERS[guidance_groups]))
 
         model.pos_embed.register_forward_hook(pick_tokens)
-        group = _exchange_group(exchange_groups(ranks, guidance_groups))
+        group = _exchange_group(split.groups)
         for block in model.transformer_blocks:
-            block.attn1.processor.exchange = EXCHANGES[exchange](ranks=sequence_ranks, group=group)
+            block.attn1.processor.exchange = EXCHANGES[split.exchange](ranks=sequence_ranks, group=group)
 
     def gather_all(module: nn.Module, inputs: tuple[Tensor, ...], prediction: Tensor) -> Tensor:
         return _gather(prediction, guidance_groups, sequence_ranks)
@@ -57,7 +55,7 @@ def split_by_context(model: PixArtTransformer, *, ranks: int, guidance_groups: i
 
 
 def _rank_numbers(ranks: int) -> nn.Module:
-    """What this rank is, as the weight that `parallel.split.rank_weights` holds the values of."""
+    """What this rank is, as the weight that `ContextSplit.added_weights` holds the values of."""
     from neuronx_distributed.parallel_layers.layers import SPMDRank
     from neuronx_distributed.parallel_layers.utils import set_tensor_model_parallel_attributes
 

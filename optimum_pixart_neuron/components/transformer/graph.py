@@ -73,9 +73,7 @@ class PixArtTransformer(PixArtTransformer2DModel):
         )
         return (sample.float(),)
 
-    def divide_context(self, *, ranks: int, guidance_groups: int, exchange: str) -> None:
-        """Become one rank's part of `parallel.split.ContextSplit`."""
-        split_by_context(self, ranks=ranks, guidance_groups=guidance_groups, exchange=exchange)
+    divide_context = split_by_context
 
     @property
     def dtype(self) -> torch.dtype:
