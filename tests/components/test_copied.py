@@ -141,6 +141,7 @@ class TestTokenizer:
         [
             (lambda file: file.update(model={"type": "BPE", "vocab": []}), "model.type"),
             (lambda file: file["model"].update(vocab={}), "model.vocab"),
+            (lambda file: file.clear(), "tokenizer.json has no model"),
             (lambda file: file["model"].update(unk_id=10**9), "T5TokenizerFast cannot be loaded"),
             (lambda file: file["model"].update(vocab=[["a", "b"]]), "T5TokenizerFast cannot be loaded"),
             (

@@ -7,7 +7,6 @@ huggingface_hub 0.36; the Hub of the other tests runs on 127.0.0.1.
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,6 +71,29 @@ def origins(checkpoint) -> dict[str, str]:
 # Which component comes from where.
 
 
+@pytest.fixture
+def asked(parts, monkeypatch) -> list[tuple]:
+    """The repositories that are asked for, and what of each; all that they hold is everything but a transformer."""
+    found = []
+
+    def locate(address, components, options):
+        if address.repository is not None:
+            found.append((address.repository, address.revision, tuple(components)))
+            address = Address(flag=address.flag, name=address.name, folder=parts.rest)
+        return fetch.locate(address, components, options)
+
+    monkeypatch.setattr(opening, "locate", locate)
+    return found
+
+
+def test_the_default_completes_a_transformer_alone(parts, asked, tmp_path):
+    assert opened(parts.alone).notes == (f"text_encoder, vae, tokenizer, scheduler from {COMPONENTS_MODEL}",)
+    shutil.copytree(parts.alone, tmp_path / "alpha")
+    rewrite(tmp_path / "alpha" / "transformer" / "config.json", sample_size=128)  # which has conditions
+    assert opened(tmp_path / "alpha").kind is ALPHA
+    assert asked == [(COMPONENTS_MODEL, None, REST), (ALPHA.components_model, None, REST)]
+
+
 def test_a_whole_checkpoint_is_taken_as_it_is(parts):
     checkpoint = opened(parts.whole)
     assert set(origins(checkpoint).values()) == {str(parts.whole)}
@@ -102,20 +124,6 @@ def test_a_transformer_alone_is_completed(parts, below, options):
         "transformer": ["diffusers", "PixArtTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-
-
-def test_the_default_completes_a_transformer_alone(parts, monkeypatch):
-    asked = []
-
-    def locate(address, components, options):
-        if address.repository is not None:
-            asked.append((address.repository, address.revision, tuple(components)))
-            address = Address(flag=address.flag, name=address.name, folder=parts.rest)
-        return fetch.locate(address, components, options)
-
-    monkeypatch.setattr(opening, "locate", locate)
-    assert opened(parts.alone).notes == (f"text_encoder, vae, tokenizer, scheduler from {COMPONENTS_MODEL}",)
-    assert asked == [(COMPONENTS_MODEL, None, REST)]
 
 
 def test_what_a_checkpoint_without_index_has_goes_before_the_components(parts, tmp_path):
@@ -257,22 +265,6 @@ def test_what_is_whole_is_what_it_calls_itself_and_what_is_put_together_what_its
     assert "use_additional_conditions at sample_size 64; diffusers passes them at 128" in refusal(alpha)
 
 
-def test_a_transformer_with_conditions_is_completed_from_pixart_alpha(parts, tmp_path, monkeypatch):
-    asked = []
-
-    def locate(address, components, options):
-        if address.repository is not None:
-            asked.append(address.repository)
-            address = Address(flag=address.flag, name=address.name, folder=parts.rest)
-        return fetch.locate(address, components, options)
-
-    monkeypatch.setattr(opening, "locate", locate)
-    shutil.copytree(parts.alone, tmp_path / "alpha")
-    rewrite(tmp_path / "alpha" / "transformer" / "config.json", sample_size=128)
-    assert opened(tmp_path / "alpha").kind is ALPHA
-    assert asked == [ALPHA.components_model]
-
-
 def test_what_is_no_checkpoint_is_refused_under_its_flag(parts, tmp_path):
     assert refusal(parts.whole, transformer=parts.whole / "vae") == (
         f"--transformer {parts.whole / 'vae'} holds no transformer/, and is no transformer of PixArt by its"
@@ -299,14 +291,6 @@ def test_components_that_pixart_sigma_lacks_are_left_out_and_named(whole):
     (note,) = checkpoint.notes
     assert all(name in note for name in more)
     assert set(checkpoint.model_index) == {"_class_name", "_diffusers_version", *COMPONENTS}
-
-
-def test_a_damaged_tokenizer_is_refused(whole):
-    (whole / "tokenizer" / "spiece.model").write_bytes(b"no sentences")
-    assert f"{whole / 'tokenizer'}: T5Tokenizer cannot be loaded: " in refusal(whole)
-    (whole / "tokenizer" / "spiece.model").unlink()
-    (whole / "tokenizer" / "tokenizer.json").write_text("{}")
-    assert refusal(whole) == f"{whole / 'tokenizer' / 'tokenizer.json'} has no model"
 
 
 def test_the_fast_tokenizer_counts_as_the_slow_one(whole):
@@ -405,21 +389,16 @@ def test_former_names_of_the_vaes_attention(whole):
     assert all(torch.equal(weights.read(name), today[name]) for name in today)
 
 
-@pytest.mark.parametrize("names", [["pytorch_model.bin"], ["pytorch_model.bin.index.json"]])
-def test_pickled_weights_are_refused_with_the_reason(whole, names):
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_pickled_weights_are_refused_with_the_reason(whole, name):
+    (whole / "text_encoder" / name).touch()
+    assert "model.fp16.safetensors is missing (found model.safetensors" in refusal(whole, variant="fp16")
+    fetch_weights(request(whole), opened(whole))
     (whole / "text_encoder" / "model.safetensors").unlink()
-    for name in names:
-        (whole / "text_encoder" / name).touch()
     assert refusal(whole) == (
         f"{whole / 'text_encoder'} holds only .bin weights; pickled files can run code, convert them to"
         " model.safetensors first"
     )
-
-
-def test_pickled_weights_beside_others_are_not_the_reason(whole):
-    (whole / "text_encoder" / "pytorch_model.bin").touch()
-    assert "model.fp16.safetensors is missing (found model.safetensors" in refusal(whole, variant="fp16")
-    fetch_weights(request(whole), opened(whole))
 
 
 def test_quantised_weights_are_refused(whole):
@@ -470,8 +449,9 @@ def test_shards_are_the_same_wherever_the_components_come_from(parts, shards, tm
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("wanted", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("stored", "wanted"), [(torch.float16, "bfloat16"), (torch.bfloat16, "float32"), (torch.float32, "bfloat16")]
+)
 def test_weights_of_any_float_type_are_cast_to_the_exports(shards, tmp_path, stored, wanted):
     folder = build_tiny_checkpoint(tmp_path / "stored", dtype=stored)
     source = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
@@ -528,11 +508,7 @@ def test_a_cold_cache_names_the_files(parts, tmp_path, offline):
         " transformer/diffusion_pytorch_model.safetensors, vae/config.json and 4 more"
     )
     cache(tmp_path, ALONE, parts.alone)
-    assert refusal(ALONE, cache_dir=tmp_path, **offline) == (
-        f"{reason}, and the download cache {tmp_path} lacks {COMPONENTS_MODEL}: text_encoder/config.json,"
-        " text_encoder/model.safetensors, vae/config.json, vae/diffusion_pytorch_model.safetensors,"
-        " tokenizer/tokenizer_config.json and 2 more"
-    )
+    assert f" lacks {COMPONENTS_MODEL}: text_encoder/" in refusal(ALONE, cache_dir=tmp_path, **offline)
 
 
 @pytest.mark.seconds
@@ -611,6 +587,30 @@ def test_a_revision_and_a_path_of_a_replacement(hub, parts, tmp_path):  # noqa: 
     )
 
 
+def test_revision_cache_and_token_reach_every_download(hub, parts, tmp_path, monkeypatch):  # noqa: F811
+    """Of four private repositories with nothing on their main branch; nobody is logged in."""
+    monkeypatch.delenv("HF_TOKEN")
+    folders = {"pipeline": parts.rest, "tuned": parts.alone, "t5": parts.rest / "text_encoder", "rest": parts.rest}
+    for name, folder in folders.items():
+        repository = upload(hub, f"user/{name}", folder, private=True)
+        files = {
+            path: file
+            for path, file in repository.at("main").files.items()
+            if f"{name}/{path}"[:13] != "pipeline/vae/"
+        }
+        repository.commit(files, "the one to take", branch="v1")
+        repository.commit({}, "all gone")
+    named = {"transformer": "user/tuned@v1", "text_encoder": "user/t5@v1", "components_model": "user/rest@v1"}
+    asked = request("user/pipeline", revision="v1", **named, cache_dir=tmp_path / "cache", token="hf_writer")
+    checkpoint = open_checkpoint(asked)
+    fetch_weights(asked, checkpoint)
+    assert {name: source.address.repository for name, source in checkpoint.sources.items()} == {
+        **dict.fromkeys(COMPONENTS, "user/pipeline"),
+        **{"transformer": "user/tuned", "text_encoder": "user/t5", "vae": "user/rest"},
+    }
+    assert not Path(constants.HF_HUB_CACHE).exists()
+
+
 def test_weights_are_of_the_commit_of_the_configurations(hub, parts, tmp_path):  # noqa: F811
     repository = upload(hub, "me/pipeline", parts.whole)
     asked = request("me/pipeline", cache_dir=tmp_path / "cache")
@@ -627,61 +627,3 @@ def test_weights_that_only_the_hub_has_are_judged_before_a_download(hub, parts, 
     line = refusal("me/pickled", cache_dir=tmp_path / "cache")
     assert line.startswith("me/pickled/text_encoder holds only .bin weights; pickled files can run code")
     assert not any(name.endswith((".bin", ".safetensors")) for name in hub.downloads())
-
-
-@pytest.mark.parametrize(
-    ("properties", "message"),
-    [
-        ({"private": True}, "--model other/secret: no such folder, and there is no such repository, or it is private"),
-        ({"gated": True}, "--model other/secret: asks for its licence to be accepted"),
-    ],
-)
-def test_repositories_that_may_not_be_read(hub, parts, tmp_path, properties, message):  # noqa: F811
-    upload(hub, "other/secret", parts.whole, **properties)
-    line = refusal("other/secret", cache_dir=tmp_path / "cache")
-    assert line.startswith(message) and line.endswith(" (--token)")
-
-
-def test_revision_cache_and_token_reach_every_download(parts, tmp_path, monkeypatch):
-    seen = []
-    snapshots = {
-        "me/pipeline": cache(tmp_path, "me/pipeline", parts.rest),
-        "me/tuned": cache(tmp_path, "me/tuned", parts.alone),
-        "me/t5": cache(tmp_path, "me/t5", parts.rest / "text_encoder"),
-        "me/rest": cache(tmp_path, "me/rest", parts.rest),
-    }
-    shutil.rmtree(snapshots["me/pipeline"] / "vae")
-
-    class RecordingApi:
-        def __init__(self, token):
-            self.token = token
-
-        def model_info(self, repository, revision):
-            seen.append(("listed", repository, revision, self.token))
-            names = [path.relative_to(snapshots[repository]) for path in snapshots[repository].rglob("*.*")]
-            siblings = [SimpleNamespace(rfilename=name.as_posix()) for name in names]
-            return SimpleNamespace(siblings=siblings)
-
-    def snapshot_download(repository, *, revision, cache_dir, token, local_files_only, allow_patterns):
-        seen.append(("downloaded", repository, revision, token))
-        assert (cache_dir, local_files_only) == (tmp_path, False)
-        return str(snapshots[repository])
-
-    monkeypatch.setattr(fetch, "HfApi", RecordingApi)
-    monkeypatch.setattr(fetch, "snapshot_download", snapshot_download)
-    asked = request(
-        "me/pipeline",
-        revision="r0",
-        transformer="me/tuned@r1",
-        text_encoder="me/t5@r2",
-        components_model="me/rest@r3",
-        cache_dir=tmp_path,
-        token="secret",
-    )
-    fetch_weights(asked, open_checkpoint(asked))
-    configurations = [("me/t5", "r2"), ("me/tuned", "r1"), ("me/pipeline", "r0"), ("me/rest", "r3")]
-    weights = [("me/t5", COMMIT), ("me/tuned", COMMIT), ("me/rest", COMMIT)]
-    assert seen == [
-        *((kind, *one, "secret") for one in configurations for kind in ("listed", "downloaded")),
-        *(("downloaded", *one, "secret") for one in weights),
-    ]

@@ -2,7 +2,6 @@
 
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +9,6 @@ from optimum_pixart_neuron.errors import (
     CompilationFailed,
     DeviceError,
     LoadError,
-    OutputFull,
     PixArtNeuronError,
     RunError,
 )
@@ -153,7 +151,7 @@ def sdk():
 
 
 def options(checkpoint: Path, output: Path, **given) -> ExportOptions:
-    sizes = {"height": 128, "width": 128, "sequence_length": 64, "tensor_parallel_size": 2}
+    sizes = {"height": 128, "width": 128, "sequence_length": 16, "tensor_parallel_size": 2, "vae_parallel": "one"}
     return ExportOptions(model=str(checkpoint), output=output, disable_validation=True, **sizes, **given)
 
 
@@ -182,15 +180,6 @@ def test_a_log_is_never_written_over(tmp_path):
     unfinished = UnfinishedExport(tmp_path / "out")
     kept = [unfinished.keep_log(tmp_path / "log-neuron-cc.txt").name for _ in range(2)]
     assert kept == ["out.failed-compilation.txt", "out.failed-compilation-2.txt"]
-
-
-def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
-    """The compiler says only that it failed."""
-    from optimum_pixart_neuron.export import unfinished
-
-    monkeypatch.setattr(unfinished.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
-    with pytest.raises(OutputFull), unfinished.unfinished_export(tmp_path / "out", ["vae"], force=False):
-        raise CompilationFailed("vae", "neuronx-cc failed with 70", None)
 
 
 def test_a_program_that_fails_while_it_runs_is_a_device_error():

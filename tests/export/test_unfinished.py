@@ -18,13 +18,13 @@ from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 from optimum_pixart_neuron.artifact.manifest_records import ComponentRecord, SourceRecord
 from optimum_pixart_neuron.checkpoint.address import Address
 from optimum_pixart_neuron.checkpoint.sources import Source
-from optimum_pixart_neuron.errors import CheckpointError, InvalidExportOption, OutputFull
+from optimum_pixart_neuron.errors import CheckpointError, CompilationFailed, InvalidExportOption, OutputFull
 from optimum_pixart_neuron.export import fingerprints as sources
 from optimum_pixart_neuron.export import unfinished
 from optimum_pixart_neuron.export.fingerprints import Fingerprints
 from optimum_pixart_neuron.export.swap import exchange
 from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
-from optimum_pixart_neuron.files import FileRecord, full_digest, records_of, write_whole
+from optimum_pixart_neuron.files import FileRecord, full_digest, records_of
 
 NAMES = ("first", "second")
 
@@ -128,14 +128,6 @@ def test_an_interruption_keeps_what_is_finished_and_only_that(output, error, log
     assert make(output) == ["second"]
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     assert below(output) == WHOLE
-
-
-def test_nothing_finished_leaves_nothing(output, logged):
-    with pytest.raises(RuntimeError), unfinished_export(output, NAMES, force=False) as export:
-        (export.artifacts / "first").mkdir()
-        raise RuntimeError("compiler")
-    assert list(output.parent.iterdir()) == []
-    assert logged.messages == []
 
 
 def test_other_inputs_are_compiled_again(output):
@@ -299,16 +291,6 @@ def test_a_file_system_that_cannot_exchange(tmp_path, monkeypatch, number):
         assert not exchange(tmp_path / "first", tmp_path / "second")
 
 
-def test_a_kill_after_the_last_rename(output):
-    make(output)
-    (holder(output) / "finished").mkdir(parents=True)
-    (holder(output) / "finished" / "first.json").write_text("{}")
-    (holder(output) / "lock").touch()
-    (holder(output) / "README").touch()
-    tidy(output)
-    assert [path.name for path in output.parent.iterdir()] == [output.name]
-
-
 def test_put_aside_finds_a_free_name(output):
     (output.parent / "my pixart.failed").mkdir()
     with unfinished_export(output, NAMES, force=False) as export:
@@ -339,10 +321,12 @@ def test_a_link_stays_one(tmp_path):
     assert below(tmp_path / "empty") == WHOLE
 
 
-def test_folders_that_were_made_for_an_export_go_with_it(tmp_path):
-    with pytest.raises(RuntimeError), unfinished_export(tmp_path / "new" / "er" / "out", NAMES, force=False):
+def test_nothing_finished_leaves_nothing(tmp_path, logged):
+    """Of folders that were made for the export, either."""
+    with pytest.raises(RuntimeError), unfinished_export(tmp_path / "new" / "er" / "out", NAMES, force=False) as export:
+        (export.artifacts / "first").mkdir()
         raise RuntimeError("compiler")
-    assert list(tmp_path.iterdir()) == []
+    assert (list(tmp_path.iterdir()), logged.messages) == ([], [])
     make(tmp_path / "new" / "er" / "out")
     assert below(tmp_path / "new" / "er" / "out") == WHOLE
 
@@ -397,13 +381,6 @@ def test_a_killed_export_holds_nothing(output, other):
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def test_one_process_cannot_export_twice_to_one_output_at_once(output):
-    with unfinished_export(output, NAMES, force=False):
-        with pytest.raises(InvalidExportOption, match="another export is writing it"):
-            make(output)
-        assert holder(output).is_dir()
-
-
 def test_the_lock_is_gone_with_its_name(output):
     """Who waited for a lock that was removed must not take the removed one for the lock."""
     first, second = UnfinishedExport(output), UnfinishedExport(output)
@@ -432,11 +409,13 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(output, number, logg
 
 def test_a_full_disk_under_a_library_that_does_not_say_so(output, monkeypatch):
     """torch.jit.save: "PytorchStreamWriter failed writing file"; neuronx-cc: a status."""
+    writer = RuntimeError("PytorchStreamWriter failed writing file")
     with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
-        interrupt(output, RuntimeError("PytorchStreamWriter failed writing file"))
+        interrupt(output, writer)
     monkeypatch.setattr(unfinished.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
-    with pytest.raises(OutputFull, match="No space left on device"):
-        interrupt(output, RuntimeError("PytorchStreamWriter failed writing file"), force=True)
+    for error in (writer, CompilationFailed("vae", "neuronx-cc failed with 70", None)):
+        with pytest.raises(OutputFull, match="No space left on device"):
+            interrupt(output, error, force=True)
     with pytest.raises(KeyboardInterrupt):
         interrupt(output, KeyboardInterrupt(), force=True)
 
@@ -507,11 +486,3 @@ def test_a_checkpoint_written_during_the_export_is_refused(tmp_path):
     file.write_bytes(b"others!")
     with pytest.raises(CheckpointError, match="weights.safetensors was changed during the export"):
         files.check_unchanged([file])
-
-
-def test_a_small_file_is_replaced_whole(tmp_path, monkeypatch):
-    write_whole(tmp_path / "file", b"before")
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with pytest.raises(OSError):
-        write_whole(tmp_path / "file", b"after")
-    assert (tmp_path / "file").read_bytes() == b"before"
