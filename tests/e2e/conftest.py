@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from ..parity import psnr
+
 PROMPTS = ["a red cat on a mat", "an astronaut riding a horse on mars, highly detailed, under two moons"]
 NEGATIVE = "blurry"
 STEPS = 3
@@ -91,17 +93,25 @@ def load_stock(folder: Path):
     """Load with optimum-neuron's own class."""
     from optimum.neuron import NeuronPixArtSigmaPipeline
 
-    fresh_runtime()
-    pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return load(NeuronPixArtSigmaPipeline, folder)
 
 
-def load_ours(folder: Path):
+def load_ours(folder: Path, **arguments):
     """Load with this package's class."""
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
 
+    return load(NeuronPixArtSigmaPipeline, folder, **arguments)
+
+
+def load(pipeline_class: type, folder: Path, **arguments):
+    """Load on a runtime of its own, without a progress bar."""
     fresh_runtime()
-    pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
+    pipe = pipeline_class.from_pretrained(folder, **arguments)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def assert_same_pictures(images, expected, decibels: float = 55) -> None:
+    assert len(images) == len(expected)
+    for image, reference in zip(images, expected):
+        assert psnr(image, reference) >= decibels

@@ -1,6 +1,7 @@
 """PixArt-Alpha: exported, loaded by both classes, and the same pictures as unmodified diffusers in float32."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import diffusers
@@ -16,7 +17,7 @@ from tests.tiny import build_tiny_checkpoint
 
 from ..checkpoints import rewrite
 from ..parity import psnr
-from .conftest import NEGATIVE, fresh_runtime, load_ours
+from .conftest import NEGATIVE, load, load_ours
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -34,7 +35,7 @@ def conditioned(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one_step(tmp_path_factory) -> Path:
     """For 256 px, with the scheduler of a one-step checkpoint."""
-    folder = build_tiny_checkpoint(tmp_path_factory.mktemp("alpha") / "tiny-alpha-dmd", alpha=True)
+    folder = build_tiny_checkpoint(tmp_path_factory.mktemp("alpha") / "tiny-alpha-dmd", alpha=True, layers=1)
     DDPMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02).save_pretrained(folder / "scheduler")
     rewrite(folder / "model_index.json", scheduler=["diffusers", "DDPMScheduler"])
     return folder
@@ -46,15 +47,8 @@ def original(folder: Path) -> PixArtAlphaPipeline:
     return pipe
 
 
-def load(folder: Path, package: str):
-    if package == "ours":
-        from optimum_pixart_neuron import NeuronPixArtAlphaPipeline
-    else:
-        from optimum.neuron import NeuronPixArtAlphaPipeline
-    fresh_runtime()
-    pipe = NeuronPixArtAlphaPipeline.from_pretrained(folder)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+def load_alpha(folder: Path, package: str):
+    return load(import_module(package).NeuronPixArtAlphaPipeline, folder)
 
 
 def draw(pipe, size: tuple[int, int], **asked) -> np.ndarray:
@@ -69,6 +63,7 @@ def test_size_and_aspect_ratio_are_compiled_with_each_size(conditioned, exported
         model=str(conditioned),
         tensor_parallel_size=2,
         torch_dtype="float32",
+        vae_parallel="one",
         sizes=("512x576", "512x512"),
     )
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "PixArtAlphaPipeline"
@@ -76,24 +71,22 @@ def test_size_and_aspect_ratio_are_compiled_with_each_size(conditioned, exported
     assert Compiled.read(folder / "text_encoder").sizes["sequence_length"] == 120
     reference = original(conditioned)
     expected = {size: draw(reference, size, height=size[0], width=size[1], num_inference_steps=2) for size in SIZES}
-    ours = load(folder, "ours")
+    ours = load_alpha(folder, "optimum_pixart_neuron")
     for size in SIZES:
         assert psnr(draw(ours, size, height=size[0], width=size[1], num_inference_steps=2), expected[size]) >= 55
     with pytest.raises(ProgramInputError, match="expected 2 or more, or a scheduler that gives .* 1 with DPMSolver"):
         draw(ours, SIZES[0], num_inference_steps=1)
     del ours
-    assert psnr(draw(load(folder, "stock"), SIZES[0], num_inference_steps=2), expected[SIZES[0]]) >= 55
+    assert psnr(draw(load_alpha(folder, "optimum.neuron"), SIZES[0], num_inference_steps=2), expected[SIZES[0]]) >= 55
 
 
 def test_a_checkpoint_of_one_step_is_drawn_at_its_timestep(one_step, exported):
-    folder = exported(
-        model=str(one_step), tensor_parallel_size=2, torch_dtype="float32", default_timesteps=400,
-        default_guidance_scale=1,
-    )  # fmt: skip
+    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
+    folder = exported(model=str(one_step), **options, default_timesteps=400, default_guidance_scale=1)
     size, asked = (256, 256), {"timesteps": [400], "num_inference_steps": 1, "guidance_scale": 1.0}
     expected = draw(original(one_step), size, **asked)
-    assert psnr(draw(load(folder, "ours"), size), expected) >= 55
-    assert psnr(draw(load(folder, "stock"), size, **asked), expected) >= 55
+    assert psnr(draw(load_alpha(folder, "optimum_pixart_neuron"), size), expected) >= 55
+    assert psnr(draw(load_alpha(folder, "optimum.neuron"), size, **asked), expected) >= 55
     with pytest.raises(ArtifactError, match="is PixArt-Alpha, not PixArt-Sigma; load it with NeuronPixArtAlphaPip"):
         load_ours(folder)
 

@@ -28,7 +28,7 @@ def changed(tiny_checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(exported, changed):
     lora = {"lora_model_ids": (str(changed[0]),), "lora_scales": (0.5,), "lora_adapter_names": ("style",)}
-    return exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, **lora)
+    return exported(tensor_parallel_size=2, torch_dtype="float32", batch_size=2, vae_parallel="one", **lora)
 
 
 def test_pictures_of_the_merged_weights(tiny_checkpoint, folder, changed, reference_images):

@@ -6,15 +6,9 @@ import pytest
 import torch
 
 from ..parity import psnr
-from .conftest import PROMPTS, fresh_runtime, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, assert_same_pictures, fresh_runtime, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
-
-
-def assert_same(images, expected) -> None:
-    assert len(images) == len(expected)
-    for image, reference in zip(images, expected):
-        assert psnr(image, reference) >= 55
 
 
 def parallel(folder, component: str) -> dict:
@@ -31,8 +25,8 @@ def parallel(folder, component: str) -> dict:
 def test_context(exported, reference_images, ranks, exchange):
     options = {"exchange": exchange} if exchange else {}
     folder = exported(tensor_parallel_size=ranks, torch_dtype="float32", batch_size=2, **options)
-    assert_same(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
-    assert_same(load_ours(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+    assert_same_pictures(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+    assert_same_pictures(load_ours(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
 
 
 @pytest.mark.soak
@@ -59,10 +53,10 @@ def test_context_without_guidance(exported, reference):
     assert parallel(folder, "transformer")["groups"] == [[0, 1]]
     arguments = {**pipeline_arguments(1), "guidance_scale": 1.0}
     expected = reference(PROMPTS[:1], **arguments).images
-    assert_same(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
+    assert_same_pictures(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
     # Our class runs guidance too, one row after the other.
     guided = pipeline_arguments(1)
-    assert_same(load_ours(folder)(PROMPTS[:1], **guided).images, reference(PROMPTS[:1], **guided).images)
+    assert_same_pictures(load_ours(folder)(PROMPTS[:1], **guided).images, reference(PROMPTS[:1], **guided).images)
 
 
 @pytest.mark.soak
@@ -73,14 +67,14 @@ def test_context_at_a_resolution_bin_that_is_not_square(exported, reference):
     arguments = {**pipeline_arguments(1), "latents": latents}
     expected = reference(PROMPTS[:1], height=192, width=336, **arguments).images
     assert expected.shape == (1, 192, 336, 3)
-    assert_same(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
+    assert_same_pictures(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_tensor(exported, reference_images, ranks):
     folder = exported(tensor_parallel_size=ranks, parallel_mode="tensor", torch_dtype="float32", batch_size=2)
     assert parallel(folder, "transformer")["collectives"]["all-reduce"]["count"] == 2 * 3
-    assert_same(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+    assert_same_pictures(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +90,14 @@ def test_data(data_folder, reference, images):
     prompts, each = (PROMPTS, images // 2) if images % 2 == 0 else (["a tower"], images)
     latents = torch.randn(images, 4, 32, 32, generator=torch.Generator().manual_seed(images))
     arguments = {"num_images_per_prompt": each, "num_inference_steps": 2, "latents": latents, "output_type": "np"}
-    assert_same(pipe(prompts, **arguments).images, reference(prompts, **arguments).images)
+    assert_same_pictures(pipe(prompts, **arguments).images, reference(prompts, **arguments).images)
 
 
 def test_data_through_the_stock_class(data_folder, reference):
     """It runs the transformer on one core; the picture is the same."""
     arguments = pipeline_arguments(1)
     images = load_stock(data_folder)(PROMPTS[:1], **arguments).images
-    assert_same(images, reference(PROMPTS[:1], **arguments).images)
+    assert_same_pictures(images, reference(PROMPTS[:1], **arguments).images)
 
 
 @torch.no_grad()

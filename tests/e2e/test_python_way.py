@@ -76,13 +76,7 @@ def test_without_a_device_the_artifacts_stay_and_are_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lora_scales": [1]}, "--lora_scales: 1 given, --lora_model_ids has 0; give one for each"),
-        ({"ip_adapter_id": "a/b"}, "--ip_adapter_id has no meaning for PixArt"),
-        ({"parallel_mode": "sideways"}, "--parallel_mode sideways: choose context, tensor or data"),
-        ({"torch_dtype": torch.int8}, "--torch_dtype torch.int8: choose bfloat16"),
-        ({"auto_cast": "everything"}, "--auto_cast everything: choose"),
         ({"verify": "typo"}, "verify='typo': choose none, sizes, full"),
-        ({"optlevel": 7}, "-O 7: choose 1, 2 or 3"),
         ({"batch_size": 0}, "--batch_size 0: must be at least 1"),
     ],
 )

@@ -1,6 +1,7 @@
-"""Every bad input of an export: one line on stderr, a status that is not zero, nothing written, no weight read.
+"""Bad inputs of an export: one line on stderr, a status that is not zero, nothing written, no weight read.
 
-Most run the export process's `main` here; three go through the real `optimum-cli`, whose imports take seconds.
+They run the export process's `main` here, two go through the real `optimum-cli`. Values that do not go together are in
+`tests/export/test_settings.py`, other places of a model in `test_kinds.py` there, other outputs in `test_output.py`.
 """
 
 import json
@@ -18,6 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
 from optimum_pixart_neuron.commands.export_neuron import main
+
+from ..checkpoints import rewrite
 
 pytestmark = pytest.mark.e2e
 
@@ -67,46 +70,23 @@ def contents(folder: Path) -> dict[Path, int]:
 
 def only_line(stderr: str) -> str:
     """The refusal, which must be the one line there is."""
-    lines = stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith(ERROR), stderr
-    return lines[0].removeprefix(ERROR)
-
-
-def last_line(stderr: str) -> str:
-    """The refusal after what optimum-neuron says at import on every machine without NeuronCores."""
-    *said, line = stderr.splitlines()
-    assert not any("optimum-cli" in other or "Traceback" in other or "Error" in other for other in said), stderr
-    return only_line(line)
+    (line,) = stderr.splitlines()
+    assert line.startswith(ERROR), stderr
+    return line.removeprefix(ERROR)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--tensor_parallel_size", 3], "--tensor_parallel_size 3 does not divide the 8 attention heads"),
-        (["--tensor_parallel_size", 16], "--tensor_parallel_size 16 does not divide the 8 attention heads"),
-        (["--tensor_parallel_size", 64], "--tensor_parallel_size 64: trn1.32xlarge has 32 cores"),
         (["--tensor_parallel_size", 4, "--instance_type", "inf2.xlarge"], "4: inf2.xlarge has 2 cores"),
-        (["--tensor_parallel_size", 0], "--tensor_parallel_size 0: must be at least 1"),
-        (["--height", 250], "--height 250 is not a positive multiple of 16"),
-        (["--width", 264], "--width 264 is not a positive multiple of 16"),
         (["--height", 2048], "--height 2048: the checkpoint was trained for sides of 128 to 512 pixels"),
-        (["--width", 64], "--width 64: the checkpoint was trained for sides of 128 to 512 pixels"),
-        (["--batch_size", 0], "--batch_size 0: must be at least 1"),
-        (["--instance_type", "trn9"], "--instance_type trn9: unknown instance 'trn9': known are inf2, trn1"),
-        (["--torch_dtype", "float16"], "--torch_dtype float16: T5 overflows in float16; choose bfloat16 or float32"),
         (["--variant", "fp16"], r"model.fp16.safetensors is missing \(found model.safetensors; change --variant\)"),
-        (["--subfolder", "missing"], "--subfolder missing does not exist in"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 def test_values_the_model_or_the_instance_cannot_have(refused, tiny_checkpoint, flags, message):
     assert re.search(message, refused(tiny_checkpoint, *flags))
-
-
-def rewrite(path: Path, **changes) -> None:
-    """Change keys of a JSON file; None removes one."""
-    content = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 def without_weight(folder: Path) -> None:
@@ -174,77 +154,29 @@ def test_incomplete_and_other_checkpoints(refused, checkpoint, damage, message):
     assert re.search(message, refused(checkpoint))
 
 
-def test_each_size_that_the_ranks_do_not_divide(refused, checkpoint):
-    """Configurations that go with no weights at all: the weights are not looked at."""
-    rewrite(checkpoint / "transformer" / "config.json", num_attention_heads=6)
-    line = refused(checkpoint, "--tensor_parallel_size", 4, "--parallel_mode", "tensor")
-    assert line == "--tensor_parallel_size 4 does not divide the 6 attention heads of the transformer"
-    rewrite(checkpoint / "text_encoder" / "config.json", d_ff=130)
-    line = refused(checkpoint, "--tensor_parallel_size", 4)
-    assert line.startswith(
-        "--tensor_parallel_size 4 does not divide the 130 feed-forward channels of the text_encoder"
-    )
-
-
-def test_models_that_are_no_folder_of_a_checkpoint(refused, tmp_path):
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "file.txt").write_text("no checkpoint")
-    assert "is not a diffusers checkpoint: it has no model_index.json" in refused(tmp_path / "notes")
-    assert "is a file; give the folder of the checkpoint" in refused(tmp_path / "notes" / "file.txt")
-    assert "nowhere: no such folder; give a checkpoint's" in refused(tmp_path / "nowhere")
-    assert re.search("the download cache .* lacks no-such/model: ", refused("no-such/model", "--local_files_only"))
-
-
 def test_outputs_that_cannot_be_written(refused, tiny_checkpoint, tmp_path, monkeypatch):
-    full, file = tmp_path / "full", tmp_path / "file"
+    full = tmp_path / "full"
     full.mkdir()
     (full / "precious").write_text("data")
-    file.write_text("data")
     assert "exists and is not empty" in refused(tiny_checkpoint, output=full)
-    assert "exists and is not a folder" in refused(tiny_checkpoint, output=file)
-    assert f"cannot be made: {file} is not a folder" in refused(tiny_checkpoint, output=file / "below" / "it")
-    assert (full / "precious").read_text() == file.read_text() == "data"
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     assert f"you may not write to {tmp_path}" in refused(tiny_checkpoint, output=tmp_path / "new" / "out")
 
 
-def optimum_cli(*arguments, **environment) -> subprocess.CompletedProcess:
-    command = [Path(sys.executable).with_name("optimum-cli"), "export", "neuron", *arguments]
-    environment = {**os.environ, **environment}
-    return subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
-
-
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("flags", "environment", "message"),
     [
-        pytest.param(
-            ["--tensor_parallel_size", 3],
-            {},
-            "--tensor_parallel_size 3 does not divide the 8 attention heads",
-            marks=pytest.mark.soak,
-        ),
-        pytest.param(
-            [],
-            {"NEURON_EMULATOR_INSTANCE": "trn9"},
-            "NEURON_EMULATOR_INSTANCE: unknown instance 'trn9': known are",
-            marks=pytest.mark.soak,
-        ),
+        (["--tensor_parallel_size", "3"], {}, "--tensor_parallel_size 3 does not divide the 8 attention heads"),
+        ([], {"NEURON_EMULATOR_INSTANCE": "trn9"}, "NEURON_EMULATOR_INSTANCE: unknown instance 'trn9': known are"),
     ],
 )
 def test_through_the_real_command(tiny_checkpoint, tmp_path, flags, environment, message):
-    done = optimum_cli("--model", tiny_checkpoint, tmp_path / "out", *flags, **environment)
-    assert done.returncode == 2
-    assert last_line(done.stderr).startswith(message)
+    """The line stands after what optimum-neuron says at import on every machine without NeuronCores."""
+    command = [Path(sys.executable).with_name("optimum-cli"), "export", "neuron", "--model", tiny_checkpoint]
+    environment = {**os.environ, **environment}
+    done = subprocess.run([*command, tmp_path / "out", *flags], env=environment, capture_output=True, text=True)
+    *said, line = done.stderr.splitlines()
+    assert not any("optimum-cli" in other or "Traceback" in other or "Error" in other for other in said), said
+    assert done.returncode == 2 and only_line(line).startswith(message)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.soak
-def test_another_model_through_the_real_command(checkpoint, tmp_path):
-    rewrite(checkpoint / "model_index.json", _class_name="FluxPipeline")
-    before = contents(tmp_path)
-    done = optimum_cli("--model", checkpoint, tmp_path / "out")
-    assert done.returncode == 2
-    assert "is a FluxPipeline, not a PixArtSigmaPipeline or PixArtAlphaPipeline; other pipelines" in last_line(
-        done.stderr
-    )
-    assert contents(tmp_path) == before

@@ -18,7 +18,7 @@ def test_it_exports_loads_and_draws(name, monkeypatch, tiny_checkpoint, tmp_path
     from optimum_pixart_neuron.export.options import ExportOptions
 
     monkeypatch.setenv("NEURON_EMULATOR_SDK", name)
-    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "disable_validation": True}
+    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one", "disable_validation": True}
     folder = export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "pipeline", **options))
     versions = Manifest.read(folder).versions
     release = SDK_RELEASES[name]

@@ -84,7 +84,7 @@ def exported(registered, tiny_checkpoint, tmp_path_factory) -> Path:
     from optimum_pixart_neuron.export.exporter import export
 
     output = tmp_path_factory.mktemp("batch") / "pipeline"
-    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "disable_validation": True}
+    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one", "disable_validation": True}
     return export(ExportOptions(model=str(tiny_checkpoint), output=output, parallel_mode=NAME, **options))
 
 
@@ -101,7 +101,7 @@ def test_artifacts_name_it(exported):
     manifest = Manifest.read(exported)
     assert manifest.parallel_mode == NAME
     modes = {name: component.mode for name, component in manifest.components.items()}
-    assert modes == {"text_encoder": "tensor", "transformer": NAME, "vae_decoder": "rows"}
+    assert modes == {"text_encoder": "tensor", "transformer": NAME, "vae_decoder": None}
     compiled = Compiled.read(exported / "transformer")
     assert (compiled.parallel.mode, compiled.ranks, compiled.batch) == (NAME, 2, 2)
     assert list(compiled.parallel.collectives) == ["all-gather"]
