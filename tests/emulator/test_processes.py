@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,28 +37,28 @@ class Quick(nn.Module):
 
 
 class Endless(nn.Module):
-    """Enough work for the test to act while it runs."""
+    """Work of many seconds in few operations, for the test to act while it runs: 17 GFLOP a product."""
+
+    def __init__(self, ranks=2):
+        super().__init__()
+        self.ranks = ranks
 
     def forward(self, x):
-        for _ in range(1000):
-            x = torch.ops.neuron_emulator.all_reduce(torch.tanh(x @ x), "sum", 1.0, [0, 1], 2)
-        return x
-
-
-class EndlessAlone(nn.Module):
-    def forward(self, x):
-        for _ in range(1000):
+        x = x.repeat(4, 4)
+        for _ in range(100):
             x = torch.tanh(x @ x)
+            if self.ranks > 1:
+                x = torch.ops.neuron_emulator.all_reduce(x, "sum", 1.0, [0, 1], 2)
         return x
+
+
+def compiled(module, ranks=2):
+    return Program.compile(module, (torch.ones(SIZE, SIZE),), world_size=ranks)
 
 
 @pytest.fixture(scope="module")
 def programs():
-    example = (torch.ones(SIZE, SIZE),)
-    return {
-        kind: Program.compile(module(), example, world_size=2)
-        for kind, module in (("quick", Quick), ("endless", Endless))
-    }
+    return {"quick": compiled(Quick()), "endless": compiled(Endless())}
 
 
 @pytest.fixture
@@ -97,6 +98,12 @@ def keeper_of(rank_id):
     return int(state(rank_id)[1])
 
 
+def processes():
+    """The ranks of the only model, and all that is there for it."""
+    ranks = rank_process_ids()
+    return ranks, [*ranks, keeper_of(ranks[0])]
+
+
 def assert_all_end(process_ids):
     deadline = time.monotonic() + 30
     while running(process_ids) and time.monotonic() < deadline:
@@ -127,8 +134,7 @@ def soon(act, *arguments, again_s: float | None = None):
 @pytest.mark.parametrize("during", [True, False], ids=["during a run", "between runs"])
 def test_a_rank_that_is_killed(load, during):
     model = load("endless" if during else "quick")
-    ranks = rank_process_ids()
-    everyone = [*ranks, keeper_of(ranks[0])]
+    ranks, everyone = processes()
     with soon(os.kill, ranks[1], signal.SIGKILL) as _:
         if not during:
             assert works(model)
@@ -145,8 +151,7 @@ def test_a_rank_that_is_stopped(load, monkeypatch):
     """It does not read its input either."""
     monkeypatch.setenv("NEURON_EMULATOR_TIMEOUT", "1")
     model = load("quick")
-    ranks = rank_process_ids()
-    everyone = [*ranks, keeper_of(ranks[0])]
+    ranks, everyone = processes()
     os.kill(ranks[1], signal.SIGSTOP)
     with pytest.raises(
         RuntimeError, match="^rank 1 of 2 is stopped and nothing was done for 1 s during a run; NEURON"
@@ -203,7 +208,7 @@ def test_what_a_signal_raises_stays_what_it_is(load, number, handler, raised, ra
     if ranks == 2:
         model = load("endless")
     else:
-        model = build_module(Program.compile(EndlessAlone(), (torch.ones(SIZE, SIZE),)), {}, inline_weights=True)
+        model = build_module(compiled(Endless(1), 1), {}, inline_weights=True)
     previous = signal.signal(number, handler)
     try:
         # What a handler raises while a weak reference is cleared, Python prints and drops.
@@ -251,10 +256,10 @@ def test_a_model_outlives_the_thread_that_loaded_it(load):
 def test_idle_ranks_use_no_processor_time(load):
     model = load("quick")
     run(model)
-    ranks = rank_process_ids()
+    _, everyone = processes()
 
     def ticks():
-        return sum(int(field) for each in [*ranks, keeper_of(ranks[0])] for field in state(each)[11:13])
+        return sum(int(field) for each in everyone for field in state(each)[11:13])
 
     time.sleep(0.5)  # what the run left to do
     before = ticks()
@@ -282,8 +287,7 @@ def test_models_share_the_launcher_that_was_prepared(load, killed):
 def test_a_keeper_that_is_stopped_is_ended(load, monkeypatch):
     monkeypatch.setattr(launching, "_EXIT_SECONDS", 0.5)
     model = load("quick")
-    ranks = rank_process_ids()
-    everyone = [*ranks, keeper_of(ranks[0])]
+    _, everyone = processes()
     os.kill(everyone[-1], signal.SIGSTOP)
     del model
     gc.collect()
@@ -296,27 +300,29 @@ OWNERS = """
 import os, sys, time
 from optimum_pixart_neuron import emulator
 emulator.activate()
-from tests.emulator.test_processes import SIZE, Endless, Program, Quick, START, build_executor, rank_process_ids, run
+from tests.emulator.test_processes import Endless, Quick, START, build_executor, compiled, rank_process_ids, run
 from optimum_pixart_neuron.emulator.launching import prepare_ranks
 import torch
 
 torch.set_num_threads(1)  # a fork would wait for ever for the threads that its parent worked with
-example = (torch.ones(SIZE, SIZE),)
-programs = {module: Program.compile(module(), example, world_size=2) for module in (Quick, Endless)}
+programs = {module: compiled(module()) for module in (Quick, Endless)}
 
 def load(module):
     model = build_executor({"model": [programs[module]]}, world_size=2)
     model.nxd_model.initialize([{}, {}], START)
     return model
 
+def tell():
+    print(os.getpid(), *rank_process_ids(), flush=True)
+
 def idle():
     model = load(Quick)
-    print(os.getpid(), *rank_process_ids(), flush=True)
+    tell()
     time.sleep(60)
 
 def busy():
     model = load(Endless)
-    print(os.getpid(), *rank_process_ids(), flush=True)
+    tell()
     run(model)
 
 def prepared():
@@ -329,7 +335,7 @@ def forks():
     model = load(Quick)
     child = os.fork()
     if child:
-        print(os.getpid(), *rank_process_ids(), flush=True)
+        tell()
     time.sleep(60)
 
 for line in sys.stdin:
@@ -340,7 +346,7 @@ for line in sys.stdin:
 
 # The end of this interpreter, with ranks.
 models = load(Quick), load(Quick)
-print(os.getpid(), *rank_process_ids(), flush=True)
+tell()
 """
 
 
@@ -386,10 +392,8 @@ def test_nothing_survives_the_end_of_its_owner(owners, kind, number):
     try:
         assert_all_end(everyone)
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(owner, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def test_the_end_of_the_interpreter(owners):
@@ -403,12 +407,11 @@ def test_the_end_of_the_interpreter(owners):
 BARE = """
 import os, sys
 from pathlib import Path
-from tests.emulator.test_processes import SIZE, Program, Quick, START, build_executor, run, works
+from tests.emulator.test_processes import Quick, START, build_executor, compiled, works
 from optimum_pixart_neuron.emulator.archive import check_archive
 import torch
 archive = Path("model.neuron").absolute()
-program = Program.compile(Quick(), (torch.ones(SIZE, SIZE),), world_size=2)
-torch.jit.save(build_executor({"model": [program]}, world_size=2), archive)
+torch.jit.save(build_executor({"model": [compiled(Quick())]}, world_size=2), archive)
 # PyTorch and its compiler cannot be imported without a current folder; afterwards all goes on.
 os.mkdir("gone")
 os.chdir("gone")
@@ -423,7 +426,7 @@ Path(sys.argv[1]).write_text(str(works(model)))
 
 @pytest.mark.soak
 def test_no_current_folder_and_no_standard_streams(tmp_path):
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = str(Path(__file__).parents[2])
     (tmp_path / "script.py").write_text(f"import sys\nsys.path.insert(0, {root!r})\n{BARE}")
     command = 'exec "$0" script.py "$1" 0<&- 1>&- 2>&-'
     done = subprocess.run(["sh", "-c", command, sys.executable, tmp_path / "answer"], cwd=tmp_path, timeout=300)
