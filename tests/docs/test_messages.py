@@ -8,17 +8,16 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = ROOT / "optimum_pixart_neuron"
-PAGE = ROOT / "docs" / "troubleshooting.md"
+from ..house.source import PACKAGE, product
+
+PAGE = PACKAGE.parent / "docs" / "troubleshooting.md"
 ANY = "…"
 SHORTEST = 6  # letters of a text that tells one message from another
 
-ERRORS = {node.name for node in ast.parse((PRODUCT / "errors.py").read_text()).body if isinstance(node, ast.ClassDef)}
+ERRORS = {node.name for node in ast.parse((PACKAGE / "errors.py").read_text()).body if isinstance(node, ast.ClassDef)}
 SPEAKING = {*ERRORS, "refuse", "fail"}
 """What is called with the text of a refusal. A ValueError is quoted by one of them, with words of its own in front."""
 
@@ -53,8 +52,8 @@ OTHERS = (
 def constants() -> dict[str, str]:
     """Texts that a module has under a name, by that name."""
     found = {}
-    for path in PRODUCT.rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
+    for module in product(with_emulator=True):
+        for node in module.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.JoinedStr):
                 found |= {name.id: text(node.value) for name in node.targets if isinstance(name, ast.Name)}
     return found
@@ -79,15 +78,14 @@ def text(node: ast.AST) -> str:
 
 def refusals() -> Iterator[tuple[str, str]]:
     """Where each stands, and its text."""
-    for path in sorted(PRODUCT.rglob("*.py")):
-        where = path.relative_to(PRODUCT)
-        if where.name in NO_ROW or where.parts[0] in NO_ROW:
+    for module in product(with_emulator=True):
+        if module.path.name in NO_ROW or module.room in NO_ROW:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in module.nodes:
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) in SPEAKING and node.args:
                 said = ANY.join(text(argument) for argument in node.args)
                 if telling(said):
-                    yield f"{where}:{node.lineno}", said
+                    yield f"{module.path}:{node.lineno}", said
 
 
 def pieces(message: str) -> list[str]:
@@ -108,12 +106,8 @@ def rows() -> tuple[str, ...]:
 @cache
 def written() -> str:
     """All texts of the product, one a line."""
-    found = []
-    for path in PRODUCT.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant | ast.JoinedStr):
-                found.append(text(node))
-    return "\n".join(found)
+    nodes = [node for module in product(with_emulator=True) for node in module.nodes]
+    return "\n".join(text(node) for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr))
 
 
 def telling(message: str) -> list[str]:
@@ -145,4 +139,4 @@ def test_every_row_is_a_refusal():
 
 @pytest.mark.parametrize("name", NO_ROW)
 def test_what_needs_no_row_is_there(name):
-    assert list(PRODUCT.rglob(name)), "nothing is excused that is gone"
+    assert list(PACKAGE.rglob(name)), "nothing is excused that is gone"

@@ -35,35 +35,44 @@ class Module:
         return self.path.parts[0] if len(self.path.parts) > 1 else self.path.stem
 
     @cached_property
-    def tree(self) -> ast.Module:
-        return ast.parse((PACKAGE / self.path).read_text())
+    def text(self) -> str:
+        return (PACKAGE / self.path).read_text()
 
     @cached_property
-    def docstrings(self) -> set[int]:
-        """Ids of the nodes that are documentation: strings that stand alone."""
-        return {
-            id(node.value)
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        }
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
 
-    def strings(self) -> Iterator[tuple[int, str]]:
-        """Line and text of every string that is not documentation."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in self.docstrings:
-                yield node.lineno, node.value
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        return tuple(ast.walk(self.tree))
 
-    def identifiers(self) -> Iterator[tuple[int, str]]:
+    @cached_property
+    def strings(self) -> list[tuple[int, str]]:
+        """Line and text of every string that is not documentation, which is what stands alone."""
+        alone = {id(node.value) for node in self.nodes if isinstance(node, ast.Expr)}
+        texts = [node for node in self.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        return [(node.lineno, node.value) for node in texts if id(node) not in alone]
+
+    @cached_property
+    def identifiers(self) -> list[tuple[int, str]]:
         """Line and text of every name in the code: variables, attributes, parameters, keywords, functions."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Name):
-                yield node.lineno, node.id
-            elif isinstance(node, ast.Attribute):
-                yield node.lineno, node.attr
-            elif isinstance(node, ast.arg | ast.keyword) and node.arg:
-                yield node.lineno, node.arg
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield node.lineno, node.name
+        kinds = {ast.Name: "id", ast.Attribute: "attr", ast.arg: "arg", ast.keyword: "arg"}
+        kinds |= {ast.FunctionDef: "name", ast.ClassDef: "name"}
+        found = [(node, getattr(node, kinds[type(node)])) for node in self.nodes if type(node) in kinds]
+        return [(node.lineno, name) for node, name in found if name]
+
+    @cached_property
+    def calls(self) -> list[tuple[int, str, ast.Call]]:
+        """Line, function as it is written, and node of every call."""
+        calls = [node for node in self.nodes if isinstance(node, ast.Call)]
+        return [(node.lineno, ast.unparse(node.func), node) for node in calls]
+
+    @cached_property
+    def outside(self) -> set[str]:
+        """Outermost names of what it imports of others, at its head or in a function."""
+        found = [alias.name for node in self.nodes if isinstance(node, ast.Import) for alias in node.names]
+        found += [node.module for node in self.nodes if isinstance(node, ast.ImportFrom) and not node.level]
+        return {name.partition(".")[0] for name in found} - {PACKAGE.name}
 
     def imports(self, *, late: bool = False) -> Iterator[str]:
         """Dotted names of the package's own modules that it imports, without the package's name.

@@ -7,7 +7,7 @@ import pytest
 from optimum_pixart_neuron.components.registry import COMPONENTS, PARTS
 from optimum_pixart_neuron.parallel.modes import MODES
 
-from .source import Module, product
+from .source import product
 
 FOLDERS = {name: type(component).__module__.split(".")[2] for name, component in COMPONENTS.items()}
 FOLDERS |= {name: name for name in PARTS if name not in FOLDERS}
@@ -15,29 +15,28 @@ FOLDERS |= {name: name for name in PARTS if name not in FOLDERS}
 
 # The names of modes are common words.
 OTHER_MEANINGS = {("serving", "data"): "a key of the answers of OpenAI's API"}
-ROOMS = sorted({module.room for module in product()})
 
 
-def spelled(module: Module, name: str) -> list[str]:
-    """Where a module spells a component's name: as a string, in a path or a flag, or as a name of the code."""
-    alone = re.compile(rf"(^|/|--){name}(/|$)")
-    inside = re.compile(rf"(?<![a-z_]){name}(?![a-z_])") if "_" in name else alone  # the others are common words
-    texts = [(line, text) for line, text in module.strings() if alone.search(text) or inside.search(text)]
-    # The parts that are copied, and the whole VAE, are attributes of diffusers' pipeline that nobody compiled.
-    found = texts + [(line, text) for line, text in module.identifiers() if text == name and name in COMPONENTS]
-    return [f"{module.path}:{line} {text!r}" for line, text in found]
+def pattern(name: str) -> re.Pattern[str]:
+    """Of a component's name in a path or a flag, or as a word of its own unless it is a common one."""
+    inside = rf"|(?<![a-z_]){name}(?![a-z_])" if "_" in name else ""
+    return re.compile(rf"(^|/|--){name}(/|$){inside}")
+
+
+PATTERNS = {name: pattern(name) for name in FOLDERS}
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_components_name_is_spelled_in_its_own_folder_only(room):
-    found = [
-        where
-        for module in product()
-        for name, folder in FOLDERS.items()
-        if module.room == room and module.path.parts[:2] != ("components", folder)
-        for where in spelled(module, name)
-    ]
+def test_a_components_name_is_spelled_in_its_own_folder_only():
+    found = []
+    for module in product():
+        for name, spelled in PATTERNS.items():
+            if module.path.parts[:2] == ("components", FOLDERS[name]):
+                continue
+            found += [f"{module.path}:{line} {text!r}" for line, text in module.strings if spelled.search(text)]
+            # The parts that are copied, and the whole VAE, are attributes of diffusers' pipeline that nobody compiled.
+            names = module.identifiers if name in COMPONENTS else ()
+            found += [f"{module.path}:{line} {text}" for line, text in names if text == name]
     assert not found, (
         "whoever adds a component, or changes one, should find all of it in components/<name>/; ask the registry"
         f" instead of spelling a name: {found}"
@@ -45,14 +44,13 @@ def test_a_components_name_is_spelled_in_its_own_folder_only(room):
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_modes_name_is_spelled_in_one_module_only(room):
+def test_a_modes_name_is_spelled_in_one_module_only():
     found = [
         f"{module.path}:{line}"
         for module in product()
-        if module.room == room and module.name != "parallel.modes"
-        for line, text in module.strings()
-        if text in MODES and (room, text) not in OTHER_MEANINGS
+        if module.name != "parallel.modes"
+        for line, text in module.strings
+        if text in MODES and (module.room, text) not in OTHER_MEANINGS
     ]
     assert not found, f"a mode is one class in parallel/modes.py; ask it instead of comparing its name: {found}"
 

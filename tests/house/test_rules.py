@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,13 +22,6 @@ IGNORED = re.compile(r"#\s*type:\s*ignore(?P<code>\[[a-z, -]+\])?(?P<rest>.*)")
 MOST_IGNORED = 25
 
 
-def calls(module: Module) -> Iterator[tuple[int, str, ast.Call]]:
-    """Line, function as it is written, and node of every call."""
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Call):
-            yield node.lineno, ast.unparse(node.func), node
-
-
 def library() -> list[Module]:
     """Everything but the commands."""
     return [module for module in product() if module.room != "commands"]
@@ -41,7 +33,7 @@ def test_only_commands_print():
     found = [
         f"{module.path}:{line} {function}"
         for module in library()
-        for line, function, call in calls(module)
+        for line, function, call in module.calls
         if prints.fullmatch(function) and not _writes_elsewhere(function, call, module)
     ]
     assert not found, f"library code logs, so that its caller decides what is shown and where: {found}"
@@ -60,7 +52,7 @@ def test_progress_bars_are_for_terminals():
     found = [
         f"{module.path}:{line}"
         for module in product()
-        for line, function, call in calls(module)
+        for line, function, call in module.calls
         if function == "tqdm" and "disable" not in [each.arg for each in call.keywords]
     ]
     assert not found, f"a bar fills a file with its pieces; disable=None draws it on a terminal only: {found}"
@@ -76,7 +68,7 @@ def test_only_commands_say_what_is_logged():
     found = [
         f"{module.path}:{line} {function}"
         for module in library()
-        for line, function, _ in calls(module)
+        for line, function, _ in module.calls
         if settings.fullmatch(function)
     ]
     assert not found, f"handlers and levels are the application's: {found}"
@@ -84,26 +76,15 @@ def test_only_commands_say_what_is_logged():
 
 @pytest.mark.seconds
 def test_flags_are_made_from_options():
-    parsers = {module.room for module in product() if "argparse" in _imported(module)}
+    parsers = {module.room for module in product() if "argparse" in module.outside}
     assert parsers == {"commands"}, "an option is a field; argparse is one of the things that are made from it"
     spelled = [
         f"{module.path}:{line}"
         for module in product()
-        for line, function, call in calls(module)
+        for line, function, call in module.calls
         if function.endswith(".add_argument") and any(isinstance(each, ast.Constant) for each in call.args)
     ]
     assert not spelled, f"a flag that is written out is missing in Python, in the record and in the manual: {spelled}"
-
-
-def _imported(module: Module) -> set[str]:
-    """Outermost names of what a module imports of others, wherever."""
-    found = set()
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return found
 
 
 @pytest.mark.seconds
@@ -113,7 +94,7 @@ def test_a_files_name_is_spelled_once(name):
     found = [
         f"{module.path}:{line}"
         for module in product()
-        for line, text in module.strings()
+        for line, text in module.strings
         if module.name != ON_DISK[name] and alone.fullmatch(text)
     ]
     assert not found, f"{ON_DISK[name]} says what lies where; who writes and who reads go by it: {found}"
@@ -125,7 +106,7 @@ def test_one_module_reads_the_section_of_a_compiled_component():
         f"{module.path}:{node.lineno}"
         for module in product()
         if module.name != "artifact.compiled"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         for key in _keys(node)
         if isinstance(key, ast.Constant) and key.value == "neuron"
     ]
@@ -145,7 +126,7 @@ def test_configs_of_components_come_from_the_tasks_manager():
     found = [
         f"{module.path}:{line}"
         for module in product()
-        for line, name in module.identifiers()
+        for line, name in module.identifiers
         if name == "config_class" and module.name not in makers
     ]
     assert not found, f"who makes a config by itself does not see that somebody registered another one: {found}"
@@ -167,7 +148,7 @@ def test_what_is_public_is_documented():
 
 def test_files_are_small():
     modules = product(with_emulator=True)
-    sizes = {str(module.path): len((PACKAGE / module.path).read_text().splitlines()) for module in modules}
+    sizes = {str(module.path): len(module.text.splitlines()) for module in modules}
     found = {path: lines for path, lines in sizes.items() if lines >= LARGEST}
     assert not found, f"a file that is read at a glance has one subject; divide it by subject: {found}"
 
@@ -177,7 +158,7 @@ class TestTypes:
         ignored = [
             (f"{module.path}:{number}", match)
             for module in product(with_emulator=True)
-            for number, line in enumerate((PACKAGE / module.path).read_text().splitlines(), 1)
+            for number, line in enumerate(module.text.splitlines(), 1)
             if (match := IGNORED.search(line))
         ]
         silent = [where for where, match in ignored if not match["code"] or not re.search(r"#\s*\w", match["rest"])]

@@ -1,6 +1,5 @@
 """What the package imports, it declares; what a package index shows of it works there."""
 
-import ast
 import re
 import runpy
 import sys
@@ -10,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import optimum_pixart_neuron
+from tests.house.source import product
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "optimum_pixart_neuron"
 SETTINGS = ConfigParser()
 SETTINGS.read(ROOT / "setup.cfg")
 
@@ -22,17 +21,9 @@ DISTRIBUTIONS = {"PIL": "pillow"}
 
 
 def imported() -> set[str]:
-    """Distributions of what the product imports, at its head or in a function."""
-    names = set()
-    for path in PACKAGE.rglob("*.py"):
-        if path.is_relative_to(PACKAGE / "emulator" / "sdk"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {each.name for each in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                names.add(node.module)
-    roots = {name.split(".")[0] for name in names} - {*sys.stdlib_module_names, *OF_THE_SDK, PACKAGE.name}
+    """Distributions of what the product imports, at its head or in a function; the emulated SDK is imported here."""
+    modules = [module for module in product(with_emulator=True) if module.path.parts[:2] != ("emulator", "sdk")]
+    roots = {root for module in modules for root in module.outside} - {*sys.stdlib_module_names, *OF_THE_SDK}
     return {DISTRIBUTIONS.get(name, name) for name in roots}
 
 
