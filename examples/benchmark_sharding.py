@@ -125,7 +125,7 @@ def component(folder: Path, ranks: int):
     config.source_config = source
     config.source_weights = ComponentWeights.find(folder / CHECKPOINT, TEXT_ENCODER.part.weights, None)
     config.weights_dtype = torch.bfloat16
-    config.split = TensorParallel(ranks=ranks).split(TEXT_ENCODER)
+    config.split = TensorParallel(ranks=ranks).split(TEXT_ENCODER.plan)
     return config
 
 

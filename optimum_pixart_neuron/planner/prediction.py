@@ -86,7 +86,7 @@ class PlanRow:
     def _need(self, component: Component) -> MemoryNeed:
         """Programs of several ranks share the weights; each of one core has its own."""
         costs = [row.component(component.name).cost for row in self.each]
-        alone = self.deployment.mode_of(component).split(component) is None
+        alone = self.deployment.mode_of(component).split(component.plan) is None
         copies = len({component.size(row.deployment) for row in self.each}) if alone else 1
         return MemoryNeed(
             component=component.name,
