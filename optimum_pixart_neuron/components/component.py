@@ -119,6 +119,10 @@ class Input:
     axes: tuple[str | int, ...]
     dtype: str
 
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Of the tensor, by the sizes of the named axes."""
+        return tuple(axis if isinstance(axis, int) else sizes[axis] for axis in self.axes)
+
 
 class Per(Enum):
     """What a call of the pipeline runs a component once for."""
@@ -234,13 +238,7 @@ class Component(ABC):
         import torch
 
         sizes = {**shapes, "batch_size": shapes["batch_size"] * (2 if guided else 1)}
-        return tuple(
-            torch.ones(
-                [axis if isinstance(axis, int) else sizes[axis] for axis in given.axes],
-                dtype=getattr(torch, given.dtype),
-            )
-            for given in self.inputs
-        )
+        return tuple(torch.ones(given.shape(sizes), dtype=getattr(torch, given.dtype)) for given in self.inputs)
 
     def size(self, deployment: Deployment) -> tuple[int, int]:
         """Height and width in pixels of what the program makes, by which programs of several sizes are called.

@@ -310,8 +310,8 @@ def _with_kernels(deployment: Deployment, requested: str, work: Workload, availa
         lnc=deployment.compiler.lnc,
         dtype=deployment.weights_dtype,
     )
-    kernel = choose([own], available=available)
-    masked = choose([cross], available=[kernel]) if kernel else None
+    kernel = choose(own, available=available)
+    masked = choose(cross, available=[kernel]) if kernel else None
     return replace(deployment, attention_kernel=kernel, masked_kernel=masked)
 
 

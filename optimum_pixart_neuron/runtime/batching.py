@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ProgramInputError
-from .turns import check_process, refuse_pickling
+from .turns import StaysInItsProcess, check_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def refuse(name: str, expected: Any, given: Any, advice: str = "") -> NoReturn:
     raise ProgramInputError(f"{name}: expected {expected}, given {given}{advice and f'; {advice}'}")
 
 
-class BatchedProgram:
+class BatchedProgram(StaysInItsProcess):
     """A callable like the compiled program, without its limit on the batch, on one or several cores.
 
     Rows are independent in every program of PixArt-Sigma, so a request is cut into chunks of the compiled batch. Each
@@ -129,12 +129,6 @@ class BatchedProgram:
         if missing:
             chunks[-1] = torch.cat([chunks[-1], chunks[-1][-1:].expand(missing, *fitted.shape[1:])])
         return chunks
-
-    def __deepcopy__(self, memo: dict) -> "BatchedProgram":
-        return self  # the programs stay on their cores
-
-    def __reduce__(self) -> NoReturn:
-        refuse_pickling()
 
 
 def concatenate(outputs: list[Any], rows: int | None = None) -> Any:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..artifact.compiled import Compiled
 from ..errors import ProgramInputError
-from .batching import refuse
+from .batching import concatenate, refuse
 
 Interval = tuple[float, float]
 """Fractions of the schedule, where guidance begins and where it ends: step i of n has it if begin <= i / n < end."""
@@ -75,7 +74,7 @@ class GuidedInterval:
         self._done += 1
         if self._begin <= position < self._end:
             return self.program(*tensors)
-        return _twice(self.program(*(self._conditional(*each) for each in enumerate(tensors))))
+        return concatenate([self.program(*(self._conditional(*each) for each in enumerate(tensors)))] * 2)
 
     def _conditional(self, place: int, tensor: Tensor) -> Tensor:
         """The same view as before of a tensor that stays, so that what is kept of it is found again."""
@@ -83,11 +82,3 @@ class GuidedInterval:
         if kept is None or kept[0] is not tensor:
             kept = self._halves[place] = (tensor, tensor[tensor.shape[0] // 2 :])
         return kept[1]
-
-
-def _twice(output: Any) -> Any:
-    if isinstance(output, dict):
-        return {name: torch.cat([tensor, tensor]) for name, tensor in output.items()}
-    if isinstance(output, (tuple, list)):
-        return type(output)(torch.cat([tensor, tensor]) for tensor in output)
-    return torch.cat([output, output])

@@ -19,7 +19,7 @@ from ..errors import InvalidArgument, LoadError, PixArtNeuronError
 from ..lora.adapter import ActiveAdapter
 from ..neuron.troubles import device_reason
 from .rank_weights import Copies, ExportedWeights, WholeWeights
-from .turns import CallsOrChange, OneAtATime, Turn
+from .turns import CallsOrChange, OneAtATime, StaysInItsProcess, Turn
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _State:
     replaced: Mapping[str, WholeWeights] = field(default_factory=dict)
 
 
-class LoadedAdapters:
+class LoadedAdapters(StaysInItsProcess):
     """The adapters of a loaded pipeline, which copies of it share.
 
     Args:
@@ -204,6 +204,3 @@ class LoadedAdapters:
             f"the {name} holds its weights in its machine code; export it with this package and without"
             " --inline-weights-neff, or merge the LoRA at export with --lora_model_ids"
         )
-
-    def __deepcopy__(self, memo: dict) -> LoadedAdapters:
-        return self  # like the programs

@@ -98,13 +98,7 @@ def for_one_call(part: Any) -> Any:
 def program_inputs(component: Component, compiled: Compiled) -> list[ProgramInput]:
     """What the compiled program of a component takes, in call order."""
     sizes = {**compiled.sizes, "batch_size": compiled.batch}
-
-    def size(axis: str | int) -> int:
-        return axis if isinstance(axis, int) else sizes[axis]
-
     return [
-        ProgramInput(
-            name=given.name, shape=tuple(size(axis) for axis in given.axes), dtype=getattr(torch, given.dtype)
-        )
+        ProgramInput(name=given.name, shape=given.shape(sizes), dtype=getattr(torch, given.dtype))
         for given in component.inputs
     ]

@@ -43,7 +43,7 @@ from .signatures import WithExportOptions, with_arguments_of
 from .sizes import drawing_at
 from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
-from .turns import CallsOrChange, InItsProcess, SchedulerTurns, Turn, check_process
+from .turns import CallsOrChange, SchedulerTurns, StaysInItsProcess, Turn, check_process
 from .weight_methods import TakesOtherWeights
 
 _COPIED = "_copied"
@@ -62,7 +62,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
     _instance: str | None = None
 
     def __init__(self, **kwargs: Any) -> None:
-        self._in_its_process = InItsProcess()  # the first attribute: what pickles the others meets it before them
+        self._in_its_process = StaysInItsProcess()  # the first attribute: what pickles the others meets it before them
         copied = kwargs["config"].pop(_COPIED, {})
         super().__init__(**{**kwargs, **copied})
         self.set_progress_bar_config(disable=None)  # drawn on terminals only

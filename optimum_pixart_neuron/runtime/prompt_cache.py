@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .turns import Turn
+from .turns import StaysInItsProcess, Turn
 
 DEFAULT_LIMIT = 32
 """Prompts; at 300 tokens of T5-XXL in float32 one takes 4.9 MB."""
 
 
-class PromptCache:
+class PromptCache(StaysInItsProcess):
     """A callable like the text encoder's program, which runs it only for prompts that are not kept.
 
     The key of a prompt is its tokens after cleaning and padding, which are all that its embeddings depend on. Threads
@@ -73,6 +73,3 @@ class PromptCache:
 
     def __len__(self) -> int:
         return len(self._kept)
-
-    def __deepcopy__(self, memo: dict) -> "PromptCache":
-        return self  # like the program that it stands before

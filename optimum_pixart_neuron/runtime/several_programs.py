@@ -2,15 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import Tensor
 
 from .batching import BatchedProgram, concatenate, refuse
-from .turns import refuse_pickling
+from .turns import StaysInItsProcess
 
 
-class SeveralPrograms:
+class SeveralPrograms(StaysInItsProcess):
     """A callable like one `BatchedProgram`, which has each row run by the program that it is for.
 
     The shape of the first input tells the size. Of programs for one size the one of the larger batch, which is that of
@@ -58,9 +58,3 @@ class SeveralPrograms:
             callables[smaller](*(tensor[whole:] for tensor in tensors)),
         ]
         return concatenate(outputs)
-
-    def __deepcopy__(self, memo: dict) -> "SeveralPrograms":
-        return self  # the programs stay on their cores
-
-    def __reduce__(self) -> NoReturn:
-        refuse_pickling()

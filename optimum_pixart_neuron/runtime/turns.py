@@ -1,18 +1,23 @@
 """Who works with what at a time: one thread with a loaded program, one call with a scheduler, and only one process."""
 
+from __future__ import annotations
+
 import copy
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from ..artifact.held_weights import weights_of
 from ..errors import DeviceError, InvalidArgument, PixArtNeuronError, RunError
 from ..neuron.troubles import device_reason
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _shared_cores = threading.Lock()
 """Held while a program runs that several cores run together: its collectives meet in the order of the calls, which
@@ -28,10 +33,20 @@ def _renew_after_fork() -> None:
 os.register_at_fork(after_in_child=_renew_after_fork)
 
 
-class OneAtATime:
-    """A loaded program that threads run in turns, in the process that loaded it.
+class StaysInItsProcess:
+    """What a copied pipeline shares with the one it is a copy of, as its cores, and no other process gets."""
 
-    It stays on its cores when the pipeline is deep-copied: the copy runs the same one.
+    def __deepcopy__(self, memo: dict) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise DeviceError(
+            "a loaded program stays in its process; load the pipeline where it is used, with from_pretrained(folder)"
+        )
+
+
+class OneAtATime(StaysInItsProcess):
+    """A loaded program that threads run in turns, in the process that loaded it.
 
     Args:
         program: what `torch.jit.load` or the host's loader returned.
@@ -99,12 +114,6 @@ class OneAtATime:
                 raise RuntimeError(f"{len(wrong)} of {len(weights)} weights were not taken, such as {wrong[0]}")
             torch_neuronx.move_trace_to_device(self.program, core)
 
-    def __deepcopy__(self, memo: dict) -> "OneAtATime":
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        refuse_pickling()
-
 
 def check_process(loaded_in: int) -> None:
     """Refuse to run in a process that was forked from the one that loaded the programs: the cores are the latter's.
@@ -120,23 +129,6 @@ def check_process(loaded_in: int) -> None:
         )
 
 
-def refuse_pickling() -> NoReturn:
-    """DeviceError: what is loaded cannot be sent to another process."""
-    raise DeviceError(
-        "a loaded program stays in its process; load the pipeline where it is used, with from_pretrained(folder)"
-    )
-
-
-class InItsProcess:
-    """An attribute that keeps its owner, but not a copy of it, from being pickled."""
-
-    def __deepcopy__(self, memo: dict) -> "InItsProcess":
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        refuse_pickling()
-
-
 class Turn:
     """A lock that is not copied along with what it guards: the copy has one of its own."""
 
@@ -149,11 +141,11 @@ class Turn:
     def __exit__(self, *_error: object) -> None:
         self._lock.release()
 
-    def __deepcopy__(self, memo: dict) -> "Turn":
+    def __deepcopy__(self, memo: dict) -> Turn:
         return Turn()
 
 
-class CallsOrChange:
+class CallsOrChange(StaysInItsProcess):
     """Any number of calls of a pipeline at once, or one change of its weights and no call.
 
     A change waits for the calls that are under way, and later calls wait for it; a call inside a call, as a callback
@@ -205,9 +197,6 @@ class CallsOrChange:
                 self._changing = False
                 self._state.notify_all()
 
-    def __deepcopy__(self, memo: dict) -> "CallsOrChange":
-        return self
-
 
 class SchedulerTurns:
     """Gives each call of a pipeline a scheduler that no other call steps.
@@ -224,7 +213,7 @@ class SchedulerTurns:
     @contextmanager
     def take(self, scheduler: Any) -> Iterator[Any]:
         """Within it, the scheduler that this call may use."""
-        if not self._take_own(wait=_is_patched(scheduler) and self._holder != threading.get_ident()):
+        if not self._own.acquire(blocking=_is_patched(scheduler) and self._holder != threading.get_ident()):
             yield scheduler if _is_patched(scheduler) else _copy(scheduler)
             return
         self._holder = threading.get_ident()
@@ -234,10 +223,7 @@ class SchedulerTurns:
             self._holder = None
             self._own.release()
 
-    def _take_own(self, *, wait: bool) -> bool:
-        return self._own.acquire(blocking=wait)
-
-    def __deepcopy__(self, memo: dict) -> "SchedulerTurns":
+    def __deepcopy__(self, memo: dict) -> SchedulerTurns:
         return SchedulerTurns()
 
 

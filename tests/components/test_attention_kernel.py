@@ -39,7 +39,7 @@ def choose(requested, available, size):
     wanted = {**XL, **size}
     lnc, dtype = wanted.pop("lnc"), wanted.pop("dtype")
     instance = get_instance("trn1" if lnc == 1 else "trn2")
-    return choose_kernel(requested, [Attended(**wanted)], instance=instance, lnc=lnc, dtype=dtype, available=available)
+    return choose_kernel(requested, Attended(**wanted), instance=instance, lnc=lnc, dtype=dtype, available=available)
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,28 @@ class TokenLimits:
         tokens = max(tokens, self.minimum)
         return tokens if tokens >= self.any_from else -(-tokens // self.divisor) * self.divisor
 
-    def refusal(self, tokens: int) -> str | None:
-        """What is asked of a number of tokens that is not taken, even filled up; None for one that is."""
-        if self.maximum is not None and tokens > self.maximum:
-            return f"at most {self.maximum}"
-        return None
+
+@dataclass(frozen=True, kw_only=True)
+class Attended:
+    """The attention of one block on one core.
+
+    Attributes:
+        head_width: D.
+        query_tokens: Q.
+        key_tokens: K.
+        batch_heads: B * H.
+        masked: whether keys are masked.
+    """
+
+    head_width: int
+    query_tokens: int
+    key_tokens: int
+    batch_heads: int
+    masked: bool = False
+
+    def filled_scores(self, limits: TokenLimits) -> int:
+        """B * H * Q * K with both numbers of tokens filled up."""
+        return self.batch_heads * limits.filled(self.query_tokens) * limits.filled(self.key_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,37 +101,27 @@ class AttentionKernel:
     max_products: int | None = None
     dtype: str = "bfloat16"
 
-    def refusal(
-        self,
-        *,
-        head_width: int,
-        query_tokens: int,
-        key_tokens: int,
-        batch_heads: int,
-        lnc: int,
-        dtype: torch.dtype | str,
-        masked: bool = False,
-    ) -> str | None:
+    def refusal(self, attended: Attended, lnc: int, dtype: torch.dtype | str) -> str | None:
         """Why a size is not taken, with the size, the limit and the flag that changes it; None when it is."""
         if _name(dtype) != self.dtype:
             return f"computes in {self.dtype}, not in {_name(dtype)}; change --torch_dtype"
         if lnc not in self.tokens:
             return f"does not run at LNC {lnc}; change --instance_type"
-        if head_width + self.has_mask_channel(key_tokens, lnc, masked) > self.max_head_width:
-            return f"takes heads of at most {self.max_head_width} channels, the checkpoint's have {head_width}"
-        for kind, tokens in (("query", query_tokens), ("key", key_tokens)):
-            asked = self.tokens[lnc].refusal(tokens)
-            if asked:
+        width, limits = attended.head_width, self.tokens[lnc]
+        if width + self.has_mask_channel(attended.key_tokens, lnc, attended.masked) > self.max_head_width:
+            return f"takes heads of at most {self.max_head_width} channels, the checkpoint's have {width}"
+        for kind, tokens in (("query", attended.query_tokens), ("key", attended.key_tokens)):
+            if limits.maximum is not None and tokens > limits.maximum:
                 return (
-                    f"takes {asked} {kind} tokens at LNC {lnc}, a core has {tokens};"
+                    f"takes at most {limits.maximum} {kind} tokens at LNC {lnc}, a core has {tokens};"
                     " change --height, --width or --tensor_parallel_size"
                 )
-        if self.max_batch_heads is not None and batch_heads > self.max_batch_heads:
+        if self.max_batch_heads is not None and attended.batch_heads > self.max_batch_heads:
             return (
-                f"takes at most {self.max_batch_heads} heads of all images, a core has {batch_heads};"
+                f"takes at most {self.max_batch_heads} heads of all images, a core has {attended.batch_heads};"
                 " change --batch_size or --num_images_per_prompt"
             )
-        products = batch_heads * self.tokens[lnc].filled(query_tokens) * self.tokens[lnc].filled(key_tokens)
+        products = attended.filled_scores(limits)
         if self.max_products is not None and products > self.max_products:
             return (
                 f"takes at most {self.max_products} scores (heads x query x key tokens), a core has {products};"
@@ -125,6 +132,20 @@ class AttentionKernel:
     def has_mask_channel(self, key_tokens: int, lnc: int, masked: bool) -> bool:
         """Whether heads get one more channel: for a mask, or because keys are filled up."""
         return masked or self.tokens[lnc].filled(key_tokens) != key_tokens
+
+    def gains(self, attended: Attended, instance: Instance, lnc: int) -> bool:
+        """Whether it is sooner done than the written-out form, by the peaks of the instance.
+
+        Written out, scores travel between memory and engines ten times as float32: the program has five results of
+        their size a block (counted in the HLO of torch_xla 2.8.1), each written and read. The kernel computes whole
+        filled-up tiles, and a head takes the systolic array as long as one of 128 channels.
+        """
+        scores = attended.batch_heads * attended.query_tokens * attended.key_tokens
+        share = lnc / instance.chip.physical_cores
+        written_out = 10 * 4 * scores / (instance.chip.hbm_bandwidth * share)
+        filled = attended.filled_scores(self.tokens[lnc])
+        products = 4 * filled * _ARRAY_WIDTH / instance.bf16_flops_per_core(lnc)
+        return max(products, filled / (instance.chip.exponentials * share)) < written_out
 
     def load(self) -> list[Any]:
         """Import what `call` needs; ImportError or AttributeError when the installed SDK lacks it."""
@@ -206,66 +227,20 @@ def _is_installed(kernel: AttentionKernel) -> bool:
     return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attended:
-    """The attention of one block on one core.
-
-    Attributes:
-        head_width: D.
-        query_tokens: Q.
-        key_tokens: K.
-        batch_heads: B * H.
-        masked: whether keys are masked.
-    """
-
-    head_width: int
-    query_tokens: int
-    key_tokens: int
-    batch_heads: int
-    masked: bool = False
-
-    def refusal(self, kernel: AttentionKernel, lnc: int, dtype: torch.dtype | str) -> str | None:
-        """See `AttentionKernel.refusal`."""
-        return kernel.refusal(
-            head_width=self.head_width,
-            query_tokens=self.query_tokens,
-            key_tokens=self.key_tokens,
-            batch_heads=self.batch_heads,
-            lnc=lnc,
-            dtype=dtype,
-            masked=self.masked,
-        )
-
-    def gains(self, kernel: AttentionKernel, instance: Instance, lnc: int) -> bool:
-        """Whether the kernel is sooner done than the written-out form, by the peaks of the instance.
-
-        Written out, scores travel between memory and engines ten times as float32: the program has five results of
-        their size a block (counted in the HLO of torch_xla 2.8.1), each written and read. The kernel computes whole
-        filled-up tiles, and a head takes the systolic array as long as one of 128 channels.
-        """
-        scores = self.batch_heads * self.query_tokens * self.key_tokens
-        share = lnc / instance.chip.physical_cores
-        written_out = 10 * 4 * scores / (instance.chip.hbm_bandwidth * share)
-        limits = kernel.tokens[lnc]
-        filled = self.batch_heads * limits.filled(self.query_tokens) * limits.filled(self.key_tokens)
-        products = 4 * filled * _ARRAY_WIDTH / instance.bf16_flops_per_core(lnc)
-        return max(products, filled / (instance.chip.exponentials * share)) < written_out
-
-
 _ARRAY_WIDTH = 128
 """Channels of the systolic array (NKI `nki.isa.nc_matmul`)."""
 
 
 def choose_kernel(
     requested: str,
-    attended: Collection[Attended],
+    attended: Attended,
     *,
     instance: Instance,
     lnc: int,
     dtype: torch.dtype | str,
     available: Collection[str],
 ) -> str | None:
-    """Decide what computes all of `attended`.
+    """Decide what computes an attention.
 
     Args:
         requested: "math" for no kernel, "auto" for one that takes the sizes and gains by it if there is one, "nki"
@@ -285,9 +260,10 @@ def choose_kernel(
         return None
     refusals = []
     for kernel in [kernel for name, kernel in KERNELS.items() if name in available]:
-        found = [refusal for one in attended if (refusal := one.refusal(kernel, lnc, dtype))]
-        refusals += [f"{kernel.name} {refusal}" for refusal in found[:1]]
-        if not found and (requested == "nki" or all(one.gains(kernel, instance, lnc) for one in attended)):
+        refusal = kernel.refusal(attended, lnc, dtype)
+        if refusal:
+            refusals.append(f"{kernel.name} {refusal}")
+        elif requested == "nki" or kernel.gains(attended, instance, lnc):
             return kernel.name
     if requested == "auto":
         return None
