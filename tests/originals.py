@@ -37,7 +37,7 @@ def samples(
         inputs={"text_encoder": text or {}},
         outputs={} if embeddings is None else {"text_encoder": embeddings},
     )
-    return COMPONENTS[name].samples(wanted)
+    return COMPONENTS[name].original().samples(wanted)
 
 
 def cells(shape: tuple[int, int, int]) -> dict[str, int]:

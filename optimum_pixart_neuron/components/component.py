@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from ..checkpoint.checkpoint import PixArtCheckpoint
     from ..deployment.deployment import Deployment
     from ..deployment.options import DeploymentOptions
-    from .common.attention import AttentionByKernel
+    from .common.attention_kernel import KernelAttention
     from .common.configuration import Configuration
     from .common.copied import CopiedPart
-    from .common.original import Original, Samples
+    from .common.original import Original
     from .common.single_file import SingleFile
 
 
@@ -259,7 +259,7 @@ class Component(ABC):
 
     @abstractmethod
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: KernelAttention | None = None
     ) -> nn.Module:
         """The module as it computes on one core, its weights uninitialised on the current default device.
 
@@ -311,14 +311,3 @@ class Component(ABC):
     @abstractmethod
     def original(self) -> Original:
         """The component before compilation, for the comparison with it."""
-
-    @abstractmethod
-    def samples(self, wanted: Samples) -> dict[str, Tensor]:
-        """Inputs of the comparison by name: those of the program in call order, and what only the original takes.
-
-        Each (rows, ...), with rows a multiple of `wanted.batch` and all rows different.
-        """
-
-    def counted(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
-        """(rows, n): which entries along the second dimension of the output matter; None for all."""
-        return None

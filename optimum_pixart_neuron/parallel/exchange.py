@@ -36,6 +36,14 @@ class SequenceExchange(ABC):
     def attended(tokens: int, heads: int, ranks: int) -> tuple[int, int, int]:
         """Query tokens, key tokens and heads that the attention of one rank then has."""
 
+    @abstractmethod
+    def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Own tokens, (B, S/w, C) each -> queries, keys and values to attend over, and the heads in them."""
+
+    @abstractmethod
+    def collect(self, attended: Tensor) -> Tensor:
+        """The attention's output -> own tokens (B, S/w, C)."""
+
 
 class KeyValueGather(SequenceExchange):
     """Every rank gathers all keys and values, for its own queries; one collective, any number of heads."""

@@ -67,7 +67,7 @@ class CompiledComponent:
         """Load the program onto its cores, run it on all rows, and release it.
 
         Args:
-            inputs: of `Component.samples`, by name; what the program makes by itself is left out.
+            inputs: of `Original.samples`, by name; what the program makes by itself is left out.
 
         Returns:
             the output (rows, ...) float32, and in what the ranks disagree: None where they return the same.

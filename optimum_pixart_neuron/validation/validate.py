@@ -185,7 +185,8 @@ class _Comparison:
 
     def add(self, compiled: CompiledComponent) -> None:
         component = compiled.component
-        given = component.samples(
+        original = component.original()
+        given = original.samples(
             Samples(
                 folder=self.folder,
                 batch=compiled.compiled.batch,
@@ -199,7 +200,7 @@ class _Comparison:
         # What comes after this component goes by its first program.
         self.inputs.setdefault(component.name, given)
         self.outputs.setdefault(component.name, expected)
-        counted, yardstick = component.counted(given), None
+        counted, yardstick = given[original.counted] if original.counted else None, None
         if self.atol is None:
             yardstick = Difference.between(self._original(component, given, torch.bfloat16), expected, counted)
         result, ranks_differ = compiled.run(given)

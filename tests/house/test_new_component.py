@@ -55,6 +55,11 @@ class SharpenerConfiguration(Configuration):
     width: Count
 
 
+def images_to_sharpen(wanted: Samples) -> dict[str, Tensor]:
+    images = smooth(wanted.whole_runs(2), wanted.image_shape, torch.Generator().manual_seed(5))
+    return {"image": images.clamp(-2, 2) / 2}
+
+
 class SharpenerComponent(Component):
     """Runs once an image, on what the decoder gives."""
 
@@ -83,11 +88,11 @@ class SharpenerComponent(Component):
         return CompiledSharpener(config["width"]).to(dtype)
 
     def original(self) -> Original:
-        return Original(build=lambda config: Sharpener(config["width"]), call=lambda model, image: model(image))
-
-    def samples(self, wanted: Samples) -> dict[str, Tensor]:
-        images = smooth(wanted.whole_runs(2), wanted.image_shape, torch.Generator().manual_seed(5))
-        return {"image": images.clamp(-2, 2) / 2}
+        return Original(
+            build=lambda config: Sharpener(config["width"]),
+            call=lambda model, image: model(image),
+            samples=images_to_sharpen,
+        )
 
 
 @pytest.fixture(scope="module")

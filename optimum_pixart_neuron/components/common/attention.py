@@ -3,12 +3,13 @@
 Shapes: B batch, H heads (of this rank), Q query tokens, K key tokens, D head width.
 """
 
-from typing import Protocol
-
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ...parallel.exchange import SequenceExchange
+from .attention_kernel import KernelAttention
 
 
 def attend(query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,27 +31,6 @@ def attend(query_BHQD: Tensor, key_BHKD: Tensor, value_BHKD: Tensor, bias: Tenso
     return torch.matmul(F.softmax(scores, dim=-1).to(value_BHKD.dtype), value_BHKD)
 
 
-class TokenExchange(Protocol):
-    """What happens around self-attention when each rank owns a slice of the tokens; see `parallel/exchange.py`."""
-
-    def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Own tokens (B, N, C) -> queries, keys and values to attend over, and the heads in them."""
-
-    def collect(self, attended: Tensor) -> Tensor:
-        """The attention's output -> own tokens (B, N, C)."""
-
-
-class AttentionByKernel(Protocol):
-    """Attention computed by a kernel; see `attention_kernel.KernelAttention`."""
-
-    @property
-    def masked(self) -> bool:
-        """Whether it computes masked attention as well."""
-
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, /) -> Tensor:
-        """(B, H, Q, D) queries, (B, H, K, D) keys and values, (B, 1, 1, K) added to the scores -> (B, H, Q, D)."""
-
-
 class WrittenOutAttnProcessor:
     """A diffusers attention processor that calls `attend`; the weights of the `Attention` module keep their names.
 
@@ -63,7 +43,7 @@ class WrittenOutAttnProcessor:
         kernel: computes attention in place of `attend`, masked as far as it can; None for `attend` always.
     """
 
-    def __init__(self, exchange: TokenExchange | None = None, kernel: AttentionByKernel | None = None) -> None:
+    def __init__(self, exchange: SequenceExchange | None = None, kernel: KernelAttention | None = None) -> None:
         self.exchange = exchange
         self.kernel = kernel
 

@@ -27,13 +27,19 @@ class Original:
 
     Attributes:
         build: makes the module from its `config.json`.
-        call: runs the module on the inputs of `Component.samples`, by name; returns (rows, ...).
+        call: runs the module on the inputs of `samples`, by name; returns (rows, ...).
+        samples: makes inputs of the comparison by name: those of the program in call order, and what only the original
+            takes. Each (rows, ...), with rows a multiple of `Samples.batch` and all rows different.
+        counted: which of them, (rows, n), says what entries along the second dimension of the output matter; None
+            where all do.
         rows: of the inputs that one call takes; each call reads all weights once.
         uncast: inputs that keep their dtype where the module computes in another than float32.
     """
 
     build: Callable[[dict], nn.Module]
     call: Callable[..., Tensor]
+    samples: Callable[[Samples], dict[str, Tensor]]
+    counted: str | None = None
     rows: int = 1
     uncast: tuple[str, ...] = ()
 

@@ -21,14 +21,7 @@ def _encode(model: T5EncoderModel, input_ids: Tensor, attention_mask: Tensor) ->
     return model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-ORIGINAL = Original(
-    build=lambda config: T5EncoderModel(T5Config.from_dict(config)),
-    call=_encode,
-    rows=8,  # 19 GB are read for each call on T5-XXL; the activations of a row are small
-)
-
-
-def samples(wanted: Samples) -> dict[str, Tensor]:
+def _samples(wanted: Samples) -> dict[str, Tensor]:
     """Tokenised prompts, as diffusers' `PixArtSigmaPipeline.encode_prompt` (0.35) makes them.
 
     Returns:
@@ -40,3 +33,12 @@ def samples(wanted: Samples) -> dict[str, Tensor]:
     numbers = range(wanted.whole_runs(len(prompts)))
     texts = [prompts[number % 4] if number < 4 else f"{number} {prompts[number % 4]}" for number in numbers]
     return dict(tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"))
+
+
+ORIGINAL = Original(
+    build=lambda config: T5EncoderModel(T5Config.from_dict(config)),
+    call=_encode,
+    samples=_samples,
+    counted="attention_mask",  # the transformer masks what stands on padding
+    rows=8,  # 19 GB are read for each call on T5-XXL; the activations of a row are small
+)

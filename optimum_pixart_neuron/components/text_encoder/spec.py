@@ -13,12 +13,12 @@ from .sharding import PLAN
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from ...deployment.deployment import Deployment
     from ...deployment.options import DeploymentOptions
-    from ..common.attention import AttentionByKernel
-    from ..common.original import Original, Samples
+    from ..common.attention_kernel import KernelAttention
+    from ..common.original import Original
 
 NAME = "text_encoder"
 
@@ -73,7 +73,7 @@ class TextEncoder(Component):
         return {"batch_size": deployment.batch_size, "sequence_length": deployment.sequence_length}
 
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: KernelAttention | None = None
     ) -> nn.Module:
         from transformers import T5Config
 
@@ -114,14 +114,6 @@ class TextEncoder(Component):
         from .original import ORIGINAL
 
         return ORIGINAL
-
-    def samples(self, wanted: Samples) -> dict[str, Tensor]:
-        from .original import samples
-
-        return samples(wanted)
-
-    def counted(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        return inputs["attention_mask"]  # the transformer masks what stands on padding
 
 
 TEXT_ENCODER = TextEncoder()

@@ -5,7 +5,8 @@ from diffusers import PixArtTransformer2DModel
 from diffusers.models.embeddings import PatchEmbed, get_2d_sincos_pos_embed
 from torch import Tensor
 
-from ..common.attention import AttentionByKernel, write_out_attention
+from ..common.attention import write_out_attention
+from ..common.attention_kernel import KernelAttention
 from ..common.precision import normalize_in_float32
 from .configuration import position_scale, takes_conditions
 from .context import split_by_context
@@ -29,7 +30,7 @@ class PixArtTransformer(PixArtTransformer2DModel):
         latent_width: int,
         pixels_per_cell: int = 8,
         dtype: torch.dtype,
-        kernel: AttentionByKernel | None = None,
+        kernel: KernelAttention | None = None,
     ) -> "PixArtTransformer":
         """Make the module, uninitialised, for latents of (latent_height, latent_width) cells.
 

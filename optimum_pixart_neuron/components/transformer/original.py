@@ -31,14 +31,7 @@ def _predict_noise(
     ).sample
 
 
-ORIGINAL = Original(
-    build=PixArtTransformer2DModel.from_config,
-    call=_predict_noise,
-    uncast=("timestep",),  # diffusers' schedulers give integers to a model of any dtype
-)
-
-
-def samples(wanted: Samples) -> dict[str, Tensor]:
+def _samples(wanted: Samples) -> dict[str, Tensor]:
     """Latents at several timesteps, each row with another one and with the text of another prompt.
 
     Returns:
@@ -67,3 +60,11 @@ def _conditions(wanted: Samples, rows: int) -> dict[str, Tensor]:
         return {}
     size, aspect = condition_values(*(sizes[side] * sizes["vae_scale_factor"] for side in ("height", "width")))
     return {"resolution": size.expand(rows, -1), "aspect_ratio": aspect.expand(rows, -1)}
+
+
+ORIGINAL = Original(
+    build=PixArtTransformer2DModel.from_config,
+    call=_predict_noise,
+    samples=_samples,
+    uncast=("timestep",),  # diffusers' schedulers give integers to a model of any dtype
+)

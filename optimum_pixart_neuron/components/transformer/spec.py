@@ -17,13 +17,13 @@ from .sharding import PLAN
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from ...checkpoint.checkpoint import PixArtCheckpoint
     from ...deployment.deployment import Deployment
     from ...deployment.options import DeploymentOptions
-    from ..common.attention import AttentionByKernel
-    from ..common.original import Original, Samples
+    from ..common.attention_kernel import KernelAttention
+    from ..common.original import Original
 
 NAME = "transformer"
 
@@ -164,7 +164,7 @@ class Transformer(Component):
         }
 
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: KernelAttention | None = None
     ) -> nn.Module:
         from .graph import PixArtTransformer
 
@@ -194,11 +194,6 @@ class Transformer(Component):
         from .original import ORIGINAL
 
         return ORIGINAL
-
-    def samples(self, wanted: Samples) -> dict[str, Tensor]:
-        from .original import samples
-
-        return samples(wanted)
 
 
 TRANSFORMER = Transformer()

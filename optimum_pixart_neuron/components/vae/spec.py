@@ -14,12 +14,12 @@ from .configuration import VaeConfiguration
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from ...deployment.deployment import Deployment
     from ...deployment.options import DeploymentOptions
-    from ..common.attention import AttentionByKernel
-    from ..common.original import Original, Samples
+    from ..common.attention_kernel import KernelAttention
+    from ..common.original import Original
 
 NAME = "vae"
 
@@ -80,7 +80,7 @@ class _Half(Component):
         return picked(ranks=ranks, guidance_groups=chosen.guidance_groups)
 
     def build(
-        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: AttentionByKernel | None = None
+        self, config: dict, shapes: Mapping[str, int], dtype: torch.dtype, kernel: KernelAttention | None = None
     ) -> nn.Module:
         from . import graph
 
@@ -135,11 +135,6 @@ class VaeDecoder(_Half):
 
         return DECODER
 
-    def samples(self, wanted: Samples) -> dict[str, Tensor]:
-        from .original import latent_samples
-
-        return latent_samples(wanted)
-
 
 class VaeEncoder(_Half):
     """Images to latents; text-to-image does not use it."""
@@ -170,11 +165,6 @@ class VaeEncoder(_Half):
         from .original import ENCODER
 
         return ENCODER
-
-    def samples(self, wanted: Samples) -> dict[str, Tensor]:
-        from .original import image_samples
-
-        return image_samples(wanted)
 
 
 VAE_DECODER = VaeDecoder()
