@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact.checks import check_artifact
@@ -60,10 +60,6 @@ class Exported:
     def guidance_scale(self) -> float:
         """What is used where a request names none."""
         return scale_of_call(self.distilled_scale, guided=self.guided)
-
-    def renamed(self, name: str) -> Exported:
-        """The same export under another name."""
-        return replace(self, name=name)
 
 
 def open_export(address: str, *, revision: str | None = None) -> Exported:

@@ -45,6 +45,12 @@ class Picture:
     kind: Kind
 
 
+def series(count: int, *, prompt: str, negative_prompt: str, seed: int, kind: Kind) -> list[Picture]:
+    """Several pictures of one prompt; their seeds count up from the first one's."""
+    seeds = ((seed + number) % (LARGEST_SEED + 1) for number in range(count))
+    return [Picture(prompt=prompt, negative_prompt=negative_prompt, seed=each, kind=kind) for each in seeds]
+
+
 def seed_of(base: int, row: int) -> int:
     """A seed for a row that names none: of 32 bits, the same in every run, and unlike its neighbours'."""
     return int.from_bytes(hashlib.sha256(f"{base}/{row}".encode()).digest()[:4], "little")

@@ -115,35 +115,31 @@ def _handler_kept(ray) -> Iterator[None]:
 
 
 def _start(ray, address: str | None, private: Path) -> None:
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    try:
-        if address is not None:
-            ray.init(address=address, **quiet)
-            return
-        _start_local(ray, private, quiet)
-    except Exception as error:  # of many kinds: ConnectionError, RuntimeError, ValueError, its own
-        where = "Ray does not start" if address is None else f"--address {address}: the cluster cannot be joined"
-        raise PixArtNeuronError(f"{where}: {one_line(error)}") from error
-
-
-def _start_local(ray, private: Path, quiet: dict[str, Any]) -> None:
-    for left in reversed(range(_STARTS)):
+    if address is None:
+        failed, starts, how = "Ray does not start", _STARTS, _local(private)
+    else:
+        failed, starts, how = f"--address {address}: the cluster cannot be joined", 1, {"address": address}
+    for left in reversed(range(starts)):
         try:
-            ray.init(
-                address="local",
-                num_cpus=max(_FEWEST_CPUS, os.cpu_count() or 1),
-                resources={CORES: len(os.environ[VISIBLE_CORES].split(","))},
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=str(private / "ray"),
-                **quiet,
-            )
+            ray.init(**how, logging_level=logging.ERROR, log_to_driver=False)
             return
-        except Exception as error:
+        except Exception as error:  # of many kinds: ConnectionError, RuntimeError, ValueError, its own
             if not left:
-                raise
+                raise PixArtNeuronError(f"{failed}: {one_line(error)}") from error
             _log.warning("Ray did not start (%s); trying again", one_line(error))
             ray.shutdown()
+
+
+def _local(private: Path) -> dict[str, Any]:
+    """Arguments of `ray.init`."""
+    return {
+        "address": "local",
+        "num_cpus": max(_FEWEST_CPUS, os.cpu_count() or 1),
+        "resources": {CORES: len(os.environ[VISIBLE_CORES].split(","))},
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "_temp_dir": str(private / "ray"),
+    }
 
 
 def _name_each_visible_core() -> None:

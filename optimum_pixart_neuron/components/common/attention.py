@@ -38,14 +38,13 @@ class WrittenOutAttnProcessor:
     self-attention over an image (B, C, h, w) with its group norm and residual. An attention module with anything
     else switched on is refused when the processor is installed, see `write_out_attention`.
 
-    Args:
+    Attributes:
         exchange: with other ranks, around self-attention; None where this rank has all tokens.
         kernel: computes attention in place of `attend`, masked as far as it can; None for `attend` always.
     """
 
-    def __init__(self, exchange: SequenceExchange | None = None, kernel: KernelAttention | None = None) -> None:
-        self.exchange = exchange
-        self.kernel = kernel
+    exchange: SequenceExchange | None = None
+    kernel: KernelAttention | None = None
 
     def __call__(
         self,

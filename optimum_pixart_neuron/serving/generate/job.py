@@ -35,7 +35,13 @@ def generate(options: GenerateOptions) -> int:
     exported = open_export(options.export, revision=options.revision)
     output = options.output.absolute()
     image_format = FORMATS[options.image_format]
-    planned = list(plan(_rows(options), _defaults(options, exported), image_format.suffix))
+    rows = read_prompts(
+        options.prompts,
+        split=options.split,
+        revision=options.prompts_revision,
+        ignore_others=options.ignore_other_columns,
+    )
+    planned = list(plan(rows, _defaults(options, exported), image_format.suffix))
     if not planned:
         raise InvalidExportOption(f"--prompts {options.prompts}: there is no row in it")
     pictures = [each for each in planned if isinstance(each, Planned)]
@@ -50,15 +56,6 @@ def generate(options: GenerateOptions) -> int:
             with ray_session(options.address):
                 _draw(missing, exported, options, gallery)
         return gallery.errors
-
-
-def _rows(options: GenerateOptions):
-    return read_prompts(
-        options.prompts,
-        split=options.split,
-        revision=options.prompts_revision,
-        ignore_others=options.ignore_other_columns,
-    )
 
 
 def _defaults(options: GenerateOptions, exported: Exported) -> RowDefaults:

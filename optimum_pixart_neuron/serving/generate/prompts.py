@@ -10,22 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidExportOption, one_line, printable
+from .rows import COLUMNS, Cells
 
-COLUMNS = (
-    "prompt",
-    "negative_prompt",
-    "seed",
-    "num_images_per_prompt",
-    "guidance_scale",
-    "num_inference_steps",
-    "height",
-    "width",
-)
-"""What a row may say, named as the pipeline's arguments."""
 _LONGEST_LINE = 1 << 20
 """Characters; a longer line is no prompt."""
-
-Cells = dict[str, Any]
 
 
 def read_prompts(source: str, *, split: str, revision: str | None, ignore_others: bool) -> Iterator[Cells | str]:

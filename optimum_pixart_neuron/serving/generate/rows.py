@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ...components.transformer.spec import GUIDANCE_SCALE, STEPS
 from ...errors import printable
 from ..exported import Exported
-from ..picture import LARGEST_SEED, Kind, Picture, seed_of
-from .prompts import Cells
+from ..picture import LARGEST_SEED, Kind, Picture, seed_of, series
 
 _A_FOLDER = 1000
 """Rows whose pictures share a folder; file systems and their tools slow down with many more."""
+
+
+Cells = dict[str, Any]
+"""What a row says, by column."""
 
 
 class RowDefaults(BaseModel):
@@ -42,19 +45,21 @@ class _Row(RowDefaults):
     prompt: str = Field(max_length=100_000)
 
 
+COLUMNS = ("prompt", *RowDefaults.model_fields)
+"""What a row may say, named as the pipeline's arguments."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Planned:
     """One picture of the job.
 
     Attributes:
         row: its place among the rows, from 0.
-        image: its number among the pictures of the row, from 0.
         file_name: in OUT, with forward slashes.
         picture: what is drawn.
     """
 
     row: int
-    image: int
     file_name: str
     picture: Picture
 
@@ -106,18 +111,10 @@ def plan(rows: Iterable[Cells | str], defaults: RowDefaults, suffix: str) -> Ite
             yield Unusable(row=number, reason=_first(error))
             continue
         kind = Kind(row.height, row.width, row.num_inference_steps, row.guidance_scale)
-        for image in range(row.num_images_per_prompt):
-            yield Planned(
-                row=number,
-                image=image,
-                file_name=f"images/{number // _A_FOLDER:06d}/{number:09d}-{image}{suffix}",
-                picture=Picture(
-                    prompt=row.prompt,
-                    negative_prompt=row.negative_prompt,
-                    seed=(row.seed + image) % (LARGEST_SEED + 1),
-                    kind=kind,
-                ),
-            )
+        texts = {"prompt": row.prompt, "negative_prompt": row.negative_prompt}
+        for image, picture in enumerate(series(row.num_images_per_prompt, **texts, seed=row.seed, kind=kind)):
+            file_name = f"images/{number // _A_FOLDER:06d}/{number:09d}-{image}{suffix}"
+            yield Planned(row=number, file_name=file_name, picture=picture)
 
 
 def _first(error: ValidationError) -> str:

@@ -43,7 +43,7 @@ class Api:
 
     def __init__(self, models: Mapping[str, Model], options: ServeOptions) -> None:
         self._models = models
-        self._options = options
+        self.options = options
         self._measured = Measured()
         self._shelf = Shelf()
         self._draining = False
@@ -65,10 +65,9 @@ class Api:
             keys: of which requests below /v1/ must have one; empty where any will do.
         """
         app = FastAPI(title="PixArt on Neuron", docs_url=None, redoc_url=None, openapi_url=None)
-        app.add_middleware(Gate, max_body_bytes=self._options.max_body_bytes, keys=keys)
-        app.add_exception_handler(Refusal, _refuse)
-        app.add_exception_handler(HTTPException, _refuse_route)
-        app.add_exception_handler(Exception, _apologise)
+        app.add_middleware(Gate, max_body_bytes=self.options.max_body_bytes, keys=keys)
+        for kind in (Refusal, HTTPException, Exception):
+            app.add_exception_handler(kind, _refuse)
         app.add_api_route(GENERATE, self._generate, methods=["POST"])
         app.add_api_route(f"{FILES}{{name}}", self._file, methods=["GET"])
         app.add_api_route("/v1/models", self._list, methods=["GET"])
@@ -87,8 +86,8 @@ class Api:
             asked = ImageRequest.read(await request.body())
             model = self._model(asked.model)
             name = model.exported.name
-            pictures = asked.pictures(model.exported, self._options)
-            model.enter(self._options.max_requests, _RETRY_AFTER_S)
+            pictures = asked.pictures(model.exported, self.options)
+            model.enter(self.options.max_requests, _RETRY_AFTER_S)
         except Refusal as refusal:
             self._measured.answered(name, refusal.status)
             raise
@@ -145,11 +144,7 @@ class Api:
         if asked.response_format == "url":
             name = self._shelf.put(drawn.content, FORMATS[asked.image_format].suffix)
             return {"url": f"{base.rstrip('/')}{FILES}{name}", "seed": seed}
-        return {"b64_json": _base64(drawn.content), "seed": seed}
-
-    @property
-    def options(self) -> ServeOptions:
-        return self._options
+        return {"b64_json": base64.b64encode(drawn.content).decode(), "seed": seed}
 
 
 class _Answer:
@@ -271,9 +266,11 @@ async def _problem(model: Model) -> str | None:
 
 
 def _as_refusal(error: Exception) -> Refusal:
-    """What went wrong with a request that was let in; a fault of this code is logged, and told without its details."""
+    """What went wrong with a request; a fault of this code is logged, and told without its details."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, HTTPException):
+        return Refusal(error.status_code, str(error.detail), code="not_found" if error.status_code == 404 else None)
     if isinstance(error, CannotDraw):
         return Refusal(400, str(error), code="invalid_value")
     if isinstance(error, asyncio.TimeoutError):
@@ -289,24 +286,9 @@ def _event(kind: str, content: dict[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **content})}\n\n"
 
 
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-async def _refuse(_request: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    return JSONResponse(refusal.body, refusal.status, refusal.headers)
-
-
-async def _refuse_route(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    refusal = Refusal(error.status_code, str(error.detail), code="not_found" if error.status_code == 404 else None)
-    return JSONResponse(refusal.body, refusal.status, dict(error.headers or {}))
-
-
-async def _apologise(_request: Request, error: Exception) -> Response:
+async def _refuse(_request: Request, error: Exception) -> Response:
     refusal = _as_refusal(error)
-    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+    return JSONResponse(refusal.body, refusal.status, getattr(error, "headers", None) or refusal.headers)
 
 
 async def _no_route(rest: str) -> Response:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ...errors import printable
 from ..exported import Exported
-from ..picture import LARGEST_SEED, Kind, Picture
+from ..picture import LARGEST_SEED, Kind, Picture, series
 from .options import ServeOptions
 from .refusal import Refusal
 
@@ -82,15 +82,7 @@ class ImageRequest(BaseModel):
             _refuse("guidance_scale", f"{scale:g}: exported with --no_guidance; leave it out")
         kind = Kind(*self._size(exported), steps, scale, self._interval(exported))
         seed = secrets.randbits(32) if self.seed is None else self.seed
-        return [
-            Picture(
-                prompt=self.prompt,
-                negative_prompt=self.negative_prompt,
-                seed=(seed + number) % (LARGEST_SEED + 1),
-                kind=kind,
-            )
-            for number in range(self.n)
-        ]
+        return series(self.n, prompt=self.prompt, negative_prompt=self.negative_prompt, seed=seed, kind=kind)
 
     def _interval(self, exported: Exported) -> tuple[float, float] | None:
         if self.guidance_interval is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -13,31 +16,18 @@ class Measured:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "pixart_requests", "Requests for images, by answer", ["model", "status"], registry=self._registry
-        )
-        self._images = Counter("pixart_images", "Images drawn", ["model"], registry=self._registry)
-        self._runs = Counter(
-            "pixart_denoising_steps",
-            "Runs of the transformer for these images; one run serves all images of a batch",
-            ["model"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "pixart_request_seconds",
-            "Time from request to last image",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._together = Histogram(
-            "pixart_batch_images",
-            "Images that were drawn together, seen from each of them",
-            ["model"],
-            buckets=_TOGETHER,
-            registry=self._registry,
-        )
-        self._open = Gauge("pixart_open_requests", "Requests drawn or waiting", ["model"], registry=self._registry)
+
+        def metric(kind: Callable[..., Any], name: str, text: str, *labels: str, **more: Any) -> Any:
+            return kind(f"pixart_{name}", text, ("model", *labels), registry=self._registry, **more)
+
+        runs = "Runs of the transformer for these images; one run serves all images of a batch"
+        together = "Images that were drawn together, seen from each of them"
+        self._requests = metric(Counter, "requests", "Requests for images, by answer", "status")
+        self._images = metric(Counter, "images", "Images drawn")
+        self._runs = metric(Counter, "denoising_steps", runs)
+        self._seconds = metric(Histogram, "request_seconds", "Time from request to last image", buckets=_SECONDS)
+        self._together = metric(Histogram, "batch_images", together, buckets=_TOGETHER)
+        self._open = metric(Gauge, "open_requests", "Requests drawn or waiting")
 
     def opened(self, model: str, change: int) -> None:
         """A request came in (1) or was answered (-1)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...errors import InvalidExportOption
 from ...files import read_bytes
 from ..exported import Exported, open_export
@@ -22,7 +24,7 @@ def open_all(options: ServeOptions) -> dict[str, Exported]:
         name, separator, address = text.rpartition("=")
         exported = open_export(address)
         if separator:
-            exported = exported.renamed(name)
+            exported = replace(exported, name=name)
         if exported.name in found:
             raise InvalidExportOption(f"{text}: another export is called {exported.name}; write NAME={address}")
         found[exported.name] = exported
