@@ -164,6 +164,9 @@ def first_output(output: Any) -> Any:
 class Component(ABC):
     """One compiled program, for every phase: export, plan, validation, benchmark and pipeline.
 
+    Methods take `config`, the part's `config.json`; `deployment`, decided; and `shapes`, as the method of this name
+    gives them.
+
     Class attributes:
         name: folder in the export, and attribute of the pipeline.
         label: short name for tables and plots.
@@ -190,6 +193,7 @@ class Component(ABC):
         runs_at_its_bound: whether it is expected to take no longer than the hardware must, see `planner.published`.
         has_kernel: whether its attention may be computed by the SDK's attention kernel.
         loads_lazily: whether the program is loaded only when it is replicated (`torch_neuronx.lazy_load`).
+        own_mode: how it runs on several ranks; by default a copy on every core.
     """
 
     name: ClassVar[str]
@@ -214,6 +218,7 @@ class Component(ABC):
     runs_at_its_bound: ClassVar[bool] = False
     has_kernel: ClassVar[bool] = False
     loads_lazily: ClassVar[bool] = False
+    own_mode: ClassVar[type[ParallelMode]] = DataParallel
 
     def is_exported(self, options: Any) -> bool:
         """Whether an export with these options compiles it; `options` are `ExportOptions`."""
@@ -223,16 +228,13 @@ class Component(ABC):
     def shapes(self, config: dict, deployment: Deployment) -> dict[str, int]:
         """Sizes of the axes of `inputs`, by the names of optimum-neuron's `InputShapesArguments`.
 
-        Args:
-            config: the part's `config.json`.
-            deployment: decided; `batch_size` is that of one run without guidance.
+        `batch_size` is that of one run without guidance.
         """
 
     def example_inputs(self, shapes: Mapping[str, int], *, guided: bool) -> tuple[Tensor, ...]:
         """Tensors of ones with the shapes and dtypes of the compiled program, in call order.
 
         Args:
-            shapes: of `shapes`.
             guided: whether the program takes the guidance pair, twice the batch.
         """
         import torch
@@ -241,20 +243,11 @@ class Component(ABC):
         return tuple(torch.ones(given.shape(sizes), dtype=getattr(torch, given.dtype)) for given in self.inputs)
 
     def size(self, deployment: Deployment) -> tuple[int, int]:
-        """Height and width in pixels of what the program makes, by which programs of several sizes are called.
-
-        Args:
-            deployment: decided.
-        """
+        """Height and width in pixels of what the program makes, by which programs of several sizes are called."""
         return deployment.size
 
     def pieces(self, config: dict, deployment: Deployment) -> int:
-        """Runs of the program that one image takes, where it runs for each image.
-
-        Args:
-            config: the part's `config.json`.
-            deployment: decided.
-        """
+        """Runs of the program that one image takes, where it runs for each image."""
         return 1
 
     @abstractmethod
@@ -264,8 +257,6 @@ class Component(ABC):
         """The module as it computes on one core, its weights uninitialised on the current default device.
 
         Args:
-            config: the part's `config.json`.
-            shapes: of `shapes`.
             dtype: of weights and matmuls.
             kernel: computes attention; None for the written-out form.
         """
@@ -276,8 +267,6 @@ class Component(ABC):
         """Weights that the checkpoint does not hold under their name, by state-dict name.
 
         Args:
-            config: the part's `config.json`.
-            shapes: of `shapes`.
             stored: names of the weights in the checkpoint.
         """
         return {}
@@ -286,20 +275,19 @@ class Component(ABC):
         """What a parallel mode can divide of it.
 
         Args:
-            config: the part's `config.json`.
             tokens: of one image.
         """
         return Workload(component=self.name, plan=self.plan, config=config)
 
     def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
-        """How the component runs where the pipeline runs in the mode `chosen`; by default a copy on every core.
+        """How the component runs where the pipeline runs in the mode `chosen`; by default in its own.
 
         Raises:
             InvalidExportOption: what the options ask for does not go with that mode.
         """
         if chosen.ranks == 1:
             return chosen
-        return DataParallel(ranks=chosen.ranks, guidance_groups=chosen.guidance_groups)
+        return self.own_mode(ranks=chosen.ranks, guidance_groups=chosen.guidance_groups)
 
     def has_dynamic_batch(self, deployment: Deployment) -> bool:
         """Whether the program itself cuts larger batches, as the stock class needs it."""

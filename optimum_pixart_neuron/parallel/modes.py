@@ -6,7 +6,6 @@ rank then has of it is a `Share`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -64,7 +63,7 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelMode(ABC):
+class ParallelMode:
     """One mode, decided.
 
     Class attributes:
@@ -74,6 +73,7 @@ class ParallelMode(ABC):
         colour, marker: in plots, as matplotlib takes them.
         divides_heads: whether each rank has heads of its own, also in cross-attention.
         shares_batch: whether all ranks work on one batch; else each core has images of its own.
+        runs_pairs: whether a run takes both rows of the guidance pair, where there is one.
 
     Attributes:
         ranks: logical cores of a program that all of them run.
@@ -88,6 +88,7 @@ class ParallelMode(ABC):
     marker: ClassVar[str] = "o"
     divides_heads: ClassVar[bool] = False
     shares_batch: ClassVar[bool] = True
+    runs_pairs: ClassVar[bool] = True
 
     ranks: int
     guidance_groups: int = 1
@@ -101,9 +102,9 @@ class ParallelMode(ABC):
     @property
     def takes_pair(self) -> bool:
         """Whether one run takes both rows of the guidance pair."""
-        return self.guidance_groups == 2
+        return self.runs_pairs and self.guidance_groups == 2
 
-    def check(self, work: Workload) -> None:  # noqa: B027  copies can always
+    def check(self, work: Workload) -> None:
         """Refuse a number of ranks that cannot share this work; 1 always can.
 
         Raises:
@@ -121,9 +122,9 @@ class ParallelMode(ABC):
         """
         return self
 
-    @abstractmethod
     def split(self, plan: ShardingPlan | None) -> Split | None:
-        """How a component is split over the ranks, by its `Component.plan`; None for one program a core."""
+        """How a component is split over the ranks, by its `Component.plan`; by default not, a program on each core."""
+        return None
 
     def share(self, work: Workload, rows: int) -> Share:
         """What one rank has of a run on `rows` rows; by default all of it."""
@@ -232,9 +233,6 @@ class DataParallel(ParallelMode):
     def wanted_ranks(cls, instance: Instance) -> int:
         return instance.logical_cores()  # throughput wants every core, latency as many as one image can use well
 
-    def split(self, plan: ShardingPlan | None) -> None:
-        return None
-
 
 class RowParallel(ParallelMode):
     """All ranks work on one picture, each on a band of its rows."""
@@ -242,10 +240,7 @@ class RowParallel(ParallelMode):
     name = "rows"
     label = "rows: bands of one picture"
     help = "gives each core a band of rows of every picture"
-
-    @property
-    def takes_pair(self) -> bool:
-        return False
+    runs_pairs = False
 
     def split(self, plan: ShardingPlan | None) -> Split:
         return RowSplit(ranks=self.ranks)
@@ -261,13 +256,7 @@ class OneCore(ParallelMode):
     label = "one-core programs on two cores"
     marker = "D"
     shares_batch = False
-
-    @property
-    def takes_pair(self) -> bool:
-        return False
-
-    def split(self, plan: ShardingPlan | None) -> None:
-        return None
+    runs_pairs = False
 
     def describe(self) -> str:
         return "unsharded"

@@ -11,16 +11,25 @@ from safetensors.torch import load_file, save_file
 from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
 from optimum_pixart_neuron.components.registry import DENOISER
-from optimum_pixart_neuron.components.transformer.original_names import names_in_diffusers, original_name
+from optimum_pixart_neuron.components.transformer.original_names import MODULES, TABLES, Piece, names_in_diffusers
 from optimum_pixart_neuron.errors import CheckpointError
 from optimum_pixart_neuron.export.output import check_apart
+
+
+def pieces_of_diffusers(blocks: int) -> dict[str, Piece]:
+    """Names in diffusers of the weights of a transformer -> where they lie in an original file, by the table."""
+    general = [*(f"{module}.{kind}" for module in MODULES for kind in ("weight", "bias")), *TABLES]
+    originals = {each.replace("*", str(block)): None for each in general for block in range(blocks)}
+    named = {name: names_in_diffusers(name) for name in originals}
+    return {each: Piece(name, number, len(ours)) for name, ours in named.items() for number, each in enumerate(ours)}
 
 
 def as_original(weights: dict[str, torch.Tensor], *, tokens: int = 256) -> dict[str, torch.Tensor]:
     """A state dict of diffusers' under the names of PixArt's repository, with what that saves beside the weights."""
     shares: dict[str, dict[int, torch.Tensor]] = {}
+    pieces = pieces_of_diffusers(blocks=100)
     for name, tensor in weights.items():
-        piece = original_name(name)
+        piece = pieces[name]
         shares.setdefault(piece.name, {})[piece.number] = tensor
     fused = {name: torch.cat([parts[number] for number in sorted(parts)]) for name, parts in shares.items()}
     return fused | {"pos_embed": torch.zeros(1, tokens, 64), "y_embedder.y_embedding": torch.zeros(120, 64)}
@@ -49,15 +58,13 @@ def refusal(checkpoint, file) -> str:
     return str(refused.value)
 
 
-def test_the_table_leads_both_ways():
+def test_the_table_has_every_weight_once():
     with torch.device("meta"):
         config = {**DENOISER.part.released, "num_layers": 42, "use_additional_conditions": True}
         names = [name for name, _ in PixArtTransformer2DModel.from_config(config).named_parameters()]
-    pieces = {name: original_name(name) for name in names}
-    assert all(names_in_diffusers(piece.name)[piece.number] == name for name, piece in pieces.items())
-    assert all(len(names_in_diffusers(piece.name)) == piece.count for piece in pieces.values())
-    for original in {piece.name for piece in pieces.values()}:
-        assert all(original_name(name).name == original for name in names_in_diffusers(original))
+    assert pieces_of_diffusers(blocks=42).keys() == set(names)
+    ours = [each for several in (*MODULES.values(), *TABLES.values()) for each in several]
+    assert len(set(ours)) == len(ours)
     # As the repository's own script names them.
     assert names_in_diffusers("blocks.41.attn.qkv.bias")[1] == "transformer_blocks.41.attn1.to_k.bias"
     assert names_in_diffusers("blocks.3.cross_attn.kv_linear.weight")[1] == "transformer_blocks.3.attn2.to_v.weight"

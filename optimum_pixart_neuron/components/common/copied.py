@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import ValidationError
+
 from ...errors import PixArtNeuronError, printable
-from ...files import read_bytes
+from ...files import first_problem, parse_json, read_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,8 @@ class CopiedPart(ABC):
         """Those of `FILES` that are there.
 
         Raises:
-            PixArtNeuronError: of the type `raises`: one cannot be read, or is a link out of the folder.
+            PixArtNeuronError: of the type `raises`: the first of `NEEDED` is missing, or one cannot be read, or is a
+                link out of the folder.
         """
         found = {}
         for name, most in cls.FILES.items():
@@ -91,6 +94,8 @@ class CopiedPart(ABC):
                 raise raises(f"{folder / name} cannot be read: {error.strerror or error}") from None
             except ValueError as error:
                 raise raises(f"{folder / name} is damaged: {error}") from None
+        if cls.NEEDED[0] not in found:
+            raise raises(f"{folder / cls.NEEDED[0]} is missing")
         return found
 
     @classmethod
@@ -120,6 +125,25 @@ class CopiedPart(ABC):
         except BaseException as error:
             reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             raise self._refuse(f"{self.class_name} cannot be loaded: {printable(reason, 300)}") from None
+
+
+def parsed(path: Path, content: bytes, check: Callable[[Any], object], raises: type[PixArtNeuronError]) -> Any:
+    """What a JSON file says, as it stands there.
+
+    Args:
+        check: raises ValueError, or pydantic's ValidationError, for what it may not say.
+
+    Raises:
+        PixArtNeuronError: of the type `raises`: it is no JSON, or see `check`.
+    """
+    try:
+        values = parse_json(content)
+        check(values)
+    except ValidationError as error:
+        raise raises(first_problem(path, error)) from None
+    except ValueError as error:
+        raise raises(f"{path} is damaged: {error}") from None
+    return values
 
 
 def check_inside(path: Path, folder: Path) -> None:

@@ -12,11 +12,11 @@ from math import isinf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from ...errors import PixArtNeuronError, printable
-from ...files import CONFIGURATION_BYTES, first_problem, parse_json
-from ..common.copied import CopiedPart
+from ...files import CONFIGURATION_BYTES, parse_json
+from ..common.copied import CopiedPart, parsed
 
 CONFIGURATION = "scheduler_config.json"
 DEFAULT_CLASS = "DPMSolverMultistepScheduler"
@@ -66,18 +66,10 @@ class Scheduler(CopiedPart):
     @classmethod
     def read(cls, folder: Path, entry: tuple[str, str] | None, raises: type[PixArtNeuronError]) -> Scheduler:
         files = cls.read_files(folder, raises)
-        path = folder / CONFIGURATION
-        if CONFIGURATION not in files:
-            raise raises(f"{path} is missing")
-        try:
-            values = _SETTINGS.validate_python(parse_json(files[CONFIGURATION]))
-        except ValidationError as error:
-            raise raises(first_problem(path, error)) from None
-        except ValueError as error:
-            raise raises(f"{path} is damaged: {error}") from None
+        values = parsed(folder / CONFIGURATION, files[CONFIGURATION], _SETTINGS.validate_python, raises)
         named = values.get("_class_name", DEFAULT_CLASS)
         if not isinstance(named, str):
-            raise raises(f"{path}: _class_name is not a name")
+            raise raises(f"{folder / CONFIGURATION}: _class_name is not a name")
         library, class_name = entry or (_LIBRARY, named)
         if library != _LIBRARY or not class_name.isidentifier():
             raise raises(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from ...neuron.compiler import OVERLAP, TRANSFORMER_MODEL, VERIFY_HLO, ComponentFlags
-from ...parallel.modes import ParallelMode, TensorParallel
+from ...parallel.modes import TensorParallel
 from ..component import Component, ComputedWeight, Input, Part, Per
 from .configuration import T5Configuration
 from .sharding import PLAN
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ...deployment.deployment import Deployment
-    from ...deployment.options import DeploymentOptions
     from ..common.attention_kernel import KernelAttention
     from ..common.original import Original
 
@@ -64,6 +63,7 @@ class TextEncoder(Component):
     outputs = ("last_hidden_state",)
     flags = ComponentFlags(model_type=TRANSFORMER_MODEL, sharded=(OVERLAP,), extra=(VERIFY_HLO,))
     plan = PLAN
+    own_mode = TensorParallel
     needs_model_builder = True
     blocks = "num_layers"
     repeated = (_TABLE, _TIED_TABLE)
@@ -99,11 +99,6 @@ class TextEncoder(Component):
             sources = {_TIED_TABLE: (t5.vocab_size, t5.d_model)}
             computed[_TABLE] = ComputedWeight(sources=sources, compute=lambda table: table)
         return computed
-
-    def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
-        if chosen.ranks == 1:
-            return chosen
-        return TensorParallel(ranks=chosen.ranks, guidance_groups=chosen.guidance_groups)
 
     def finish_config(self, config: dict) -> None:
         # The stock loader casts the embeddings to this, and diffusers makes the latents in the embeddings' dtype.

@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ...errors import PixArtNeuronError, printable
-from ...files import CONFIGURATION_BYTES, first_problem, parse_json
-from ..common.copied import CopiedPart
+from ...files import CONFIGURATION_BYTES
+from ..common.copied import CopiedPart, parsed
 from .settings import AddedTokens, SpecialTokens, TokenizerFile, TokenizerSettings
 
 CONFIGURATION = "tokenizer_config.json"
@@ -49,12 +49,14 @@ class Tokenizer(CopiedPart):
     @classmethod
     def read(cls, folder: Path, entry: tuple[str, str] | None, raises: type[PixArtNeuronError]) -> Tokenizer:
         files = cls.read_files(folder, raises)
-        if CONFIGURATION not in files:
-            raise raises(f"{folder / CONFIGURATION} is missing")
         if not any(name in files for name in MODELS):
             raise raises(f"{folder} holds neither {' nor '.join(MODELS)}")
-        parsed = {name: _parse(folder / name, content, raises) for name, content in files.items() if name != SENTENCES}
-        settings = parsed[CONFIGURATION]
+        values = {
+            name: parsed(folder / name, files[name], kind.model_validate, raises)
+            for name, kind in _KINDS.items()
+            if name in files
+        }
+        settings = values[CONFIGURATION]
         library, class_name = entry or (_LIBRARY, settings.get("tokenizer_class") or SLOW_CLASS)
         if library != _LIBRARY or class_name not in (SLOW_CLASS, *_FAST_CLASSES):
             named = f"{printable(library)}.{printable(class_name)}"
@@ -63,7 +65,7 @@ class Tokenizer(CopiedPart):
         if "auto_map" in settings:
             notes.append("the tokenizer's auto_map names code of its own, which is not run; T5's class loads it")
         chosen = SLOW_CLASS if class_name == SLOW_CLASS and SENTENCES in files else FAST_CLASS
-        known = _known_settings(folder / CONFIGURATION, settings, chosen, SENTENCES in files, raises)
+        known = _known_settings(settings, chosen, SENTENCES in files)
         contents = dict(files)
         if known != settings:
             contents[CONFIGURATION] = f"{json.dumps(known, indent=2, ensure_ascii=False)}\n".encode()
@@ -107,19 +109,6 @@ def last_token(tokenizer: Any) -> int:
     return max(tokenizer.get_vocab().values())
 
 
-def _parse(path: Path, content: bytes, raises: type[PixArtNeuronError]) -> dict[str, Any]:
-    """One of the JSON files, its values checked."""
-    kind = _KINDS[path.name]
-    try:
-        parsed = parse_json(content)
-        kind.model_validate(parsed)
-    except ValidationError as error:
-        raise raises(first_problem(path, error)) from None
-    except ValueError as error:
-        raise raises(f"{path} is damaged: {error}") from None
-    return parsed
-
-
 _KINDS: dict[str, type[BaseModel]] = {
     CONFIGURATION: TokenizerSettings,
     "special_tokens_map.json": SpecialTokens,
@@ -128,9 +117,7 @@ _KINDS: dict[str, type[BaseModel]] = {
 }
 
 
-def _known_settings(
-    path: Path, settings: dict[str, Any], class_name: str, has_sentences: bool, raises: type[PixArtNeuronError]
-) -> dict[str, Any]:
+def _known_settings(settings: dict[str, Any], class_name: str, has_sentences: bool) -> dict[str, Any]:
     known = {name: value for name, value in settings.items() if name in TokenizerSettings.model_fields}
     known["tokenizer_class"] = class_name
     if not isinstance(known.get("extra_special_tokens", {}), dict):

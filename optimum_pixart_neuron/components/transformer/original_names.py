@@ -1,4 +1,4 @@
-"""Names of the transformer's weights in PixArt's own repository, and diffusers', as data: one table for both ways.
+"""Names of the transformer's weights in PixArt's own repository, and diffusers', as data.
 
 Sources: PixArt-Sigma `tools/convert_pixart_to_diffusers.py`, and its models `diffusion/model/nets/PixArt.py` and
 `PixArtMS.py`.
@@ -15,32 +15,32 @@ from ...errors import CheckpointError, printable
 from ...files import TensorEntry
 from ..common.single_file import Piece, SingleFile
 
-MODULES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("x_embedder.proj", ("pos_embed.proj",)),
-    ("y_embedder.y_proj.fc1", ("caption_projection.linear_1",)),
-    ("y_embedder.y_proj.fc2", ("caption_projection.linear_2",)),
-    ("t_embedder.mlp.0", ("adaln_single.emb.timestep_embedder.linear_1",)),
-    ("t_embedder.mlp.2", ("adaln_single.emb.timestep_embedder.linear_2",)),
-    ("csize_embedder.mlp.0", ("adaln_single.emb.resolution_embedder.linear_1",)),
-    ("csize_embedder.mlp.2", ("adaln_single.emb.resolution_embedder.linear_2",)),
-    ("ar_embedder.mlp.0", ("adaln_single.emb.aspect_ratio_embedder.linear_1",)),
-    ("ar_embedder.mlp.2", ("adaln_single.emb.aspect_ratio_embedder.linear_2",)),
-    ("t_block.1", ("adaln_single.linear",)),
-    ("blocks.*.attn.qkv", tuple(f"transformer_blocks.*.attn1.to_{each}" for each in "qkv")),
-    ("blocks.*.attn.proj", ("transformer_blocks.*.attn1.to_out.0",)),
-    ("blocks.*.cross_attn.q_linear", ("transformer_blocks.*.attn2.to_q",)),
-    ("blocks.*.cross_attn.kv_linear", tuple(f"transformer_blocks.*.attn2.to_{each}" for each in "kv")),
-    ("blocks.*.cross_attn.proj", ("transformer_blocks.*.attn2.to_out.0",)),
-    ("blocks.*.mlp.fc1", ("transformer_blocks.*.ff.net.0.proj",)),
-    ("blocks.*.mlp.fc2", ("transformer_blocks.*.ff.net.2",)),
-    ("final_layer.linear", ("proj_out",)),
-)
+MODULES: dict[str, tuple[str, ...]] = {
+    "x_embedder.proj": ("pos_embed.proj",),
+    "y_embedder.y_proj.fc1": ("caption_projection.linear_1",),
+    "y_embedder.y_proj.fc2": ("caption_projection.linear_2",),
+    "t_embedder.mlp.0": ("adaln_single.emb.timestep_embedder.linear_1",),
+    "t_embedder.mlp.2": ("adaln_single.emb.timestep_embedder.linear_2",),
+    "csize_embedder.mlp.0": ("adaln_single.emb.resolution_embedder.linear_1",),
+    "csize_embedder.mlp.2": ("adaln_single.emb.resolution_embedder.linear_2",),
+    "ar_embedder.mlp.0": ("adaln_single.emb.aspect_ratio_embedder.linear_1",),
+    "ar_embedder.mlp.2": ("adaln_single.emb.aspect_ratio_embedder.linear_2",),
+    "t_block.1": ("adaln_single.linear",),
+    "blocks.*.attn.qkv": tuple(f"transformer_blocks.*.attn1.to_{each}" for each in "qkv"),
+    "blocks.*.attn.proj": ("transformer_blocks.*.attn1.to_out.0",),
+    "blocks.*.cross_attn.q_linear": ("transformer_blocks.*.attn2.to_q",),
+    "blocks.*.cross_attn.kv_linear": tuple(f"transformer_blocks.*.attn2.to_{each}" for each in "kv"),
+    "blocks.*.cross_attn.proj": ("transformer_blocks.*.attn2.to_out.0",),
+    "blocks.*.mlp.fc1": ("transformer_blocks.*.ff.net.0.proj",),
+    "blocks.*.mlp.fc2": ("transformer_blocks.*.ff.net.2",),
+    "final_layer.linear": ("proj_out",),
+}
 """Module -> the modules that its rows are divided among in diffusers, in equal shares; `*` is the block's number."""
 
-TABLES = (
-    ("blocks.*.scale_shift_table", "transformer_blocks.*.scale_shift_table"),
-    ("final_layer.scale_shift_table", "scale_shift_table"),
-)
+TABLES = {
+    "blocks.*.scale_shift_table": ("transformer_blocks.*.scale_shift_table",),
+    "final_layer.scale_shift_table": ("scale_shift_table",),
+}
 """Bare weights."""
 
 WITHOUT_USE = ("pos_embed", "y_embedder.y_embedding")
@@ -57,27 +57,11 @@ def names_in_diffusers(name: str) -> tuple[str, ...]:
     block = found[1] if found else ""
     general = _BLOCK.sub(".*.", name, count=1) if name.startswith("blocks.") else name
     module, _, kind = general.rpartition(".")
-    ours: tuple[str, ...] = ()
     if kind in ("weight", "bias"):
-        ours = tuple(f"{each}.{kind}" for each in dict(MODULES).get(module, ()))
-    elif general in dict(TABLES):
-        ours = (dict(TABLES)[general],)
+        ours = tuple(f"{each}.{kind}" for each in MODULES.get(module, ()))
+    else:
+        ours = TABLES.get(general, ())
     return tuple(each.replace("*", block) for each in ours)
-
-
-def original_name(name: str) -> Piece | None:
-    """Where a weight of diffusers' lies in an original file; None for a name that the table has not."""
-    found = _BLOCK.search(name)
-    block = found[1] if found else ""
-    general = _BLOCK.sub(".*.", name, count=1) if name.startswith("transformer_blocks.") else name
-    module, _, kind = general.rpartition(".")
-    for original, ours in MODULES:
-        if module in ours and kind in ("weight", "bias"):
-            return Piece(f"{original}.{kind}".replace("*", block), ours.index(module), len(ours))
-    for original, our in TABLES:
-        if general == our:
-            return Piece(original.replace("*", block))
-    return None
 
 
 def pieces_of(entries: Mapping[str, TensorEntry], place: object) -> dict[str, Piece]:
