@@ -1,8 +1,7 @@
 """Trace a module into one flat ATen graph without computing anything.
 
-The graph is what a compiler is given: every operation, static shapes, dtypes. It is used where the export checks a
-program's hygiene and memory (`export/hygiene.py`, `export/memory.py`) and where the emulator compiles one
-(`emulator/program.py`).
+The graph is what a compiler is given: every operation, static shapes, dtypes. The export checks its hygiene and
+memory, the planner counts on it, and the emulator compiles it.
 """
 
 import operator

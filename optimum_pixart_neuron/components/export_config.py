@@ -167,20 +167,15 @@ class ExportConfig:
         """All weights, memory-mapped, as NxD's `ModelBuilder.shard_checkpoint` asks for them."""
         return {name: self.read_weight(name) for name in self.weights()}
 
-    def build_blank(self) -> nn.Module:
-        """The module on one core with weights of zeros, whatever the checkpoint."""
-        model = self.build()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.zero_()
-        return model
-
-    def build_loaded(self) -> nn.Module:
-        """The module on one core with the checkpoint's weights."""
+    def build_filled(self, *, with_checkpoint: bool) -> nn.Module:
+        """The module on one core, with the checkpoint's weights or with zeros."""
         model = self.build()
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(self.read_weight(name))
+                if with_checkpoint:
+                    parameter.copy_(self.read_weight(name))
+                else:
+                    parameter.zero_()
         return model
 
 

@@ -249,7 +249,7 @@ def _compile_single_core(job: CompileJob, component: ExportConfig, workdir: Path
     """A program that does not hold its weights is compiled with zeros; then its file gets those of the checkpoint."""
     import torch_neuronx
 
-    module = component.build_loaded() if job.inline else component.build_blank()
+    module = component.build_filled(with_checkpoint=job.inline)
     with _compiler_at_work(job, workdir):
         program = torch_neuronx.trace(
             module,

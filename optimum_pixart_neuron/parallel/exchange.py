@@ -113,18 +113,5 @@ EXCHANGES = {exchange.name: exchange for exchange in (KeyValueGather, HeadAllToA
 
 def choose_exchange(*, tokens: int, heads: int, head_width: int, ranks: int) -> str:
     """The name of the exchange that sends fewer bytes; the gather, with fewer collectives, if they are equal."""
-    width = heads * head_width
-    if heads % ranks or KeyValueGather.bytes_sent(tokens, width, ranks) <= HeadAllToAll.bytes_sent(
-        tokens, width, ranks
-    ):
-        return KeyValueGather.name
-    return HeadAllToAll.name
-
-
-def ring_bytes_sent(kind: str, size: int, ranks: int) -> int:
-    """Bytes one of `ranks` ranks sends with the ring algorithm when each puts in `size` bytes.
-
-    all-reduce 2(n-1)/n s, all-gather (n-1) s, reduce-scatter and all-to-all (n-1)/n s; n ranks, s bytes put in.
-    """
-    sent = {"all-reduce": 2 * size / ranks, "all-gather": size}.get(kind, size / ranks)
-    return round((ranks - 1) * sent)
+    gather, trade = (kind.bytes_sent(tokens, heads * head_width, ranks) for kind in (KeyValueGather, HeadAllToAll))
+    return KeyValueGather.name if heads % ranks or gather <= trade else HeadAllToAll.name

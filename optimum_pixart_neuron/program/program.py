@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ..aten_graph import TracedGraph, trace_graph
 from ..components.common import attention_kernel
-from ..parallel.exchange import ring_bytes_sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +40,13 @@ class Collective:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes one rank sends with the ring algorithm."""
-        return ring_bytes_sent(self.kind, self.size, len(self.groups[0]))
+        """Bytes one rank sends with the ring algorithm.
+
+        all-reduce 2(n-1)/n s, all-gather (n-1) s, reduce-scatter and all-to-all (n-1)/n s; n ranks, s bytes put in.
+        """
+        ranks = len(self.groups[0])
+        sent = {"all-reduce": 2 * self.size / ranks, "all-gather": self.size}.get(self.kind, self.size / ranks)
+        return round((ranks - 1) * sent)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -200,9 +200,7 @@ class CompiledCall:
         return expected.fit(latents, name="latents", rows=images, advice=advice)
 
 
-@cache
-def _signature(pipeline: type[DiffusionPipeline], method: str) -> inspect.Signature:
-    return inspect.signature(getattr(pipeline, method))
+_signature = cache(inspect.signature)
 
 
 def _bind(
@@ -213,7 +211,7 @@ def _bind(
     Raises:
         ProgramInputError: such an argument, with the nearest that it knows.
     """
-    signature = _signature(pipeline, method)  # type: ignore[arg-type]  # mypy takes no class for hashable
+    signature = _signature(getattr(pipeline, method))
     parameters = {
         name: parameter
         for name, parameter in signature.parameters.items()

@@ -7,28 +7,15 @@ from typing import Any
 
 import torch
 
-from ..artifact.compiled import AGAIN, Compiled
+from ..artifact.compiled import Compiled
 from ..artifact.loading import load_program
 from ..components.component import Component
 from ..components.registry import DENOISER
-from ..errors import ArtifactError
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
 from .batching import BatchedProgram, ProgramInput
 from .several_programs import SeveralPrograms
 from .turns import OneAtATime
-
-
-def compiled_as(config: Mapping[str, Any], component: str) -> Compiled:
-    """What a component of a loaded pipeline was compiled for.
-
-    Raises:
-        ArtifactError: its configuration does not say, which `check_artifact` finds before anything is loaded.
-    """
-    compiled = Compiled.of(config, component)
-    if compiled is None:
-        raise ArtifactError(f"{component}: nothing in it is compiled; {AGAIN}")
-    return compiled
 
 
 def load_programs(programs: Mapping[str, Path], ranks: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from .call import CompiledCall
 from .compile_first import compile_and_load
 from .followers import Followed, followed_at_last, followers
 from .guidance import GuidedInterval, Interval, check_interval
-from .loaded_programs import compiled_as, for_one_call, load_one, load_programs, program_inputs, runnable
+from .loaded_programs import for_one_call, load_one, load_programs, program_inputs, runnable
 from .prompt_cache import DEFAULT_LIMIT, PromptCache
 from .push_forms import PushToHub
 from .signatures import WithExportOptions, with_arguments_of
@@ -111,7 +111,9 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
 
     def _compiled(self, component: Component) -> Compiled:
         """What a component was compiled for."""
-        return compiled_as(vars(getattr(self, component.name).config), component.name)
+        compiled = Compiled.of(vars(getattr(self, component.name).config), component.name)
+        assert compiled is not None  # `check_artifact` refuses others before anything is loaded
+        return compiled
 
     def _latent_sizes(self, component: Component) -> list[tuple[int, int]]:
         """Of what the component's programs take, in cells, each once."""

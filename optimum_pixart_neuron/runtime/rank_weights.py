@@ -16,6 +16,7 @@ from torch import Tensor
 from ..artifact.compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled, shard_files
 from ..artifact.held_weights import load_unplaced, weights_of
 from ..checkpoint.adapters import geometry_of
+from ..components.common.configuration import Configuration
 from ..components.component import Component
 from ..components.registry import PARTS
 from ..errors import ArtifactError, CheckpointError
@@ -83,16 +84,20 @@ class ExportedWeights:
         return self.component.part.name
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Configuration:
         """Its configuration, as far as anything reads it."""
+        return read_typed(self.folder / CONFIG_FILE, self._settings, ArtifactError, advice=AGAIN)
+
+    @property
+    def _settings(self) -> type[Configuration]:
         settings = PARTS[self.part].settings
         assert settings is not None  # of a compiled part
-        return read_typed(self.folder / CONFIG_FILE, settings, ArtifactError, advice=AGAIN).as_written()
+        return settings
 
     @cached_property
     def geometry(self) -> dict[str, tuple[int, ...]]:
         """Weights of the checkpoint that the files hold, whole, by name."""
-        whole = geometry_of({self.part: self.config})[self.part]
+        whole = geometry_of({self.part: self.config.as_written()})[self.part]
         return {name: shape for name, shape in whole.items() if name in self._stored}
 
     @property
@@ -127,14 +132,11 @@ class ExportedWeights:
         Raises:
             CheckpointError: a key has another value than the export's; names it and both.
         """
-        settings = PARTS[self.part].settings
-        assert settings is not None
         try:
-            theirs = settings.model_validate(config).decisive()
+            theirs = self._settings.model_validate(config).decisive()
         except ValidationError as error:
             raise CheckpointError(first_problem(f"the configuration of the {self.part}", error)) from None
-        ours = settings.model_validate(self.config).decisive()
-        for key, value in ours.items():
+        for key, value in self.config.decisive().items():
             if theirs[key] != value:
                 raise CheckpointError(
                     f"the {self.part} has {key} {theirs[key]}, the export was compiled for {value}; export it instead"

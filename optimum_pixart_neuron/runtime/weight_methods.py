@@ -163,14 +163,9 @@ class TakesOtherWeights:
             config = {"_class_name": type(model).__name__, **getattr(model, "config", {})}
             weights = ModuleWeights.of(model)
         else:
-            chosen = {DENOISER.part.name: str(model)}
-            options = {
-                "variant": variant,
-                "token": token,
-                "cache_dir": cache_dir,
-                "local_files_only": local_files_only,
-            }
-            config, weights = open_part(DENOISER.part.name, CheckpointOptions(model=str(model), **chosen, **options))
+            part, where = DENOISER.part.name, {"token": token, "cache_dir": cache_dir}
+            given = {part: str(model), "variant": variant, "local_files_only": local_files_only, **where}
+            config, weights = open_part(part, CheckpointOptions(model=str(model), **given))
         exported.check_config(config)
         exported.check(weights)
         self._adapters.replace(DENOISER, weights)

@@ -14,8 +14,7 @@ class Kind(NamedTuple):
     """What pictures must have in common to be drawn by the same programs at the same time.
 
     Attributes:
-        height: pixels.
-        width: pixels.
+        height, width: in pixels.
         steps: denoising steps.
         guidance_scale: as diffusers' argument.
         guidance_interval: fractions of the schedule between which guidance is computed; None for all of it.

@@ -15,6 +15,7 @@ Sources of the limits and calling conventions:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -216,15 +217,12 @@ KERNELS = {kernel.name: kernel for kernel in _KERNELS}
 
 def available_kernels() -> tuple[str, ...]:
     """Names of the kernels that the installed SDK, or the emulator in its place, offers."""
-    return tuple(kernel.name for kernel in KERNELS.values() if _is_installed(kernel))
-
-
-def _is_installed(kernel: AttentionKernel) -> bool:
-    try:
-        kernel.load()
-    except (ImportError, AttributeError):
-        return False
-    return True
+    found = []
+    for kernel in KERNELS.values():
+        with suppress(ImportError, AttributeError):
+            kernel.load()
+            found.append(kernel.name)
+    return tuple(found)
 
 
 _ARRAY_WIDTH = 128

@@ -58,7 +58,7 @@ class Bands:
     def join(self, band: Tensor) -> Tensor:
         """Own band of each rank -> the whole (B, C, H, w) on every rank."""
         whole = self.gather(band).permute(1, 2, 0, 3, 4).flatten(2, 3)
-        return whole[:, :, : self.latent_rows * self._scale(band)]
+        return whole[:, :, : self.latent_rows * (band.shape[2] // self.own_rows)]
 
     def with_edges(self, band: Tensor, above: int, below: int) -> Tensor:
         """The band with the rows next to it, (B, C, above + rows + below, w); zeros beyond the picture.
@@ -67,7 +67,8 @@ class Bands:
             above: rows of the rank before, at most as many as a band has.
             below: rows of the rank after, likewise.
         """
-        band = self._cleared(band)
+        if not self.is_even:
+            band = band * self._valid(band.shape[2], band.dtype)
         if above == below == 0:
             return band
         edges = self.gather(torch.cat([band[:, :, :below], band[:, :, band.shape[2] - above :]], dim=2))
@@ -110,9 +111,6 @@ class Bands:
         whole = self.gather(tokens).transpose(0, 1).flatten(1, 2)
         return whole[:, : tokens.shape[1] // self.own_rows * self.latent_rows]
 
-    def _scale(self, band: Tensor) -> int:
-        return band.shape[2] // self.own_rows
-
     def _picture_rows(self, rows: int) -> list[int]:
         """Rows of the picture in each rank's band of `rows`."""
         end = self.latent_rows * (rows // self.own_rows)
@@ -122,9 +120,6 @@ class Bands:
         """(rows, 1): 1 for the rows of own band that the picture has, 0 beyond it."""
         table = [[float(row < count) for row in range(rows)] for count in self._picture_rows(rows)]
         return self._of_this_rank(torch.tensor(table, dtype=dtype), dim=0)[:, None]
-
-    def _cleared(self, band: Tensor) -> Tensor:
-        return band if self.is_even else band * self._valid(band.shape[2], band.dtype)
 
     def _of_this_rank(self, parts: Tensor, dim: int) -> Tensor:
         return parts.index_select(dim, self.rank()).squeeze(dim)

@@ -70,7 +70,8 @@ class Gallery:
                         f"{self.folder} has {each.file_name} with {name} {printable(line.get(name))}, wanted is"
                         f" {printable(wanted.get(name))}: it is of another job; name another folder"
                     )
-            (found if self._is_there(each) else missing).append(each)
+            file = self.folder / each.file_name
+            (found if file.is_file() and file.stat().st_size else missing).append(each)
             gone = gone or missing[-1:] == [each]
         if there:
             raise InvalidExportOption(
@@ -115,12 +116,6 @@ class Gallery:
             _append(self._errors, {"row": row, "file_name": file_name, "prompt": prompt, "error": reason})
         except OSError as error:
             raise _cannot_write(self.folder, error) from None
-
-    def _is_there(self, planned: Planned) -> bool:
-        try:
-            return (self.folder / planned.file_name).stat().st_size > 0
-        except OSError:
-            return False
 
     def _remove_half_line(self) -> None:
         try:
