@@ -16,12 +16,12 @@ from .streams import checked_streams, say
 _PACKAGE = __package__.partition(".")[0]
 
 
-def run_main(prog: str, work: Callable[[], None]) -> int:
+def run_main(prog: str, work: Callable[[], int | None]) -> int:
     """Do `work` and return the exit status.
 
     Args:
         prog: The command as the user typed it, for messages.
-        work: Raises `PixArtNeuronError` for what the user can mend.
+        work: Returns an exit status, None for 0; raises `PixArtNeuronError` for what the user can mend.
 
     Raises:
         SystemExit: As `work` raises it.
@@ -31,14 +31,13 @@ def run_main(prog: str, work: Callable[[], None]) -> int:
     logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
     try:
         with checked_streams(), shown_log():
-            work()
+            return work() or 0
     except PixArtNeuronError as error:
         say(f"{prog}: error: {error}")
         return error.exit_status
     except KeyboardInterrupt:
         say(f"{prog}: interrupted.")
         return 128 + signal.SIGINT
-    return 0
 
 
 def run_child(module: str, prog: str, argv: Sequence[str]) -> int:

@@ -31,6 +31,7 @@ from . import (
     pixart_serve,
     pixart_validate,
 )
+from .command import Command
 from .export_neuron import PROG
 from .frame import fail, run_child
 from .parser import add_options, given
@@ -58,7 +59,7 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
         from ..checkpoint.open import check_kind, pipeline_class
 
         with _one_line():
-            options = CheckpointOptions(**given(self.args, CheckpointOptions))
+            options = CheckpointOptions(**given(vars(self.args), CheckpointOptions))
             check_kind(pipeline_class(options), options)
         _run_child(MODULE, PROG)
 
@@ -162,18 +163,16 @@ def _argv() -> list[str]:
 
 
 def _command(module: ModuleType) -> CommandInfo:
-    """A command whose flags a module declares, and whose work `python -m` of it does."""
-    name = module.PROG.rpartition(" ")[2]
-
-    def parse_args(parser: ArgumentParser) -> None:
-        module.add_arguments(parser)
+    """A command whose flags the `COMMAND` of a module declares, and whose work `python -m` of it does."""
+    command: Command = module.COMMAND
+    name = command.prog.rpartition(" ")[2]
 
     def run(self: BaseOptimumCLICommand) -> None:
-        _run_child(module.__name__, module.PROG)
+        _run_child(module.__name__, command.prog)
 
-    members = {"parse_args": staticmethod(parse_args), "run": run}
+    members = {"parse_args": staticmethod(command.add_arguments), "run": run}
     command_class = type(f"{name.title().replace('-', '')}Command", (BaseOptimumCLICommand,), members)
-    return CommandInfo(name=name, help=module.DESCRIPTION, subcommand_class=command_class)
+    return CommandInfo(name=name, help=command.summary, subcommand_class=command_class)
 
 
 def extend_lookup(command_class: type[BaseOptimumCLICommand]) -> None:

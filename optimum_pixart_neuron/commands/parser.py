@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace, _ArgumentGroup
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from argparse import SUPPRESS, ArgumentError, ArgumentParser, _ArgumentGroup
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..options import Option, Options
@@ -67,9 +67,9 @@ def add_option(group: _ArgumentGroup, option: Option, optional: str | None = Non
         group.add_argument(*flag.hidden, dest=option.name, **{**words, "help": SUPPRESS})
 
 
-def given(args: Namespace, model: type[Options]) -> dict[str, Any]:
+def given(words: Mapping[str, Any], model: type[Options]) -> dict[str, Any]:
     """What the user gave of a model's options."""
-    return {name: value for name, value in vars(args).items() if name in model.model_fields}
+    return {name: value for name, value in words.items() if name in model.model_fields}
 
 
 def one_line_errors(parser: ArgumentParser, prog: str) -> None:
@@ -78,14 +78,3 @@ def one_line_errors(parser: ArgumentParser, prog: str) -> None:
     The parser of a sub-command comes from the host, so its class is not ours.
     """
     parser.error = lambda message: fail(prog, message)  # type: ignore[method-assign]  # see above
-
-
-def given_words(prog: str, add_arguments: Callable[[ArgumentParser], None], argv: Sequence[str]) -> dict[str, Any]:
-    """What the arguments after a command give, by option.
-
-    Raises:
-        SystemExit: they cannot be read (status 2), or only help was asked for (status 0).
-    """
-    parser = ArgumentParser(prog=prog)
-    add_arguments(parser)
-    return vars(parser.parse_args(argv))

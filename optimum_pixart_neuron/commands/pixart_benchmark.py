@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ..benchmark.options import BenchmarkOptions
 from ..options import Flag
-from .frame import run_main
-from .parser import add_options, given_words, one_line_errors
+from .command import Command
 from .result_file import ResultFile, write_result
-
-PROG = "optimum-cli neuron pixart-benchmark"
-DESCRIPTION = "Measure a compiled PixArt: latency, throughput and host time."
 
 
 class CommandOptions(BenchmarkOptions):
@@ -27,41 +21,8 @@ class CommandOptions(BenchmarkOptions):
     )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the flags, and have errors of one line."""
-    parser.description = DESCRIPTION
-    parser.usage = f"{PROG} OUT [options]"
-    one_line_errors(parser, PROG)
-    add_options(parser, CommandOptions.options())
-
-
-def parse(argv: Sequence[str]) -> CommandOptions:
-    """The options.
-
-    Args:
-        argv: The arguments after `optimum-cli neuron pixart-benchmark`.
-
-    Raises:
-        InvalidExportOption: A value that its flag cannot have.
-        SystemExit: They cannot be read (status 2), or only help was asked for (status 0).
-    """
-    return CommandOptions(**given_words(PROG, add_arguments, argv))
-
-
-def main(argv: Sequence[str]) -> int:
-    """Benchmark one folder and return the exit status; an error of the user's is one line on stderr.
-
-    Args:
-        argv: The arguments after `optimum-cli neuron pixart-benchmark`.
-
-    Raises:
-        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
-    """
-    return run_main(PROG, lambda: _benchmark(argv))
-
-
-def _benchmark(argv: Sequence[str]) -> None:
-    options = parse(argv)
+def _benchmark(given: dict[str, Any]) -> None:
+    options = CommandOptions(**given)
     # Here and not above: they import torch and the SDK, which the help and refused flags do not need.
     from ..benchmark.measure import benchmark
     from ..benchmark.table import print_report
@@ -73,5 +34,13 @@ def _benchmark(argv: Sequence[str]) -> None:
         write_result("--json", options.json_file, report.to_json())
 
 
+COMMAND = Command(
+    prog="optimum-cli neuron pixart-benchmark",
+    usage="OUT [options]",
+    summary="Measure a compiled PixArt: latency, throughput and host time.",
+    options=tuple(CommandOptions.options()),
+    work=_benchmark,
+)
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMAND.main(sys.argv[1:]))

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Sequence
 from typing import Any
 
 from ..demo.demo import DemoOptions, demonstrate
-from .frame import run_main
-from .parser import add_options, given_words, one_line_errors
-
-PROG = "optimum-cli neuron pixart-demo"
-DESCRIPTION = "Export a small trained PixArt-Sigma and draw with it beside diffusers; downloads nothing."
+from .command import Command
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the flags, and have errors of one line."""
-    parser.description = DESCRIPTION
-    parser.usage = f"{PROG} [options] [output]"
-    one_line_errors(parser, PROG)
-    add_options(parser, DemoOptions.options())
+def _demonstrate(given: dict[str, Any]) -> None:
+    demonstrate(DemoOptions(**given))
 
 
-def main(argv: Sequence[str]) -> int:
-    """Demonstrate, and return the exit status; an error of the user's is one line on stderr.
-
-    Args:
-        argv: The arguments after `optimum-cli neuron pixart-demo`.
-
-    Raises:
-        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
-    """
-    words = given_words(PROG, add_arguments, argv)
-    return run_main(PROG, lambda: _demonstrate(words))
-
-
-def _demonstrate(words: dict[str, Any]) -> None:
-    demonstrate(DemoOptions(**words))
-
+COMMAND = Command(
+    prog="optimum-cli neuron pixart-demo",
+    usage="[options] [output]",
+    summary="Export a small trained PixArt-Sigma and draw with it beside diffusers; downloads nothing.",
+    options=tuple(DemoOptions.options()),
+    work=_demonstrate,
+)
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMAND.main(sys.argv[1:]))

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
+from ..deployment.options import InstanceName
 from ..hardware import get_instance
 from ..options import Flag, Folder, Options
-from .frame import run_main
-from .parser import add_options, given_words, one_line_errors
+from .command import Command
 from .result_file import ResultFile, write_result
-
-PROG = "optimum-cli neuron pixart-doctor"
-DESCRIPTION = "Say whether this machine is ready to export PixArt-Sigma and draw with it, or what to do first."
-
-
-def _known(name: str) -> str:
-    get_instance(name)
-    return name
 
 
 class DoctorOptions(Options):
@@ -31,7 +21,7 @@ class DoctorOptions(Options):
     output: Annotated[Folder, Flag(group="What is planned")] = Field(
         Path(), description="Folder in which the export will be written; its disk is looked at."
     )
-    instance_type: Annotated[str | None, AfterValidator(_known), Flag(group="What is planned")] = Field(
+    instance_type: Annotated[InstanceName | None, Flag(group="What is planned")] = Field(
         None, description="Instance to export for; default: this machine, or trn1 where it has no NeuronCores."
     )
     bundle: Annotated[ResultFile | None, Flag(metavar="FILE", group="Output")] = Field(
@@ -39,33 +29,8 @@ class DoctorOptions(Options):
     )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the flags, and have errors of one line."""
-    parser.description = (
-        f"{DESCRIPTION} Looks only: no device is opened, nothing compiled. The exit status is 0 when it is ready, else"
-        " 1. Works without the Neuron SDK, and says so."
-    )
-    parser.usage = f"{PROG} [options]"
-    one_line_errors(parser, PROG)
-    add_options(parser, DoctorOptions.options())
-
-
-def main(argv: Sequence[str]) -> int:
-    """Examine, print, and return the exit status.
-
-    Args:
-        argv: The arguments after `optimum-cli neuron pixart-doctor`.
-
-    Raises:
-        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
-    """
-    words = given_words(PROG, add_arguments, argv)
-    statuses: list[int] = []
-    failed = run_main(PROG, lambda: statuses.append(_examine(DoctorOptions(**words))))
-    return failed or statuses[0]
-
-
-def _examine(options: DoctorOptions) -> int:
+def _examine(given: dict[str, Any]) -> int:
+    options = DoctorOptions(**given)
     # Here and not above: it imports torch for the plan, which the help and refused flags do not need.
     from ..doctor.bundle import bundle
     from ..doctor.diagnosis import diagnose
@@ -82,5 +47,17 @@ def _examine(options: DoctorOptions) -> int:
     return 0 if diagnosis.ready else 1
 
 
+COMMAND = Command(
+    prog="optimum-cli neuron pixart-doctor",
+    usage="[options]",
+    summary="Say whether this machine is ready to export PixArt-Sigma and draw with it, or what to do first.",
+    details=(
+        "Looks only: no device is opened, nothing compiled. The exit status is 0 when it is ready, else 1. Works"
+        " without the Neuron SDK, and says so."
+    ),
+    options=tuple(DoctorOptions.options()),
+    work=_examine,
+)
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMAND.main(sys.argv[1:]))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
@@ -19,16 +18,13 @@ from ..hardware import INSTANCES, Instance, get_instance
 from ..options import Count, Flag, any_of
 from ..planner.prices import Price, own_price
 from ..planner.request import Request
-from .frame import run_main
-from .parser import add_options, given, one_line_errors
+from .command import Command
+from .parser import given
 from .result_file import ResultFile, write_result
 
 if TYPE_CHECKING:
     from ..checkpoint.checkpoint import PixArtCheckpoint
     from ..planner.released import Released
-
-PROG = "optimum-cli neuron pixart-plan"
-DESCRIPTION = "Memory, speed and cost of PixArt on each instance, mode and number of cores; compiles nothing."
 
 ALL_INSTANCES = "all"
 STDOUT = Path("-")
@@ -39,11 +35,6 @@ PLANNED = (
 )
 """Options of an export that a plan depends on."""
 _PLOT_FORMATS = (".png", ".svg", ".pdf")
-_NARROWER = {
-    "model": "default: XL/2",
-    "parallel_mode": "a plan has every valid mode unless one is named",
-    "tensor_parallel_size": "a plan has every valid number unless one is named",
-}
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,38 +94,11 @@ class PlanOptions(Request):
     )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the flags."""
-    parser.description = f"{DESCRIPTION} Its times are predictions."
-    parser.usage = f"{PROG} [options]"
-    one_line_errors(parser, PROG)
-    own = (name for name in PlanOptions.model_fields if name not in Request.model_fields)
-    for options in (CheckpointOptions.options(), PlanOptions.options(*PLANNED), PlanOptions.options(*own)):
-        add_options(parser, options, optional=_NARROWER)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Plan, print, and return the exit status; an error of the user's is one line on stderr.
-
-    Args:
-        argv: The arguments after `optimum-cli neuron pixart-plan`.
-
-    Raises:
-        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
-    """
-    parser = ArgumentParser(prog=PROG)
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    return run_main(PROG, lambda: _plan(args))
-
-
-def _plan(args: Namespace) -> None:
-    options = PlanOptions(**given(args, PlanOptions))
-    request = Request(**{name: getattr(options, name) for name in Request.model_fields})
+def _plan(words: dict[str, Any]) -> None:
+    options = PlanOptions(**given(words, PlanOptions))
     instances = _instances(options.instance_types)
     prices = _prices(options.price_per_hour, instances)
-    checkpoint = _checkpoint(args, request)
-    request = _settled(request, checkpoint, given(args, PlanOptions), given(args, CheckpointOptions))
+    checkpoint, request = _checkpoint(options, words)
     # Here and not above: it imports torch, which the help and refused flags do not need.
     from ..planner.prediction import plan
 
@@ -164,37 +128,26 @@ def _plan(args: Namespace) -> None:
             print(f"wrote {options.plot}: {drawn} instance(s)")
 
 
-def _settled(
-    request: Request, checkpoint: PixArtCheckpoint | Released, named: Mapping[str, Any], source: Mapping[str, Any]
-) -> Request:
-    """With what a checkpoint decides where nobody named it: tokens, and steps and guidance of a distilled one.
-
-    Args:
-        named: what the user gave of the plan's options.
-        source: what the user gave of the checkpoint's.
-    """
-    from ..checkpoint.few_steps import CallDefaults, CallOptions
-    from ..planner.released import Released
-
-    changed: dict[str, Any] = {"sequence_length": request.sequence_length or checkpoint.kind.tokens}
-    if not isinstance(checkpoint, Released):
-        call = CallDefaults.of(CallOptions(), checkpoint, source.get("lora_model_ids", ()))
-        if call.steps is not None and "num_inference_steps" not in named:
-            changed["num_inference_steps"] = call.steps
-        if call.unguided and not {"guidance", "no_guidance"} & named.keys():
-            changed["no_guidance"] = True
-    return request.changed(**changed)
-
-
-def _checkpoint(args: Namespace, request: Request) -> PixArtCheckpoint | Released:
-    where = given(args, CheckpointOptions)
-    if "model" not in where:
+def _checkpoint(options: PlanOptions, words: Mapping[str, Any]) -> tuple[PixArtCheckpoint | Released, Request]:
+    """What is planned, and the request with what that decides where nobody named it: tokens, steps and guidance."""
+    request = Request(**{name: getattr(options, name) for name in Request.model_fields})
+    if "model" not in words:
         from ..planner.released import Released
 
-        return Released.nearest(*request.first_size)
+        released = Released.nearest(*request.first_size)
+        return released, request.changed(sequence_length=request.sequence_length or released.kind.tokens)
+    from ..checkpoint.few_steps import CallDefaults, CallOptions
     from ..checkpoint.open import open_checkpoint
 
-    return open_checkpoint(CheckpointOptions(**where))
+    source = CheckpointOptions(**given(words, CheckpointOptions))
+    checkpoint = open_checkpoint(source)
+    changed: dict[str, Any] = {"sequence_length": request.sequence_length or checkpoint.kind.tokens}
+    call = CallDefaults.of(CallOptions(), checkpoint, source.lora_model_ids)
+    if call.steps is not None and "num_inference_steps" not in words:
+        changed["num_inference_steps"] = call.steps
+    if call.unguided and not {"guidance", "no_guidance"} & words.keys():
+        changed["no_guidance"] = True
+    return checkpoint, request.changed(**changed)
 
 
 def _instances(names: tuple[str, ...]) -> list[Instance]:
@@ -236,5 +189,23 @@ def _prices(texts: tuple[str, ...], instances: list[Instance]) -> dict[str, Pric
     return prices
 
 
+COMMAND = Command(
+    prog="optimum-cli neuron pixart-plan",
+    usage="[options]",
+    summary="Memory, speed and cost of PixArt on each instance, mode and number of cores; compiles nothing.",
+    details="Its times are predictions.",
+    options=(
+        *CheckpointOptions.options(),
+        *PlanOptions.options(*PLANNED),
+        *PlanOptions.options(*(name for name in PlanOptions.model_fields if name not in Request.model_fields)),
+    ),
+    optional={
+        "model": "default: XL/2",
+        "parallel_mode": "a plan has every valid mode unless one is named",
+        "tensor_parallel_size": "a plan has every valid number unless one is named",
+    },
+    work=_plan,
+)
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMAND.main(sys.argv[1:]))

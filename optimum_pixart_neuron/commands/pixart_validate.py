@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -12,12 +10,9 @@ from pydantic import Field
 from ..checkpoint.options import CheckpointOptions
 from ..options import Flag, Folder
 from ..validation.options import ToleranceOptions
-from .frame import run_main
-from .parser import add_options, given, one_line_errors
+from .command import Command
+from .parser import given
 from .result_file import ResultFile, write_result
-
-PROG = "optimum-cli neuron pixart-validate"
-DESCRIPTION = "Compare each component of a compiled PixArt with its original in float32."
 
 
 class ValidateOptions(ToleranceOptions):
@@ -31,48 +26,8 @@ class ValidateOptions(ToleranceOptions):
     )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the flags, and have errors of one line."""
-    parser.description = (
-        f"{DESCRIPTION} The exit status is 0 when all keep their limits, 3 when one does not. Runs on NeuronCores, or"
-        " on the emulator where the artifacts are the emulator's. Writes nothing into the folder."
-    )
-    parser.usage = f"{PROG} [options] folder"
-    one_line_errors(parser, PROG)
-    add_options(parser, ValidateOptions.options())
-    add_options(parser, CheckpointOptions.options(), optional={"model": "default: what the folder was exported from"})
-
-
-def parse(argv: Sequence[str]) -> tuple[ValidateOptions, dict[str, Any]]:
-    """The options, and those of the checkpoint as far as they are given.
-
-    Args:
-        argv: The arguments after `optimum-cli neuron pixart-validate`.
-
-    Raises:
-        InvalidExportOption: A value that its flag cannot have.
-        SystemExit: argparse could not read the arguments (status 2), or printed the help (status 0).
-    """
-    parser = ArgumentParser(prog=PROG)
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    return ValidateOptions(**given(args, ValidateOptions)), given(args, CheckpointOptions)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Validate one folder and return the exit status; an error of the user's is one line on stderr.
-
-    Args:
-        argv: The arguments after `optimum-cli neuron pixart-validate`.
-
-    Raises:
-        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
-    """
-    return run_main(PROG, lambda: _validate(argv))
-
-
-def _validate(argv: Sequence[str]) -> None:
-    options, checkpoint_given = parse(argv)
+def _validate(words: dict[str, Any]) -> None:
+    options = ValidateOptions(**given(words, ValidateOptions))
     # Here and not above: they import torch and the SDK, which the help and refused flags do not need.
     from pydantic import TypeAdapter
 
@@ -85,7 +40,7 @@ def _validate(argv: Sequence[str]) -> None:
 
     components = open_compiled(options.folder)
     manifest = check_artifact(options.folder, ensure_sdk(components[0].compiled.instance_type))
-    checkpoint = original_of(options.folder, manifest, checkpoint_given)
+    checkpoint = original_of(options.folder, manifest, given(words, CheckpointOptions))
     from ..validation.table import log_table
     from ..validation.validate import validate_here
 
@@ -101,5 +56,18 @@ def _validate(argv: Sequence[str]) -> None:
         raise ValidationFailed(f"{names} of {options.folder} do not compute what {checkpoint.source} does: {why}")
 
 
+COMMAND = Command(
+    prog="optimum-cli neuron pixart-validate",
+    usage="[options] folder",
+    summary="Compare each component of a compiled PixArt with its original in float32.",
+    details=(
+        "The exit status is 0 when all keep their limits, 3 when one does not. Runs on NeuronCores, or on the emulator"
+        " where the artifacts are the emulator's. Writes nothing into the folder."
+    ),
+    options=(*ValidateOptions.options(), *CheckpointOptions.options()),
+    optional={"model": "default: what the folder was exported from"},
+    work=_validate,
+)
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(COMMAND.main(sys.argv[1:]))

@@ -33,6 +33,10 @@ def _known_instance(name: str) -> str:
     return name
 
 
+InstanceName = Annotated[str, AfterValidator(_known_instance)]
+"""Product name or family of an instance that is known."""
+
+
 def _name_of_dtype(value: Any) -> Any:
     """`torch.float32` -> "float32"; torch is not imported to ask."""
     return str(value).removeprefix("torch.") if type(value).__name__ == "dtype" else value
@@ -70,14 +74,12 @@ def _no_cast_is_none(name: str) -> str | None:
 class DeploymentOptions(Options):
     """What is asked of an instance. None where the checkpoint or the instance decides."""
 
-    instance_type: Annotated[str | None, AfterValidator(_known_instance), Flag(group=_CORES, metavar="INSTANCE")] = (
-        Field(
-            None,
-            description=(
-                "Instance to compile for: trn1, trn1n, inf2, trn2, or a full name such as trn2.48xlarge; default: this"
-                " machine, or on the emulator what NEURON_EMULATOR_INSTANCE says."
-            ),
-        )
+    instance_type: Annotated[InstanceName | None, Flag(group=_CORES, metavar="INSTANCE")] = Field(
+        None,
+        description=(
+            "Instance to compile for: trn1, trn1n, inf2, trn2, or a full name such as trn2.48xlarge; default: this"
+            " machine, or on the emulator what NEURON_EMULATOR_INSTANCE says."
+        ),
     )
     tensor_parallel_size: Annotated[Count | None, Flag(hidden=("--num_cores",), group=_CORES)] = Field(
         None, description="Cores to spread the model over; default: 4 on trn2, else 8 or all."

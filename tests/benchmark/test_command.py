@@ -12,13 +12,17 @@ from optimum_pixart_neuron.artifact.manifest_records import CallRecord
 from optimum_pixart_neuron.benchmark.measure import _request, _run, benchmark
 from optimum_pixart_neuron.benchmark.report import EMULATOR_NOTE
 from optimum_pixart_neuron.benchmark.subject import Subject
-from optimum_pixart_neuron.commands.pixart_benchmark import PROG, main, parse
+from optimum_pixart_neuron.commands.pixart_benchmark import COMMAND, CommandOptions
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 
 from ..e2e.conftest import fresh_runtime
 
 MODULE = [sys.executable, "-m", "optimum_pixart_neuron.commands.pixart_benchmark"]
 FEW = ["--num_inference_steps", "2", "--images", "2", "--warmup", "1"]
+
+
+def parse(words: list[str]) -> CommandOptions:
+    return CommandOptions(**COMMAND.read(words))
 
 
 def measured(*argv):
@@ -112,11 +116,11 @@ def test_an_export_of_the_stock_exporter_in_the_stock_class(stock_folder, tmp_pa
 def test_flags_that_cannot_be_read(argv, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     try:
-        status = main(argv)
+        status = COMMAND.main(argv)
     except SystemExit as stop:
         status = stop.code
     assert status == 2
-    assert capsys.readouterr().err == f"{PROG}: error: {message}\n"
+    assert capsys.readouterr().err == f"{COMMAND.prog}: error: {message}\n"
 
 
 @pytest.mark.seconds
@@ -125,8 +129,8 @@ def test_a_folder_that_is_no_export_in_one_line(tmp_path):
         [*MODULE, str(tmp_path), "--json", str(tmp_path / "result.json")], capture_output=True, text=True
     )
     assert done.returncode == ArtifactError.exit_status
-    line = next(line for line in done.stderr.splitlines() if line.startswith(PROG))
-    assert line.startswith(f"{PROG}: error: {tmp_path}: it holds no model_index.json")
+    line = next(line for line in done.stderr.splitlines() if line.startswith(COMMAND.prog))
+    assert line.startswith(f"{COMMAND.prog}: error: {tmp_path}: it holds no model_index.json")
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
 
 

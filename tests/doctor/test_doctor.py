@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.commands import pixart_doctor as command
+from optimum_pixart_neuron.commands.pixart_doctor import COMMAND
 from optimum_pixart_neuron.doctor import bundle as bundles
 from optimum_pixart_neuron.doctor import diagnosis as examined
 from optimum_pixart_neuron.doctor import inventory, resources
@@ -342,25 +342,25 @@ def found(monkeypatch):
 
 def test_the_command_ends_with_the_sentence_and_its_status(found, capsys, tmp_path):
     found(Finding(what="disk", found="[full]", remedy="free it"), conclusion="not ready: disk: free it")
-    assert command.main(["--bundle", str(tmp_path / "bundle.json")]) == 1
+    assert COMMAND.main(["--bundle", str(tmp_path / "bundle.json")]) == 1
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1] == "not ready: disk: free it" and any("BAD" in line and "[full]" in line for line in shown)
     assert json.loads((tmp_path / "bundle.json").read_text())["findings"][0]["verdict"] == "BAD"
     found(Finding(what="disk", found="empty"), conclusion="ready")
-    assert command.main(["--output", str(tmp_path)]) == 0
+    assert COMMAND.main(["--output", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "ready"
 
 
 def test_flags_that_cannot_be(capsys, tmp_path):
-    assert command.main(["--instance_type", "trn9"]) == 2
+    assert COMMAND.main(["--instance_type", "trn9"]) == 2
     assert "--instance_type trn9: unknown instance" in capsys.readouterr().err
-    assert command.main(["--bundle", str(tmp_path)]) == 2
+    assert COMMAND.main(["--bundle", str(tmp_path)]) == 2
     assert "is a folder; name a file in it" in capsys.readouterr().err
 
 
 def test_the_help_imports_nothing_heavy():
     code = (
-        "import sys; from optimum_pixart_neuron.commands.pixart_doctor import add_arguments;"
+        "import sys; from optimum_pixart_neuron.commands.pixart_doctor import COMMAND;"
         "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from optimum_pixart_neuron.commands import pixart_plan as command
-from optimum_pixart_neuron.commands.pixart_plan import main
 from optimum_pixart_neuron.hardware import INSTANCES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +31,7 @@ def test_a_checkpoint_is_planned_and_a_picture_is_announced(tiny_checkpoint, tmp
     pytest.importorskip("matplotlib")
     file, picture = tmp_path / "plan.json", tmp_path / "plan.svg"
     where = ["--model", str(tiny_checkpoint), "--instance_type", "inf2.xlarge", "trn1.2xlarge"]
-    assert main([*where, "--json", str(file), "--plot", str(picture)]) == 0
+    assert command.COMMAND.main([*where, "--json", str(file), "--plot", str(picture)]) == 0
     out = capsys.readouterr().out
     assert "Lowest latency: " in out  # beside the file there is the table
     assert out.splitlines()[-1] == f"wrote {picture}: 2 instance(s)"
@@ -45,7 +44,7 @@ def test_a_checkpoint_is_planned_and_a_picture_is_announced(tiny_checkpoint, tmp
 @pytest.mark.soak
 def test_json_holds_every_figure(capsys):
     asked = ["--instance_type", "inf2.24xlarge", "trn2", "--height", "512", "--price_per_hour", "trn2=36"]
-    assert main([*asked, "--json"]) == 0
+    assert command.COMMAND.main([*asked, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
     assert {row["instance"] for row in planned["rows"]} == {"inf2.24xlarge", "trn2.48xlarge"}
     (default,) = [row for row in planned["rows"] if row["instance"] == "inf2.24xlarge" and row["is_default"]]
@@ -93,7 +92,7 @@ def test_json_holds_every_figure(capsys):
 )
 def test_bad_values_are_one_line(arguments, message, capsys):
     try:
-        status = main(arguments)
+        status = command.COMMAND.main(arguments)
     except SystemExit as exit:
         status = exit.code
     captured = capsys.readouterr()
@@ -106,7 +105,7 @@ def test_a_plot_without_matplotlib_is_refused_before_any_work(monkeypatch, capsy
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     monkeypatch.setattr(command, "_checkpoint", lambda *_, **__: pytest.fail("planned"))
     monkeypatch.chdir(tmp_path)  # a long path is cut
-    assert main(["--plot", "plan.png"]) == 2
+    assert command.COMMAND.main(["--plot", "plan.png"]) == 2
     error = "--plot plan.png: needs matplotlib: pip install 'optimum-pixart-neuron[benchmark]'\n"
     assert capsys.readouterr().err.endswith(error)
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from optimum_pixart_neuron.commands.pixart_plan import main
+from optimum_pixart_neuron.commands.pixart_plan import COMMAND
 
 
 @pytest.mark.seconds
@@ -12,7 +12,7 @@ from optimum_pixart_neuron.commands.pixart_plan import main
 def test_four_instances_make_four_times_the_images_for_four_times_the_price(tiny_checkpoint, tmp_path, capsys):
     file = tmp_path / "plan.json"
     where = ["--model", str(tiny_checkpoint), "--instance_type", "inf2.24xlarge", "trn1.2xlarge"]
-    assert main([*where, "--replicas", "4", "--json", str(file)]) == 0
+    assert COMMAND.main([*where, "--replicas", "4", "--json", str(file)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     planned = json.loads(file.read_text())
     assert [fleet["instance"] for fleet in planned["fleets"]] == ["inf2.24xlarge", "trn1.2xlarge"]
@@ -29,5 +29,5 @@ def test_four_instances_make_four_times_the_images_for_four_times_the_price(tiny
 @pytest.mark.seconds
 def test_a_plan_of_one_instance_says_nothing_of_others(tiny_checkpoint, tmp_path):
     file = tmp_path / "plan.json"
-    assert main(["--model", str(tiny_checkpoint), "--instance_type", "trn1.2xlarge", "--json", str(file)]) == 0
+    assert COMMAND.main(["--model", str(tiny_checkpoint), "--instance_type", "trn1.2xlarge", "--json", str(file)]) == 0
     assert json.loads(file.read_text())["fleets"] == []

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.artifact.manifest import Manifest
 from optimum_pixart_neuron.artifact.manifest_records import ValidationRecord
-from optimum_pixart_neuron.commands import pixart_validate as command
+from optimum_pixart_neuron.commands.pixart_validate import COMMAND
 from optimum_pixart_neuron.emulator import device
 from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceError, PixArtNeuronError
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
@@ -213,7 +213,7 @@ def test_the_command(float32_folder, tiny_checkpoint, tmp_path):
 @pytest.mark.soak
 def test_the_command_on_other_weights_ends_with_status_3(float32_folder, other_checkpoint, in_process, capsys):
     fresh_runtime()
-    assert command.main([str(float32_folder), "--model", other_checkpoint.source]) == 3
+    assert COMMAND.main([str(float32_folder), "--model", other_checkpoint.source]) == 3
     shown = capsys.readouterr()
     assert shown.out.count("MISS") == 3
     said = shown.err.splitlines()[-1]
@@ -230,7 +230,7 @@ def refused(in_process, capsys):
 
     def refuse(*argv: object) -> str:
         capsys.readouterr()
-        assert command.main([str(word) for word in argv]) == 2
+        assert COMMAND.main([str(word) for word in argv]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         return line.removeprefix("optimum-cli neuron pixart-validate: error: ")
 
@@ -294,7 +294,7 @@ def test_flags_that_cannot_be(refused, float32_folder):
 )
 def test_unreadable_arguments_give_one_line_and_status_2(argv, in_process, capsys):
     try:
-        status = command.main(argv)
+        status = COMMAND.main(argv)
     except SystemExit as end:
         status = end.code
     assert status == 2
@@ -305,8 +305,8 @@ def test_unreadable_arguments_give_one_line_and_status_2(argv, in_process, capsy
 def test_help_without_torch():
     code = (
         "import sys\n"
-        "from optimum_pixart_neuron.commands.pixart_validate import main\n"
-        "try:\n    main(['--help'])\n"
+        "from optimum_pixart_neuron.commands.pixart_validate import COMMAND\n"
+        "try:\n    COMMAND.main(['--help'])\n"
         "except SystemExit as end:\n    assert end.code == 0\n"
         "assert not {'torch', 'transformers', 'diffusers', 'optimum.neuron'} & set(sys.modules)\n"
     )
