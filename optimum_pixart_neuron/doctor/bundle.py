@@ -33,7 +33,10 @@ def bundle(diagnosis: Diagnosis, output: Path) -> bytes:
     host = diagnosis.host
     content: dict[str, Any] = {
         "conclusion": diagnosis.conclusion,
-        "findings": [{**asdict(finding), "verdict": finding.verdict} for finding in diagnosis.findings],
+        "findings": [
+            {"what": what, **asdict(finding), "verdict": finding.verdict}
+            for what, finding in diagnosis.findings.items()
+        ],
         "system": {"kernel": platform.release(), "machine": platform.machine(), "libc": " ".join(platform.libc_ver())},
         "python": ".".join(map(str, host.python)),
         "packages": dict(host.packages),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from ..hardware import FAMILIES, Instance, get_instance
 from ..hub import HUB_ERRORS, hub_reason
 from . import resources, software
-from .findings import Finding, conclusion
+from .findings import Finding
 from .inventory import Host, Places
 from .needs import MODEL, Needs
 
@@ -22,18 +23,26 @@ class Diagnosis:
 
     Attributes:
         host: the machine, as it was seen.
-        findings: in the order in which things have to be mended.
-        conclusion: the last sentence.
+        findings: by what was looked at, in the order in which things have to be mended.
     """
 
     host: Host
-    findings: tuple[Finding, ...]
-    conclusion: str
+    findings: Mapping[str, Finding]
 
     @property
     def ready(self) -> bool:
         """Whether nothing has to be done."""
-        return not any(finding.remedy for finding in self.findings)
+        return not any(finding.remedy for finding in self.findings.values())
+
+    @property
+    def conclusion(self) -> str:
+        """The last sentence: that the machine is ready, or the one thing to do first."""
+        for what, finding in self.findings.items():
+            if finding.remedy:
+                return f"not ready: {what}: {finding.remedy}"
+        return (
+            "ready" if self.host.has_sdk else "ready, on the emulator: what is exported here runs on no Neuron device"
+        )
 
 
 def diagnose(output: Path, *, instance: Instance | None = None, places: Places | None = None) -> Diagnosis:
@@ -52,22 +61,22 @@ def diagnose(output: Path, *, instance: Instance | None = None, places: Places |
         host = Host.seen(places or Places())
         target = instance or resources.instance_of(host) or get_instance(FAMILIES["trn1"])
         needs = Needs.of(target)
-        looked = (
-            software.check_python(host),
-            software.check_sdk(host),
-            software.check_torch(host),
-            software.check_packages(host),
-            software.check_compiler(host),
-            software.check_driver(host),
-            resources.check_devices(host),
-            resources.check_cores(host, needs),
-            resources.check_memory(host, needs),
-            resources.check_disk(needs, output, hub_cache),
-            resources.check_caches(host, hub_cache),
-            resources.check_hub(asked.result(), hub_cache, needs),
-        )
-    findings = tuple(finding for finding in looked if finding is not None)
-    return Diagnosis(host=host, findings=findings, conclusion=conclusion(findings, emulated=not host.has_sdk))
+        looked = {
+            "Python": software.check_python(host),
+            "Neuron SDK": software.check_sdk(host),
+            "torch": software.check_torch(host),
+            "packages": software.check_packages(host),
+            "compiler": software.check_compiler(host),
+            "driver": software.check_driver(host),
+            "devices": resources.check_devices(host),
+            "cores": resources.check_cores(host, needs),
+            "memory": resources.check_memory(host, needs),
+            "disk": resources.check_disk(needs, output, hub_cache),
+            "cache": resources.check_caches(host, hub_cache),
+            "Hub": resources.check_hub(asked.result(), hub_cache, needs),
+        }
+    findings = {what: finding for what, finding in looked.items() if finding is not None}
+    return Diagnosis(host=host, findings=findings)
 
 
 def hub_problem() -> str | None:

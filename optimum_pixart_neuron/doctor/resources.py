@@ -26,23 +26,19 @@ def check_devices(host: Host) -> Finding:
     """Whether the machine has the devices of its kind."""
     instance = instance_of(host)
     if not host.devices:
-        if instance is not None:
-            return Finding(
-                what="devices",
-                found=f"none, and a {instance.name} has {instance.chips}",
-                remedy="load the driver (sudo modprobe neuron); pass a container its devices (--device /dev/neuron0)",
-            )
+        if instance is None:
+            return Finding("none: exports compile with --instance_type, and are not validated here", note=True)
         return Finding(
-            what="devices", found="none: exports compile with --instance_type, and are not validated here", note=True
+            f"none, and a {instance.name} has {instance.chips}",
+            remedy="load the driver (sudo modprobe neuron); pass a container its devices (--device /dev/neuron0)",
         )
     shown = f"{len(host.devices)} on {host.instance or 'a machine that does not say what it is'}"
     if instance is None:
         return Finding(
-            what="devices",
-            found=f"{shown}, which this package does not know",
+            f"{shown}, which this package does not know",
             remedy="name one that it knows with --instance_type at the export, as trn1, trn2 or inf2",
         )
-    return Finding(what="devices", found=shown, note=len(host.devices) != instance.chips)
+    return Finding(shown, note=len(host.devices) != instance.chips)
 
 
 def check_cores(host: Host, needs: Needs) -> Finding | None:
@@ -53,30 +49,22 @@ def check_cores(host: Host, needs: Needs) -> Finding | None:
     try:
         taken = runtime_cores(instance, host.environment)
     except ValueError as error:
-        return Finding(what="cores", found="cannot be taken", remedy=str(error))
-    visible, a_device = taken.visible, instance.logical_cores(taken.lnc) // instance.chips
-    busy = [
-        holder
-        for holder in host.holders
-        if holder.device * a_device < visible.stop and (holder.device + 1) * a_device > visible.start
-    ]
+        return Finding("cannot be taken", remedy=str(error))
+    visible, present = taken.visible, instance.logical_cores(taken.lnc)
+    a_device = present // instance.chips
+    held = {each: range(each.device * a_device, (each.device + 1) * a_device) for each in host.holders}
+    busy = [each for each, cores in held.items() if cores.start < visible.stop and cores.stop > visible.start]
     if busy:
-        held = {core for each in busy for core in range(each.device * a_device, (each.device + 1) * a_device)}
-        free = _longest_run([core for core in range(instance.logical_cores(taken.lnc)) if core not in held])
+        free = _longest_run([core for core in range(present) if not any(core in held[each] for each in busy)])
         others = f", or set {CORE_VARIABLES[0]}={free.start}-{free.stop - 1}" if len(free) >= needs.ranks else ""
-        return Finding(
-            what="cores",
-            found=f"process {busy[0].process} ({busy[0].command}) holds device {busy[0].device}",
-            remedy=f"end process {busy[0].process} ({busy[0].command}){others}",
-        )
-    shown = f"{len(visible)} of {instance.logical_cores(taken.lnc)} visible, none held"
+        process = f"process {busy[0].process} ({busy[0].command})"
+        return Finding(f"{process} holds device {busy[0].device}", remedy=f"end {process}{others}")
+    shown = f"{len(visible)} of {present} visible, none held" + (f" ({taken.chosen_by})" if taken.chosen_by else "")
     if len(visible) < needs.ranks:
         return Finding(
-            what="cores",
-            found=f"{shown} ({taken.chosen_by})",
-            remedy=f"make {needs.ranks} visible, or export with --tensor_parallel_size {len(visible)}",
+            shown, remedy=f"make {needs.ranks} visible, or export with --tensor_parallel_size {len(visible)}"
         )
-    return Finding(what="cores", found=shown + (f" ({taken.chosen_by})" if taken.chosen_by else ""))
+    return Finding(shown)
 
 
 def _longest_run(cores: list[int]) -> range:
@@ -89,17 +77,10 @@ def _longest_run(cores: list[int]) -> range:
 
 def check_memory(host: Host, needs: Needs) -> Finding:
     """Whether the host's memory holds the compilation of the largest program."""
-    found = (
-        f"{_gib(host.free_memory)} free, an export for {needs.instance.name} takes about {_gib(needs.memory)} with the"
-        " compiler"
-    )
-    if host.free_memory >= needs.memory:
-        return Finding(what="memory", found=found)
-    return Finding(
-        what="memory",
-        found=found,
-        remedy="end what holds it, or compile on a machine with more, naming this one's type with --instance_type",
-    )
+    wanted = f"an export for {needs.instance.name} takes about {_gib(needs.memory)} with the compiler"
+    remedy = "end what holds it, or compile on a machine with more, naming this one's type with --instance_type"
+    enough = host.free_memory >= needs.memory
+    return Finding(f"{_gib(host.free_memory)} free, {wanted}", remedy="" if enough else remedy)
 
 
 def check_disk(needs: Needs, output: Path, hub_cache: Path) -> Finding:
@@ -114,16 +95,11 @@ def check_disk(needs: Needs, output: Path, hub_cache: Path) -> Finding:
         free = shutil.disk_usage(folder).free
         if free < bytes_wanted:
             return Finding(
-                what="disk",
-                found=f"{_gib(free)} free on the disk of {folder}, {_gib(bytes_wanted)} are needed",
+                f"{_gib(free)} free on the disk of {folder}, {_gib(bytes_wanted)} are needed",
                 remedy=f"free {_gib(bytes_wanted - free)} there, or choose other disks with --output and HF_HOME",
             )
-    free = shutil.disk_usage(place).free
-    return Finding(
-        what="disk",
-        found=f"{_gib(free)} free, an export takes {_gib(needs.export)}"
-        + (f" and its download {_gib(download)}" if download else ", the model is downloaded"),
-    )
+    more = f" and its download {_gib(download)}" if download else ", the model is downloaded"
+    return Finding(f"{_gib(shutil.disk_usage(place).free)} free, an export takes {_gib(needs.export)}{more}")
 
 
 def check_caches(host: Host, hub_cache: Path) -> Finding:
@@ -131,21 +107,19 @@ def check_caches(host: Host, hub_cache: Path) -> Finding:
     try:
         compiled = CompileCache.chosen(host.environment).url or DEFAULT_FOLDER
     except InvalidExportOption as error:
-        return Finding(what="cache", found="cannot be told", remedy=str(error))
-    local = "://" not in compiled.removeprefix("file://")
-    for folder in (*((Path(compiled.removeprefix("file://")),) if local else ()), hub_cache):
-        above = _existing(folder)
+        return Finding("cannot be told", remedy=str(error))
+    place = compiled.removeprefix("file://")
+    folder, local = Path(place), "://" not in place
+    for cache, variable in (*([(folder, URL)] if local else []), (hub_cache, "HF_HOME")):
+        above = _existing(cache)
         if not os.access(above, os.W_OK | os.X_OK):
-            variable = "HF_HOME" if folder == hub_cache else URL
             return Finding(
-                what="cache",
-                found=f"{folder} cannot be written",
+                f"{cache} cannot be written",
                 remedy=f"mend the rights of {above}, or name another folder with {variable}",
             )
     if not local:
-        return Finding(what="cache", found=f"{compiled}, not looked at")
-    programs = sum(1 for _ in Path(compiled.removeprefix("file://")).glob("neuronxcc-*/MODULE_*"))
-    return Finding(what="cache", found=f"{programs} programs in {compiled}")
+        return Finding(f"{compiled}, not looked at")
+    return Finding(f"{sum(1 for _ in folder.glob('neuronxcc-*/MODULE_*'))} programs in {compiled}")
 
 
 def check_hub(problem: str | None, hub_cache: Path, needs: Needs) -> Finding:
@@ -155,18 +129,15 @@ def check_hub(problem: str | None, hub_cache: Path, needs: Needs) -> Finding:
         problem: why the Hub does not give it; None if it does.
     """
     if problem is None:
-        return Finding(what="Hub", found=f"{MODEL} can be read")
+        return Finding(f"{MODEL} can be read")
     if downloaded_bytes(hub_cache) >= needs.checkpoint // 2:  # the Hub may hold it in 16 bits
-        return Finding(what="Hub", found=f"{problem}; the model is downloaded", note=True)
-    return Finding(what="Hub", found=f"{MODEL}: {problem}", remedy=_hub_remedy(problem))
-
-
-def _hub_remedy(problem: str) -> str:
-    words = {"token": "log in with `hf auth login`, or correct HF_TOKEN", "HF_HUB_OFFLINE": "unset HF_HUB_OFFLINE"}
-    return next(
-        (remedy for word, remedy in words.items() if word in problem),
-        "mend the way to the Hub (network, proxy, HF_ENDPOINT), or download the model elsewhere",
-    )
+        return Finding(f"{problem}; the model is downloaded", note=True)
+    remedy = "mend the way to the Hub (network, proxy, HF_ENDPOINT), or download the model elsewhere"
+    if "token" in problem:
+        remedy = "log in with `hf auth login`, or correct HF_TOKEN"
+    elif "HF_HUB_OFFLINE" in problem:
+        remedy = "unset HF_HUB_OFFLINE"
+    return Finding(f"{MODEL}: {problem}", remedy=remedy)
 
 
 def _existing(folder: Path) -> Path:

@@ -32,11 +32,10 @@ def check_python(host: Host) -> Finding:
         first, last = release.pythons
         if not (3, first) <= host.python[:2] <= (3, last):
             return Finding(
-                what="Python",
-                found=f"{shown}, and Neuron SDK {release.name} is for {release.python_range}",
+                f"{shown}, and Neuron SDK {release.name} is for {release.python_range}",
                 remedy=f"make the environment with Python {release.python_range}",
             )
-    return Finding(what="Python", found=f"{shown}, {sys.executable}")
+    return Finding(f"{shown}, {sys.executable}")
 
 
 def check_sdk(host: Host) -> Finding:
@@ -44,33 +43,25 @@ def check_sdk(host: Host) -> Finding:
     if not host.has_sdk:
         if host.devices:
             return Finding(
-                what="Neuron SDK",
-                found="not installed here, though this machine has NeuronCores",
+                "not installed here, though this machine has NeuronCores",
                 remedy=f"activate the environment that has it, or {_INSTALL}",
             )
-        return Finding(what="Neuron SDK", found="not installed: the emulator stands in", note=True)
+        return Finding("not installed: the emulator stands in", note=True)
     missing = [name for name in SDK_PACKAGES if name not in host.packages]
     if missing:
-        return Finding(what="Neuron SDK", found=f"{missing[0]} is not installed", remedy=_INSTALL)
+        return Finding(f"{missing[0]} is not installed", remedy=_INSTALL)
     release = release_of(host.packages)
-    compiler = host.packages[COMPILER]
+    compiler = f"{COMPILER} {host.packages[COMPILER]}"
     if release is None:
         known = ", ".join(SDK_RELEASES)
-        return Finding(
-            what="Neuron SDK",
-            found=f"{COMPILER} {compiler}, of a release that this package has not been read against ({known})",
-            note=True,
-        )
+        return Finding(f"{compiler}, of a release that this package has not been read against ({known})", note=True)
     for name in SDK_PACKAGES:
         if not same_minor(host.packages[name], release.version(name)):
             return Finding(
-                what="Neuron SDK",
-                found=f"{COMPILER} {compiler} is of release {release.name}, {name} {host.packages[name]} is not",
+                f"{compiler} is of release {release.name}, {name} {host.packages[name]} is not",
                 remedy=f"pip install {name}=={release.version(name)}",
             )
-    return Finding(
-        what="Neuron SDK", found=f"{release.name} ({COMPILER} {compiler})", note=release.name != DEFAULT_RELEASE
-    )
+    return Finding(f"{release.name} ({compiler})", note=release.name != DEFAULT_RELEASE)
 
 
 def check_torch(host: Host) -> Finding:
@@ -79,11 +70,9 @@ def check_torch(host: Host) -> Finding:
     if framework and not same_minor(torch, framework):
         minor = ".".join(framework.split(".")[:2])
         return Finding(
-            what="torch",
-            found=f"{torch}, and {FRAMEWORK} {framework} is for {minor}",
-            remedy=f"pip install 'torch=={minor}.*'",
+            f"{torch}, and {FRAMEWORK} {framework} is for {minor}", remedy=f"pip install 'torch=={minor}.*'"
         )
-    return Finding(what="torch", found=torch or "not installed", remedy="" if torch else "pip install torch")
+    return Finding(torch) if torch else Finding("not installed", remedy="pip install torch")
 
 
 def check_packages(host: Host) -> Finding:
@@ -95,15 +84,13 @@ def check_packages(host: Host) -> Finding:
             continue
         if not wanted.specifier.contains(installed, prereleases=True):
             return Finding(
-                what="packages",
-                found=f"{wanted.name} {installed}, and {wanted.specifier} is needed",
+                f"{wanted.name} {installed}, and {wanted.specifier} is needed",
                 remedy=f"pip install '{wanted.name}{wanted.specifier}'",
             )
-    names = ("optimum-neuron", "diffusers", "transformers", "numpy")
-    shown = ", ".join(f"{name} {host.packages[name]}" for name in names if name in host.packages)
     if "optimum-neuron" not in host.packages:
-        return Finding(what="packages", found="optimum-neuron is not installed", remedy=f"pip install {_PACKAGE}")
-    return Finding(what="packages", found=shown)
+        return Finding("optimum-neuron is not installed", remedy=f"pip install {_PACKAGE}")
+    names = ("optimum-neuron", "diffusers", "transformers", "numpy")
+    return Finding(", ".join(f"{name} {host.packages[name]}" for name in names if name in host.packages))
 
 
 def check_compiler(host: Host) -> Finding | None:
@@ -111,36 +98,27 @@ def check_compiler(host: Host) -> Finding | None:
     if not host.has_sdk:
         return None
     if host.compiler is None:
-        return Finding(
-            what="compiler",
-            found=f"{COMPILER} is not on PATH",
-            remedy="activate the environment, so that its bin folder is on PATH",
-        )
-    return Finding(what="compiler", found=host.compiler)
+        remedy = "activate the environment, so that its bin folder is on PATH"
+        return Finding(f"{COMPILER} is not on PATH", remedy=remedy)
+    return Finding(host.compiler)
 
 
 def check_driver(host: Host) -> Finding | None:
     """Whether the driver is loaded, and not older than the SDK's release."""
     if host.driver is None:
-        if not host.has_sdk or not (host.devices or _is_neuron(host)):
+        if not host.has_sdk or not (host.devices or (host.instance or "").startswith(("inf2", "trn"))):
             return None
         return Finding(
-            what="driver",
-            found="not loaded",
+            "not loaded",
             remedy="install aws-neuronx-dkms, then sudo modprobe neuron; in a container, load it on the host",
         )
     release = release_of(host.packages) if host.has_sdk else None
     if release is not None and _older(host.driver, release):
         return Finding(
-            what="driver",
-            found=f"{host.driver}, and Neuron SDK {release.name} came with {release.driver}",
+            f"{host.driver}, and Neuron SDK {release.name} came with {release.driver}",
             remedy=f"update aws-neuronx-dkms to {release.driver} or later, then restart the machine",
         )
-    return Finding(what="driver", found=host.driver)
-
-
-def _is_neuron(host: Host) -> bool:
-    return (host.instance or "").startswith(("inf2", "trn"))
+    return Finding(host.driver)
 
 
 def _older(driver: str, release: SdkRelease) -> bool:

@@ -14,7 +14,7 @@ def show(diagnosis: Diagnosis, to: Console) -> None:
     """Print a row for everything that was looked at."""
     columns = ("", "what", "found")
     rows = [
-        (f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]", finding.what, finding.found.replace("[", "\\["))
-        for finding in diagnosis.findings
+        (f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]", what, finding.found.replace("[", "\\["))
+        for what, finding in diagnosis.findings.items()
     ]
     to.print(table(rows, columns, words=columns))

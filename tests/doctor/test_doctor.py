@@ -112,7 +112,7 @@ def test_a_good_machine_is_ready(machine):
     found = machine.diagnosis()
     software = ["Python", "Neuron SDK", "torch", "packages", "compiler", "driver"]
     expected = [*software, "devices", "cores", "memory", "disk", "cache", "Hub"]
-    assert [(finding.what, finding.verdict) for finding in found.findings] == [(what, "ok") for what in expected]
+    assert [(what, each.verdict) for what, each in found.findings.items()] == [(what, "ok") for what in expected]
     assert found.conclusion == "ready" and found.ready
     assert found.host.cores == dict.fromkeys(range(16), 2)
 
@@ -196,7 +196,7 @@ def test_what_is_wrong_is_named_with_the_one_thing_to_do(machine, fault):
     spoil, what, remedy = BAD[fault]
     spoil(machine)
     found = machine.diagnosis()
-    assert [finding.what for finding in found.findings if finding.verdict == "BAD"] == [what]
+    assert [name for name, finding in found.findings.items() if finding.verdict == "BAD"] == [what]
     assert found.conclusion.startswith(f"not ready: {what}: ") and remedy in found.conclusion
     assert not found.ready and "\n" not in found.conclusion
 
@@ -226,8 +226,7 @@ def test_a_process_on_other_cores_is_no_trouble(machine):
 def test_the_compile_cache_is_the_one_that_the_export_takes(machine):
     machine.patch.delenv("NEURON_COMPILE_CACHE_URL")
     machine.patch.setenv("NEURON_CC_FLAGS", f"-O1 --cache_dir '{machine.cache}'")  # with a space
-    (cache,) = [finding for finding in machine.diagnosis().findings if finding.what == "cache"]
-    assert cache.found == f"0 programs in {machine.cache}"
+    assert machine.diagnosis().findings["cache"].found == f"0 programs in {machine.cache}"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1}', '[1, {"neuron_device": "x"}]', '[{"neuron_device": 0}]'])
@@ -247,7 +246,7 @@ def test_a_download_that_is_there_needs_neither_hub_nor_room(machine):
     no_hub(machine)
     found = machine.diagnosis()
     assert found.conclusion == "ready"
-    assert [finding.what for finding in found.findings if finding.verdict == "note"] == ["Hub"]
+    assert [what for what, finding in found.findings.items() if finding.verdict == "note"] == ["Hub"]
 
 
 @pytest.mark.parametrize("release", SDK_RELEASES.values(), ids=SDK_RELEASES)
@@ -257,7 +256,7 @@ def test_every_listed_release_is_recognised(machine, release):
     machine.places.driver_version.write_text(release.driver)
     found = machine.diagnosis()
     assert found.conclusion == "ready" and release_of(release.versions) is release
-    assert next(each for each in found.findings if each.what == "Neuron SDK").found.startswith(release.name)
+    assert found.findings["Neuron SDK"].found.startswith(release.name)
 
 
 def test_an_unlisted_release_is_a_note(machine):
@@ -331,22 +330,23 @@ def test_commands_are_told_without_their_arguments():
 
 @pytest.fixture
 def found(monkeypatch):
-    def find(*findings: Finding, conclusion: str) -> None:
+    def find(finding: Finding) -> None:
         seen = SimpleNamespace(python=(3, 11, 1), packages={}, instance=None, driver=None, devices=(), cores={})
+        seen.has_sdk = True
         seen.holders, seen.environment = (Holder(process=1, command="x", device=0),), {}
-        diagnosis = Diagnosis(host=seen, findings=findings, conclusion=conclusion)
+        diagnosis = Diagnosis(host=seen, findings={"disk": finding})
         monkeypatch.setattr(examined, "diagnose", lambda *_, **__: diagnosis)
 
     return find
 
 
 def test_the_command_ends_with_the_sentence_and_its_status(found, capsys, tmp_path):
-    found(Finding(what="disk", found="[full]", remedy="free it"), conclusion="not ready: disk: free it")
+    found(Finding("[full]", remedy="free it"))
     assert COMMAND.main(["--bundle", str(tmp_path / "bundle.json")]) == 1
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1] == "not ready: disk: free it" and any("BAD" in line and "[full]" in line for line in shown)
     assert json.loads((tmp_path / "bundle.json").read_text())["findings"][0]["verdict"] == "BAD"
-    found(Finding(what="disk", found="empty"), conclusion="ready")
+    found(Finding("empty"))
     assert COMMAND.main(["--output", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "ready"
 
