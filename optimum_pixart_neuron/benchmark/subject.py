@@ -8,11 +8,10 @@ from typing import Any
 
 from ..artifact.compiled import AGAIN, CONFIG_FILE, Compiled
 from ..artifact.manifest import Manifest
-from ..components.common.attention_kernel import available_kernels
 from ..components.component import Component, Per
 from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_ENCODER
 from ..components.transformer.spec import STEPS, scale_of_call
-from ..deployment.deployment import Deployment, decide_for
+from ..deployment.deployment import Deployment, decide
 from ..errors import ArtifactError, PixArtNeuronError
 from ..files import read_json
 from ..hardware import get_instance
@@ -182,7 +181,7 @@ class Subject:
         Raises:
             InvalidExportOption: no export of ours is like it.
         """
-        return decide_for(self.request(steps), self, get_instance(self.instance), kernels=available_kernels())
+        return decide(self.request(steps), self, get_instance(self.instance))
 
     def predict(self, steps: int, price: Price | None = None) -> PlanRow:
         """The plan's row for the instance it was compiled for.

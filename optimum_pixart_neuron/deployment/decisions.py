@@ -1,21 +1,32 @@
-"""What an export decides from sizes alone: mode, ranks, exchange, tile."""
+"""What an export decides from sizes alone: image sizes, ranks, mode, exchange, tile."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
 
-from ..components.registry import COMPONENTS, DENOISER
+from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER
 from ..errors import InvalidExportOption
 from ..hardware import Instance
 from ..parallel.modes import ParallelMode, Workload, mode_of
-from .options import DeploymentOptions
+from .options import BINS, DeploymentOptions
 
 # Pixels. Above, a VAE decoder on one core runs on tiles: its activations grow with the area.
 MAX_UNTILED_SIDE = 1024
 # Latent cells. A smaller tile would be all seam: a quarter of it is blended with each neighbour.
 MIN_TILE_CELLS = 8
+# `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
+RESOLUTION_BINS = {
+    32: "ASPECT_RATIO_256_BIN",
+    64: "ASPECT_RATIO_512_BIN",
+    128: "ASPECT_RATIO_1024_BIN",
+    256: "ASPECT_RATIO_2048_BIN",
+}
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 class Configurations(Protocol):
@@ -25,127 +36,183 @@ class Configurations(Protocol):
         """A component's `config.json`."""
 
 
-def check_side(flag: str, size: int, cell: int) -> None:
-    """Refuse a height or width that is not made of whole tokens of `cell` pixels.
+def resolution_bins(sample_size: int) -> dict[str, list[float]]:
+    """diffusers' table of aspect ratio -> (height, width) in pixels for a checkpoint's `sample_size` (latent cells).
 
-    Raises:
-        InvalidExportOption: names flag, size and cell.
+    Requested sizes are mapped to these shapes. Empty for a size that diffusers has no table for.
     """
-    if size < cell or size % cell:
-        raise InvalidExportOption(f"--{flag} {size} is not a positive multiple of {cell}, the pixels of one token")
+    if sample_size not in RESOLUTION_BINS:
+        return {}
+    from diffusers.pipelines.pixart_alpha import pipeline_pixart_sigma
+
+    return getattr(pipeline_pixart_sigma, RESOLUTION_BINS[sample_size])
 
 
-def choose_ranks(
-    options: DeploymentOptions, instance: Instance, checkpoint: Configurations, tokens: Collection[int]
-) -> int:
-    """The ranks that were asked for, or the most up to the mode's default that can share the work of every program.
+@dataclass(frozen=True)
+class Question:
+    """What is to be decided: how a checkpoint runs on an instance, where the options leave it open."""
 
-    Args:
-        tokens: of one image of each size.
+    options: DeploymentOptions
+    checkpoint: Configurations
+    instance: Instance
 
-    Raises:
-        InvalidExportOption: more were asked for than the instance has.
-    """
-    cores, ranks = instance.logical_cores(), options.tensor_parallel_size
-    if ranks is None:
-        wanted = mode_of(options.parallel_mode, cores).wanted_ranks(instance)
+    @property
+    def denoiser(self) -> dict:
+        """Configuration of the component that runs in every step."""
+        return self.checkpoint.config(DENOISER.part.name)
+
+    @property
+    def scale(self) -> int:
+        """Pixels of a latent cell."""
+        return IMAGE_DECODER.pixels_per_cell(self.checkpoint.config(IMAGE_DECODER.part.name))
+
+    @property
+    def native(self) -> int:
+        """Pixels of a side that the checkpoint was trained for."""
+        return self.denoiser["sample_size"] * self.scale
+
+    @property
+    def bins(self) -> list[Size]:
+        """The checkpoint's aspect ratios; none where diffusers has no table for it."""
+        return [(int(tall), int(wide)) for tall, wide in resolution_bins(self.denoiser["sample_size"]).values()]
+
+    def workload(self, size: Size) -> Workload:
+        """What a mode divides of the denoiser, for one image."""
+        return DENOISER.workload(self.denoiser, self._tokens(size))
+
+    def _tokens(self, size: Size) -> int:
+        return size[0] * size[1] // (self.scale * self.denoiser["patch_size"]) ** 2
+
+    def sizes(self) -> list[Size]:
+        """Of every program, the first one first; of all aspect ratios the native one is it.
+
+        Raises:
+            InvalidExportOption: the checkpoint has no aspect ratios.
+        """
+        options, native = self.options, self.native
+        if options.sizes != (BINS,):
+            named = [(int(tall), int(wide)) for tall, wide in (name.split("x") for name in options.sizes)]
+            return named or [(options.height or native, options.width or native)]
+        if not self.bins:
+            raise InvalidExportOption(
+                f"--sizes {BINS}: the checkpoint has none; name sizes, such as {native}x{native}"
+            )
+        return list(dict.fromkeys([(native, native), *self.bins]))
+
+    def check_size(self, size: Size) -> tuple[str, ...]:
+        """What the user should know of an image size, a line each.
+
+        Raises:
+            InvalidExportOption: it is not made of whole tokens, or lies outside what the checkpoint was trained for;
+                names flag, size and limits.
+        """
+        cell = self.scale * self.denoiser["patch_size"]
+        sides = [side for shape in self.bins for side in shape] or [self.native // 2, self.native * 2]
+        named = dict(zip(("height", "width"), size))
+        for flag, side in named.items():
+            if side < cell or side % cell:
+                raise InvalidExportOption(
+                    f"--{flag} {side} is not a positive multiple of {cell}, the pixels of one token"
+                )
+        for flag, side in named.items():
+            if not min(sides) <= side <= max(sides):
+                limits = f"{min(sides)} to {max(sides)}"
+                raise InvalidExportOption(f"--{flag} {side}: the checkpoint was trained for sides of {limits} pixels")
+        if size in self.bins:
+            return ()
+        shown = f"{size[1]} x {size[0]}"
+        reason = f"{shown} is none of the checkpoint's resolutions" if self.bins else "the checkpoint has no bins"
+        return (f"{reason}: optimum.neuron's own class needs use_resolution_binning=False",)
+
+    def ranks(self, sizes: Collection[Size]) -> int:
+        """The ranks that were asked for, or the most up to the mode's default that can share the work of all programs.
+
+        Raises:
+            InvalidExportOption: more were asked for than the instance has.
+        """
+        cores, ranks = self.instance.logical_cores(), self.options.tensor_parallel_size
+        if ranks is not None:
+            if ranks > cores:
+                raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {self.instance.name} has {cores} cores")
+            return ranks
 
         def can_share(ranks: int) -> bool:
             try:
-                for number, guided in product(tokens, options.pairs):
-                    _checked(options, checkpoint, number, ranks, guided, instance)
+                for size, guided in product(sizes, self.options.pairs):
+                    self._checked(size, ranks, guided)
             except InvalidExportOption:
                 return False
             return True
 
+        wanted = mode_of(self.options.parallel_mode, cores).wanted_ranks(self.instance)
         return next(filter(can_share, range(wanted, 1, -1)), 1)
-    if not 1 <= ranks <= cores:
-        raise InvalidExportOption(f"--tensor_parallel_size {ranks}: {instance.name} has {cores} cores")
-    return ranks
 
+    def mode(self, size: Size, ranks: int, guided: bool) -> ParallelMode:
+        """The mode of one program, on so many ranks.
 
-def choose_mode(
-    options: DeploymentOptions,
-    checkpoint: Configurations,
-    tokens: int,
-    ranks: int,
-    guided: bool,
-    instance: Instance,
-) -> ParallelMode:
-    """The mode of one program, on so many ranks; every number but 1 is checked against every component.
+        Args:
+            guided: whether guidance is computed in it.
 
-    Args:
-        tokens: of one image.
-        guided: whether guidance is computed in it.
+        Raises:
+            InvalidExportOption: the ranks cannot share the work; names the number, what it does not divide or what the
+                chips cannot form, and the flag.
+        """
+        return self._checked(size, ranks, guided).settled(self.workload(size), self.options.exchange)
 
-    Raises:
-        InvalidExportOption: the ranks cannot share the work; names the number, what it does not divide, and the flag.
-    """
-    mode = _checked(options, checkpoint, tokens, ranks, guided, instance)
-    return mode.settled(denoiser_workload(checkpoint, tokens), options.exchange)
+    def _checked(self, size: Size, ranks: int, guided: bool) -> ParallelMode:
+        """Checked against the instance and every component, as every number but 1 is."""
+        allowed = sorted((*self.instance.chip.groups, *self.instance.chip.disputed_groups))
+        if allowed and ranks > 1 and ranks not in allowed:
+            raise InvalidExportOption(
+                f"--tensor_parallel_size {ranks}: cores of {self.instance.name} form groups of"
+                f" {', '.join(str(each) for each in allowed if each <= self.instance.logical_cores())}; choose one of"
+                " these"
+            )
+        mode = self._mode(ranks, guided)
+        for component in COMPONENTS.values() if ranks > 1 else ():
+            if component.required:
+                config = self.checkpoint.config(component.part.name)
+                component.mode(mode, self.options).check(component.workload(config, self._tokens(size)))
+        return mode
 
+    def _mode(self, ranks: int, guided: bool) -> ParallelMode:
+        return mode_of(self.options.parallel_mode, ranks)(ranks=ranks, guidance_groups=2 if guided else 1)
 
-def _checked(
-    options: DeploymentOptions,
-    checkpoint: Configurations,
-    tokens: int,
-    ranks: int,
-    guided: bool,
-    instance: Instance,
-) -> ParallelMode:
-    """The mode for a number of ranks; every number but 1 is checked against the instance and every component.
-
-    Raises:
-        InvalidExportOption: names the number, what it does not divide or what the chips cannot form, and the flag.
-    """
-    allowed = sorted((*instance.chip.groups, *instance.chip.disputed_groups))
-    if allowed and ranks > 1 and ranks not in allowed:
-        raise InvalidExportOption(
-            f"--tensor_parallel_size {ranks}: cores of {instance.name} form groups of"
-            f" {', '.join(str(each) for each in allowed if each <= instance.logical_cores())}; choose one of these"
+    def pairs(self, ranks: int) -> tuple[tuple[bool, ...], tuple[str, ...]]:
+        """For each program of a size whether guidance is computed in it, and what to say of that."""
+        pairs = self.options.pairs
+        if len(pairs) == 1 or self._mode(ranks, pairs[0]).shares_batch:
+            return pairs, ()
+        return pairs[:1], (
+            f"--guidance {self.options.guidance} changes nothing here: a program of one core runs on rows with"
+            " guidance or without, and fills up with other images",
         )
-    mode = mode_of(options.parallel_mode, ranks)(ranks=ranks, guidance_groups=2 if guided else 1)
-    for component in COMPONENTS.values() if ranks > 1 else ():
-        if component.required:
-            component.mode(mode, options).check(component.workload(checkpoint.config(component.part.name), tokens))
-    return mode
 
-
-def group_notes(instance: Instance, ranks: int) -> tuple[str, ...]:
-    """What the user should know of so many cores of an instance, a line each."""
-    if ranks not in instance.chip.disputed_groups:
-        return ()
-    agreed = ", ".join(str(each) for each in instance.chip.groups if each > 1)
-    return (
-        f"Neuron's documents do not agree that {ranks} cores of {instance.name} form a group (agreed: {agreed});"
-        " try a small program first",
-    )
-
-
-def denoiser_workload(checkpoint: Configurations, tokens: int) -> Workload:
-    """What a mode divides of the component that runs in every step."""
-    return DENOISER.workload(checkpoint.config(DENOISER.part.name), tokens)
-
-
-def vae_tile_of(
-    options: DeploymentOptions, mode: ParallelMode, height: int, width: int, scale: int
-) -> tuple[int, int]:
-    """Height and width in pixels of what the VAE decoder takes at once.
-
-    Args:
-        mode: of the decoder. Ranks that share a picture take it whole.
-        scale: pixels of a latent cell.
-
-    Raises:
-        InvalidExportOption: the tile is too small or not made of whole cells.
-    """
-    tile = options.vae_tile_size
-    if mode.shares_batch:
-        return height, width
-    if tile is None:
-        tile = MAX_UNTILED_SIDE
-    elif tile < MIN_TILE_CELLS * scale or tile % scale:
-        raise InvalidExportOption(
-            f"--vae_tile_size {tile} is not a multiple of {scale} from {MIN_TILE_CELLS * scale} on"
+    def group_notes(self, ranks: int) -> tuple[str, ...]:
+        """What the user should know of so many cores of the instance, a line each."""
+        chip = self.instance.chip
+        if ranks not in chip.disputed_groups:
+            return ()
+        agreed = ", ".join(str(each) for each in chip.groups if each > 1)
+        return (
+            f"Neuron's documents do not agree that {ranks} cores of {self.instance.name} form a group (agreed:"
+            f" {agreed}); try a small program first",
         )
-    return min(tile, height), min(tile, width)
+
+    def vae_tile(self, mode: ParallelMode, size: Size) -> Size:
+        """What the VAE decoder takes at once.
+
+        Args:
+            mode: of the decoder. Ranks that share a picture take it whole.
+
+        Raises:
+            InvalidExportOption: the tile is too small or not made of whole cells.
+        """
+        if mode.shares_batch:
+            return size
+        tile, scale = self.options.vae_tile_size or MAX_UNTILED_SIDE, self.scale
+        if self.options.vae_tile_size and (tile < MIN_TILE_CELLS * scale or tile % scale):
+            raise InvalidExportOption(
+                f"--vae_tile_size {tile} is not a multiple of {scale} from {MIN_TILE_CELLS * scale} on"
+            )
+        return min(tile, size[0]), min(tile, size[1])

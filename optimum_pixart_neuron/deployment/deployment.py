@@ -1,6 +1,6 @@
 """Every choice of one export: what the user asked for, defaults for the rest, refusals before any weight is read."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,30 +9,14 @@ import torch
 from ..checkpoint.layout import SIGMA
 from ..components.common.attention_kernel import WRITTEN_OUT, Attended, available_kernels, choose_kernel
 from ..components.component import Component
-from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER
+from ..components.registry import COMPONENTS, IMAGE_DECODER
 from ..errors import InvalidExportOption
 from ..hardware import Instance, get_instance
 from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import NeuronSdk
-from ..parallel.modes import ParallelMode, Workload, mode_of
-from .decisions import (
-    Configurations,
-    check_side,
-    choose_mode,
-    choose_ranks,
-    denoiser_workload,
-    group_notes,
-    vae_tile_of,
-)
+from ..parallel.modes import ParallelMode, Workload
+from .decisions import Configurations, Question, Size
 from .options import BINS, DeploymentOptions
-
-# `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
-RESOLUTION_BINS = {
-    32: "ASPECT_RATIO_256_BIN",
-    64: "ASPECT_RATIO_512_BIN",
-    128: "ASPECT_RATIO_1024_BIN",
-    256: "ASPECT_RATIO_2048_BIN",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,100 +137,42 @@ class Deployment:
         ]
 
 
-def decide(options: DeploymentOptions, checkpoint: Configurations, sdk: NeuronSdk) -> Deployment:
-    """Decide everything that `options` leave open, for an export in this process.
+def decide(options: DeploymentOptions, checkpoint: Configurations, instance: Instance) -> Deployment:
+    """Decide everything that `options` leave open, for this process's SDK.
 
     Raises:
         InvalidExportOption: a value that the checkpoint or the instance cannot have; names value, limit and flag.
     """
-    return decide_for(options, checkpoint, chosen_instance(options, sdk), kernels=available_kernels())
-
-
-def decide_for(
-    options: DeploymentOptions, checkpoint: Configurations, instance: Instance, *, kernels: Collection[str]
-) -> Deployment:
-    """The same for any instance, and for an SDK that offers these attention kernels."""
-    denoiser = checkpoint.config(DENOISER.part.name)
-    scale = IMAGE_DECODER.pixels_per_cell(checkpoint.config(IMAGE_DECODER.part.name))
-    sizes = _sizes(options, denoiser, scale)
-    notes = _check_size(*sizes[0], denoiser, scale)
+    question = Question(options, checkpoint, instance)
+    sizes = question.sizes()
+    notes = question.check_size(sizes[0])
     by_hand = options.sizes != (BINS,)
-    ranks = choose_ranks(
-        options, instance, checkpoint, [_tokens(size, denoiser, scale) for size in (sizes if by_hand else sizes[:1])]
-    )
-    pairs, said = _pairs(options, ranks)
+    ranks = question.ranks(sizes if by_hand else sizes[:1])
+    pairs, said = question.pairs(ranks)
     found: list[Deployment] = []
     for size in sizes:
         try:
-            _check_size(*size, denoiser, scale)
-            found += [_decide_one(options, checkpoint, instance, kernels, size, ranks, guided) for guided in pairs]
+            question.check_size(size)
+            found += [_decide_one(question, size, ranks, guided) for guided in pairs]
         except InvalidExportOption as refused:
             if options.sizes and by_hand:
                 raise InvalidExportOption(f"--sizes {size[0]}x{size[1]}: {refused}") from None
             if not found:
                 raise
             notes += (f"--sizes {BINS}: {size[0]}x{size[1]} is left out, {refused}",)
-    _check_shared(found[0], {each.size for each in found})
-    return replace(found[0], notes=(*notes, *group_notes(instance, ranks), *said), others=tuple(found[1:]))
-
-
-def _sizes(options: DeploymentOptions, denoiser: dict, scale: int) -> list[tuple[int, int]]:
-    """(height, width) in pixels of every program, the first one first; of all aspect ratios the native one is it.
-
-    Raises:
-        InvalidExportOption: the checkpoint has no aspect ratios.
-    """
-    native = denoiser["sample_size"] * scale
-    if options.sizes != (BINS,):
-        named = [(int(tall), int(wide)) for tall, wide in (name.split("x") for name in options.sizes)]
-        return named or [(options.height or native, options.width or native)]
-    bins = [(int(tall), int(wide)) for tall, wide in resolution_bins(denoiser["sample_size"]).values()]
-    if not bins:
-        raise InvalidExportOption(f"--sizes {BINS}: the checkpoint has none; name sizes, such as {native}x{native}")
-    return list(dict.fromkeys([(native, native), *bins]))
-
-
-def _pairs(options: DeploymentOptions, ranks: int) -> tuple[tuple[bool, ...], tuple[str, ...]]:
-    """For each program of a size whether guidance is computed in it, and what to say of that."""
-    first = mode_of(options.parallel_mode, ranks)(ranks=ranks, guidance_groups=2 if options.pairs[0] else 1)
-    if len(options.pairs) == 1 or first.shares_batch:
-        return options.pairs, ()
-    return options.pairs[:1], (
-        f"--guidance {options.guidance} changes nothing here: a program of one core runs on rows with guidance or"
-        " without, and fills up with other images",
-    )
-
-
-def _check_shared(first: Deployment, sizes: Collection[tuple[int, int]]) -> None:
-    """Refuse several sizes where each would need weights of its own.
-
-    Raises:
-        InvalidExportOption: programs of one core hold their weights.
-    """
-    if len(sizes) > 1 and not first.mode.shares_batch:
+    programs = len({each.size for each in found})
+    if programs > 1 and not found[0].mode.shares_batch:
         raise InvalidExportOption(
-            f"--sizes: {len(sizes)} programs of one core cannot share their weights, as those of several ranks do;"
+            f"--sizes: {programs} programs of one core cannot share their weights, as those of several ranks do;"
             " export each size by itself, or choose another --tensor_parallel_size or --parallel_mode"
         )
+    return replace(found[0], notes=(*notes, *question.group_notes(ranks), *said), others=tuple(found[1:]))
 
 
-def _tokens(size: tuple[int, int], denoiser: dict, scale: int) -> int:
-    return size[0] * size[1] // (scale * denoiser["patch_size"]) ** 2
-
-
-def _decide_one(
-    options: DeploymentOptions,
-    checkpoint: Configurations,
-    instance: Instance,
-    kernels: Collection[str],
-    size: tuple[int, int],
-    ranks: int,
-    guided: bool,
-) -> Deployment:
+def _decide_one(question: Question, size: Size, ranks: int, guided: bool) -> Deployment:
     """One program of the denoiser, and what goes with it."""
-    scale = IMAGE_DECODER.pixels_per_cell(checkpoint.config(IMAGE_DECODER.part.name))
-    tokens = _tokens(size, checkpoint.config(DENOISER.part.name), scale)
-    mode = choose_mode(options, checkpoint, tokens, ranks, guided, instance)
+    options, instance = question.options, question.instance
+    mode = question.mode(size, ranks, guided)
     modes = {name: component.mode(mode, options) for name, component in COMPONENTS.items()}
     deployment = Deployment(
         instance=instance,
@@ -258,8 +184,8 @@ def _decide_one(
         height=size[0],
         width=size[1],
         sequence_length=options.sequence_length or SIGMA.tokens,
-        vae_scale_factor=scale,
-        vae_tile=vae_tile_of(options, modes[IMAGE_DECODER.name], *size, scale),
+        vae_scale_factor=question.scale,
+        vae_tile=question.vae_tile(modes[IMAGE_DECODER.name], size),
         compiler=CompilerSettings(
             target=instance.compile_target,
             lnc=instance.default_lnc,
@@ -268,7 +194,7 @@ def _decide_one(
             optlevel=options.optlevel,
         ),
     )
-    return _with_kernels(deployment, options.attention, denoiser_workload(checkpoint, tokens), kernels)
+    return _with_kernels(deployment, options.attention, question.workload(size))
 
 
 def chosen_instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
@@ -286,7 +212,7 @@ def chosen_instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
         raise InvalidExportOption(f"this machine is an {error}; name one with --instance_type") from None
 
 
-def _with_kernels(deployment: Deployment, requested: str, work: Workload, available: Collection[str]) -> Deployment:
+def _with_kernels(deployment: Deployment, requested: str, work: Workload) -> Deployment:
     """Choose what computes attention, by the part of it that the mode leaves to a core: one kernel for both kinds."""
     share = deployment.mode.share(work, deployment.images * (2 if deployment.mode.takes_pair else 1))
     own = Attended(
@@ -310,35 +236,6 @@ def _with_kernels(deployment: Deployment, requested: str, work: Workload, availa
         lnc=deployment.compiler.lnc,
         dtype=deployment.weights_dtype,
     )
-    kernel = choose(own, available=available)
+    kernel = choose(own, available=available_kernels())
     masked = choose(cross, available=[kernel]) if kernel else None
     return replace(deployment, attention_kernel=kernel, masked_kernel=masked)
-
-
-def _check_size(height: int, width: int, denoiser: dict, scale: int) -> tuple[str, ...]:
-    cell = scale * denoiser["patch_size"]
-    for flag, size in (("height", height), ("width", width)):
-        check_side(flag, size, cell)
-    bins = {tuple(map(int, shape)) for shape in resolution_bins(denoiser["sample_size"]).values()}
-    native = denoiser["sample_size"] * scale
-    sides = [side for shape in bins for side in shape] or [native // 2, native * 2]
-    for flag, size in (("height", height), ("width", width)):
-        if not min(sides) <= size <= max(sides):
-            limits = f"{min(sides)} to {max(sides)}"
-            raise InvalidExportOption(f"--{flag} {size}: the checkpoint was trained for sides of {limits} pixels")
-    if (height, width) in bins:
-        return ()
-    reason = f"{width} x {height} is none of the checkpoint's resolutions" if bins else "the checkpoint has no bins"
-    return (f"{reason}: optimum.neuron's own class needs use_resolution_binning=False",)
-
-
-def resolution_bins(sample_size: int) -> dict[str, list[float]]:
-    """diffusers' table of aspect ratio -> (height, width) in pixels for a checkpoint's `sample_size` (latent cells).
-
-    Requested sizes are mapped to these shapes. Empty for a size that diffusers has no table for.
-    """
-    if sample_size not in RESOLUTION_BINS:
-        return {}
-    from diffusers.pipelines.pixart_alpha import pipeline_pixart_sigma
-
-    return getattr(pipeline_pixart_sigma, RESOLUTION_BINS[sample_size])

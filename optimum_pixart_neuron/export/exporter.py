@@ -18,7 +18,6 @@ from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.few_steps import CallDefaults
 from ..checkpoint.layout import ALPHA, INDEX, Kind
 from ..checkpoint.open import fetch_weights, open_checkpoint
-from ..components.common.attention_kernel import available_kernels
 from ..components.registry import DENOISER, added_components
 from ..components.scheduler.scheduler import Scheduler, gives_denoised
 from ..components.scheduler.spec import SCHEDULER
@@ -105,8 +104,7 @@ def export(options: ExportOptions, *, kind: Kind | None = None) -> Path:
         no_guidance=options.no_guidance or (call.unguided and options.guidance is None),
     )
     check_apart(options.output, options.compiler_workdir, checkpoint)
-    instance = chosen_instance(options, sdk)
-    deployment, decoding = decide_decoding(options, checkpoint, instance, kernels=available_kernels())
+    deployment, decoding = decide_decoding(options, checkpoint, chosen_instance(options, sdk))
     _say_choices(options, checkpoint, deployment, decoding, call, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():

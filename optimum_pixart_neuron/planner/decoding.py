@@ -6,11 +6,11 @@ cores idle in the last round; which is sooner done, the plan's figures say.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..components.registry import IMAGE_DECODER
-from ..deployment.deployment import Configurations, Deployment, decide_for
+from ..deployment.deployment import Configurations, Deployment, decide
 from ..deployment.options import DeploymentOptions
 from ..hardware import Instance
 from .component_plan import ComponentPlan
@@ -40,17 +40,17 @@ class DecodingChoice:
 
 
 def decide_decoding(
-    options: DeploymentOptions, checkpoint: Configurations, instance: Instance, *, kernels: Collection[str]
+    options: DeploymentOptions, checkpoint: Configurations, instance: Instance
 ) -> tuple[Deployment, DecodingChoice | None]:
-    """`decide_for`, with `--vae_parallel auto` settled by the plan's figures; None where there is nothing to choose.
+    """`decide`, with `--vae_parallel auto` settled by the plan's figures; None where there is nothing to choose.
 
     Raises:
-        InvalidExportOption: as `decide_for`.
+        InvalidExportOption: as `decide`.
     """
-    deployment = decide_for(options, checkpoint, instance, kernels=kernels)
+    deployment = decide(options, checkpoint, instance)
     if options.vae_parallel != "auto" or not deployment.mode_of(IMAGE_DECODER).shares_batch:
         return deployment, None
-    whole = decide_for(options.changed(vae_parallel=_WHOLE), checkpoint, instance, kernels=kernels)
+    whole = decide(options.changed(vae_parallel=_WHOLE), checkpoint, instance)
     possible = {_BANDS: deployment}
     if whole.vae_tile == (whole.height, whole.width):  # else it would be cut into tiles, which is not exact
         possible[_WHOLE] = whole

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..components.common.attention_kernel import available_kernels
 from ..components.component import Component, Per
 from ..components.registry import COMPONENTS
+from ..deployment import decisions
 from ..deployment.deployment import Deployment
 from ..errors import InvalidExportOption
 from ..hardware import INSTANCES, Instance, get_instance
@@ -24,7 +24,7 @@ from .released import Released
 from .request import Request
 
 
-class Configurations(Protocol):
+class Configurations(decisions.Configurations, Protocol):
     """What a plan asks of a checkpoint; `PixArtCheckpoint` and `Released` have it.
 
     Attributes:
@@ -37,9 +37,6 @@ class Configurations(Protocol):
 
     @property
     def sources(self) -> Container[str]: ...
-
-    def config(self, part: str) -> dict[str, Any]:
-        """A part's `config.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +178,7 @@ def predict(
     instance = get_instance(instance) if isinstance(instance, str) else instance
     checkpoint = checkpoint or Released.nearest(*request.first_size)
     ensure_importable()
-    deployment, _ = decide_decoding(request, checkpoint, instance, kernels=available_kernels())
+    deployment, _ = decide_decoding(request, checkpoint, instance)
     return _row(deployment, request, checkpoint, efficiency, price or PRICES.get(instance.name))
 
 
@@ -211,22 +208,19 @@ def plan(
     known = PRICES if prices is None else {**PRICES, **prices}
     places = [get_instance(each) if isinstance(each, str) else each for each in instances]
     ensure_importable()
-    kernels = available_kernels()
     rows = []
     for instance in places:
         own = request.changed(parallel_mode=None, tensor_parallel_size=None)
-        default, _ = decide_decoding(own, checkpoint, instance, kernels=kernels)
-        for deployment in _deployments(request, checkpoint, instance, kernels):
+        default, _ = decide_decoding(own, checkpoint, instance)
+        for deployment in _deployments(request, checkpoint, instance):
             price = known.get(instance.name)
             rows.append(_row(deployment, request, checkpoint, efficiency, price, is_default=deployment == default))
     if not rows:
-        _refuse(request, checkpoint, max(places, key=lambda each: each.logical_cores()), kernels)
+        _refuse(request, checkpoint, max(places, key=lambda each: each.logical_cores()))
     return rows
 
 
-def _deployments(
-    request: Request, checkpoint: Configurations, instance: Instance, kernels: tuple[str, ...]
-) -> Iterator[Deployment]:
+def _deployments(request: Request, checkpoint: Configurations, instance: Instance) -> Iterator[Deployment]:
     """Every one that the export accepts and the request does not exclude: one core, then each mode by its ranks."""
     cores, asked = instance.logical_cores(), request.tensor_parallel_size
     counts = range(2, cores + 1) if asked is None else [asked] if asked > 1 else []
@@ -237,7 +231,7 @@ def _deployments(
     for mode, ranks in choices:
         wanted = request.changed(parallel_mode=mode, tensor_parallel_size=ranks)
         try:
-            yield decide_decoding(wanted, checkpoint, instance, kernels=kernels)[0]
+            yield decide_decoding(wanted, checkpoint, instance)[0]
         except InvalidExportOption:
             continue
 
@@ -267,13 +261,13 @@ def _row(
     )
 
 
-def _refuse(request: Request, checkpoint: Configurations, largest: Instance, kernels: tuple[str, ...]) -> None:
+def _refuse(request: Request, checkpoint: Configurations, largest: Instance) -> None:
     """Say why there is no row, for the largest of the instances.
 
     Raises:
         InvalidExportOption: always.
     """
-    ranks = decide_decoding(request, checkpoint, largest, kernels=kernels)[0].ranks
+    ranks = decide_decoding(request, checkpoint, largest)[0].ranks
     raise InvalidExportOption(
         f"--parallel_mode {request.parallel_mode} has no meaning on {ranks} rank of {largest.name};"
         " change --tensor_parallel_size or --instance_type"

@@ -26,7 +26,7 @@ from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_EN
 from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, GUIDANCE_SCALE, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
-from ..deployment.deployment import resolution_bins
+from ..deployment.decisions import resolution_bins
 from ..errors import InvalidArgument, PixArtNeuronError, ProgramInputError
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk

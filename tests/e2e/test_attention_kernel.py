@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-from optimum_pixart_neuron.deployment.deployment import decide
+from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 
@@ -79,7 +79,7 @@ def test_pictures_written_out(exported, expected):
 def test_auto_takes_what_gains(tiny_checkpoint, sdk):
     def decided(**options) -> tuple[str | None, str | None]:
         options = ExportOptions(model=str(tiny_checkpoint), output="nowhere", **options)
-        deployment = decide(options, open_checkpoint(options), sdk)
+        deployment = decide(options, open_checkpoint(options), chosen_instance(options, sdk))
         return deployment.attention_kernel, deployment.masked_kernel
 
     assert decided(**SIZE, **GATHER) == (KERNEL, KERNEL)

@@ -110,13 +110,13 @@ def rank_weights(folder: Path, component: str) -> list[dict[str, torch.Tensor]]:
 
 def describe(checkpoint: Path, **options) -> tuple:
     """The decisions and the components of an export that is not made."""
-    from optimum_pixart_neuron.deployment.deployment import decide
+    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
     from optimum_pixart_neuron.export.describe import describe_components
     from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     options = ExportOptions(model=str(checkpoint), output=Path("out"), **options)
     opened = open_checkpoint(options)
-    settings = decide(options, opened, ensure_sdk())
+    settings = decide(options, opened, chosen_instance(options, ensure_sdk()))
     return settings, {
         component.COMPONENT.name: component for component in describe_components(opened, settings, options)
     }

@@ -419,7 +419,7 @@ def shards(tmp_path_factory):
     sdk = ensure_sdk()
 
     def write(model, **options) -> dict[str, bytes]:
-        from optimum_pixart_neuron.deployment.deployment import decide
+        from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
         from optimum_pixart_neuron.export.describe import describe_components
         from optimum_pixart_neuron.parallel.shard_writer import write_shards
 
@@ -427,7 +427,8 @@ def shards(tmp_path_factory):
         checkpoint = open_checkpoint(asked)
         fetch_weights(asked, checkpoint)
         folder = tmp_path_factory.mktemp("shards")
-        for component in describe_components(checkpoint, decide(asked, checkpoint, sdk), asked):
+        deployment = decide(asked, checkpoint, chosen_instance(asked, sdk))
+        for component in describe_components(checkpoint, deployment, asked):
             target = folder / component.COMPONENT.name
             files = [target / f"{rank}.safetensors" for rank in range(component.ranks)]
             write_shards(component.weights(), component.read_weight, files, title="")

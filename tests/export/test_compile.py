@@ -29,13 +29,13 @@ ONE_RANK, TWO_RANKS = "vae_decoder", "text_encoder"
 def described(tiny_checkpoint):
     """The decisions for two ranks, and the components by name."""
     sdk = ensure_sdk()
-    from optimum_pixart_neuron.deployment.deployment import decide
+    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
     from optimum_pixart_neuron.export.describe import describe_components
 
     asked = {"tensor_parallel_size": 2, "vae_parallel": "one", "sequence_length": 8}
     options = ExportOptions(model=str(tiny_checkpoint), output=Path("out"), **asked)
     checkpoint = open_checkpoint(options)
-    deployment = decide(options, checkpoint, sdk)
+    deployment = decide(options, checkpoint, chosen_instance(options, sdk))
     components = describe_components(checkpoint, deployment, options)
     return deployment, {component.COMPONENT.name: component for component in components}
 

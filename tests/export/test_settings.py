@@ -5,7 +5,8 @@ import pytest
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
 from optimum_pixart_neuron.components.registry import COMPONENTS, IMAGE_DECODER
 from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
-from optimum_pixart_neuron.deployment.deployment import RESOLUTION_BINS, decide, resolution_bins
+from optimum_pixart_neuron.deployment.decisions import RESOLUTION_BINS, resolution_bins
+from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
@@ -34,7 +35,8 @@ class Configurations(PixArtCheckpoint):
 def settle(instance: str | None = None, **options):
     checkpoint = Configurations(source="xl-2", sources={}, model_index={})
     sdk = NeuronSdk(emulated=True, instance="trn1.32xlarge")
-    return decide(ExportOptions(model="xl-2", output="out", instance_type=instance, **options), checkpoint, sdk)
+    asked = ExportOptions(model="xl-2", output="out", instance_type=instance, **options)
+    return decide(asked, checkpoint, chosen_instance(asked, sdk))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
-from optimum_pixart_neuron.deployment.deployment import decide
+from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
 from optimum_pixart_neuron.errors import CheckpointError
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.export.unused import check_unused
@@ -26,7 +26,7 @@ def check(folder) -> None:
 
     options = ExportOptions(model=folder, output="out", tensor_parallel_size=2)
     checkpoint = open_checkpoint(options)
-    deployment = decide(options, checkpoint, sdk)
+    deployment = decide(options, checkpoint, chosen_instance(options, sdk))
     fetch_weights(options, checkpoint)
     check_unused(describe_components(checkpoint, deployment, options))
 

@@ -109,11 +109,11 @@ def test_artifacts_name_it(exported):
 
 def test_its_own_rule_for_ranks_is_asked(registered, tiny_checkpoint, sdk):  # noqa: F811
     from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-    from optimum_pixart_neuron.deployment.deployment import decide
+    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
 
     def ranks(**options) -> int:
         asked = ExportOptions(model=str(tiny_checkpoint), output="out", parallel_mode=NAME, **options)
-        return decide(asked, open_checkpoint(asked), sdk).ranks
+        return decide(asked, open_checkpoint(asked), chosen_instance(asked, sdk)).ranks
 
     assert ranks() == 2, "of the 8 that are wanted, the most that can share the work"
     with pytest.raises(InvalidExportOption, match="--tensor_parallel_size 4: a run has 2 row"):

@@ -47,13 +47,13 @@ def results(component) -> list[tuple[int, ...]]:
 @pytest.mark.seconds
 def test_the_exporter_takes_the_config_that_the_tasks_manager_has(ours, tiny_checkpoint, sdk):  # noqa: F811
     from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-    from optimum_pixart_neuron.deployment.deployment import decide
+    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
     from optimum_pixart_neuron.export.describe import describe_components
     from optimum_pixart_neuron.export.options import ExportOptions
 
     options = ExportOptions(model=str(tiny_checkpoint), output="out", tensor_parallel_size=1)
     checkpoint = open_checkpoint(options)
-    deployment = decide(options, checkpoint, sdk)
+    deployment = decide(options, checkpoint, chosen_instance(options, sdk))
 
     def decoder():
         components = describe_components(checkpoint, deployment, options)

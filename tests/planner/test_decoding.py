@@ -17,7 +17,7 @@ def importable():
 
 
 def decided(instance: str = "trn1.32xlarge", **options):
-    deployment, choice = decide_decoding(Request(**options), Released(), get_instance(instance), kernels=())
+    deployment, choice = decide_decoding(Request(**options), Released(), get_instance(instance))
     return deployment.mode_of(IMAGE_DECODER).name, choice
 
 

@@ -7,7 +7,7 @@ from optimum_pixart_neuron.deployment.deployment import Deployment, decide
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.hardware import INSTANCES, get_instance
-from optimum_pixart_neuron.neuron.sdk import NeuronSdk, ensure_importable
+from optimum_pixart_neuron.neuron.sdk import ensure_importable
 from optimum_pixart_neuron.parallel.modes import MODES
 from optimum_pixart_neuron.planner import PlanRow, Released, Request, component_plan, plan, predict
 from optimum_pixart_neuron.planner.prices import PRICES, own_price
@@ -30,7 +30,7 @@ def uncounted(monkeypatch):
 
 def decided(instance: str, **options) -> Deployment:
     options = ExportOptions(model="xl-2", output="nowhere", instance_type=instance, **options)
-    return decide(options, Released(), NeuronSdk(emulated=True, instance=instance))
+    return decide(options, Released(), get_instance(instance))
 
 
 def planned(
