@@ -42,12 +42,10 @@ class Fleet:
 
     def describe(self) -> str:
         """A sentence."""
-        deployment = self.row.deployment
-        mode = f"{deployment.parallel_mode} on {deployment.ranks} ranks" if deployment.parallel_mode else "one core"
         cost = "no known price" if self.cost_per_hour is None else f"${self.cost_per_hour:,.2f}/h"
         return (
-            f"{self.instances} x {deployment.instance.name}: {self.images_per_second:.3f} images/s, {cost};"
-            f" {self.pipelines} pipelines ({mode}), {self.row.expected_s:.2f} s an image."
+            f"{self.instances} x {self.row.deployment.instance.name}: {self.images_per_second:.3f} images/s, {cost};"
+            f" {self.pipelines} pipelines ({self.row.layout}), {self.row.expected_s:.2f} s an image."
         )
 
 

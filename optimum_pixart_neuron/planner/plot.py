@@ -92,7 +92,7 @@ def _draw_modes(panel: Any, rows: list[PlanRow], quantity: str) -> None:
         _draw_point(panel, place, row, quantity)
         value = getattr(row, quantity)
         panel.annotate(f"{value:.2f}", (place, value), xytext=(0, 7), textcoords="offset points", ha="center", size=7)
-    panel.set_xticks(range(len(rows)), [row.deployment.parallel_mode or "one core" for row in rows], fontsize=7)
+    panel.set_xticks(range(len(rows)), [row.mode for row in rows], fontsize=7)
     panel.set_xlim(-0.6, len(rows) - 0.4)
 
 
@@ -216,5 +216,4 @@ def _peaks(rows: Sequence[PlanRow]) -> str:
 
 
 def _place(row: PlanRow) -> str:
-    deployment = row.deployment
-    return f"{deployment.instance.name}, {deployment.parallel_mode or 'one core'} {deployment.ranks}"
+    return f"{row.deployment.instance.name}, {row.mode} {row.deployment.ranks}"

@@ -71,6 +71,16 @@ class PlanRow:
         """Images that one pipeline makes at once."""
         return self.deployment.images * self.deployment.batches
 
+    @property
+    def mode(self) -> str:
+        """The mode's name, or that there is none."""
+        return self.deployment.parallel_mode or "one core"
+
+    @property
+    def layout(self) -> str:
+        """Mode and ranks, for a sentence."""
+        return f"{self.mode} on {self.deployment.ranks} ranks" if self.deployment.parallel_mode else self.mode
+
     def component(self, name: str) -> ComponentPlan:
         """One program, by its folder in the export."""
         return next(part for part in self.components if part.component.name == name)
@@ -216,7 +226,12 @@ def plan(
             price = known.get(instance.name)
             rows.append(_row(deployment, request, checkpoint, efficiency, price, is_default=deployment == default))
     if not rows:
-        _refuse(request, checkpoint, max(places, key=lambda each: each.logical_cores()))
+        largest = max(places, key=lambda each: each.logical_cores())
+        ranks = decide_decoding(request, checkpoint, largest)[0].ranks
+        raise InvalidExportOption(
+            f"--parallel_mode {request.parallel_mode} has no meaning on {ranks} rank of {largest.name};"
+            " change --tensor_parallel_size or --instance_type"
+        )
     return rows
 
 
@@ -258,17 +273,4 @@ def _row(
         price=price,
         is_default=is_default,
         others=tuple(_row(each, request, checkpoint, efficiency, price) for each in deployment.others),
-    )
-
-
-def _refuse(request: Request, checkpoint: Configurations, largest: Instance) -> None:
-    """Say why there is no row, for the largest of the instances.
-
-    Raises:
-        InvalidExportOption: always.
-    """
-    ranks = decide_decoding(request, checkpoint, largest)[0].ranks
-    raise InvalidExportOption(
-        f"--parallel_mode {request.parallel_mode} has no meaning on {ranks} rank of {largest.name};"
-        " change --tensor_parallel_size or --instance_type"
     )

@@ -22,10 +22,9 @@ def report(
         instances: of each kind side by side; None leaves them out.
     """
     deployment = rows[0].deployment
-    asked = request.model_dump(mode="json", include=set(Request.model_fields))
     return {
         "model": checkpoint.source,
-        "request": {**asked, "height": deployment.height, "width": deployment.width},
+        "request": {**request.model_dump(mode="json"), "height": deployment.height, "width": deployment.width},
         "advice": " ".join(advice(rows)),
         "published": {"source": SOURCE, "measurements": [asdict(each) for each in PUBLISHED]},
         "rows": [_row(row) for row in rows],

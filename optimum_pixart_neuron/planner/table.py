@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -11,15 +12,14 @@ from rich.table import Table
 from ..components.component import Component
 from ..components.registry import IMAGE_DECODER
 from ..hardware import GIB
-from ..terminal.table import paragraph, table
+from ..terminal.table import figure, paragraph, table
+from .component_plan import ComponentPlan
 from .prediction import Configurations, PlanRow
 from .published import Efficiency
 from .request import Request
 
 # Of the expected latency, from where on decoding is worth a word.
 _MUCH_DECODING = 0.2
-_BOUNDS = {"hbm": "HBM"}
-_Column = tuple[str, Callable[[PlanRow], str]]
 
 
 def show(
@@ -55,17 +55,14 @@ def show(
 
 def _headline(checkpoint: Configurations, request: Request, row: PlanRow) -> str:
     deployment = row.deployment
+    sizes = {each.deployment.size for each in row.others} - {deployment.size}
+    more = f" and {len(sizes)} more size(s)" if sizes else ""
     guidance = "guidance" if request.pairs[0] else "no guidance"
     return (
-        f"{checkpoint.source}: {deployment.width} x {deployment.height} px{_more(row)}, {row.steps} steps, {guidance},"
+        f"{checkpoint.source}: {deployment.width} x {deployment.height} px{more}, {row.steps} steps, {guidance},"
         f" {deployment.sequence_length} tokens, {request.torch_dtype}, batch of {deployment.images}."
         " Times, rates and costs are predictions."
     )
-
-
-def _more(row: PlanRow) -> str:
-    sizes = {each.deployment.size for each in row.others} - {row.deployment.size}
-    return f" and {len(sizes)} more size(s)" if sizes else ""
 
 
 def advice(rows: Sequence[PlanRow]) -> list[str]:
@@ -80,7 +77,7 @@ def advice(rows: Sequence[PlanRow]) -> list[str]:
         ]
     fastest = lowest_latency(fitting)
     lines = [f"Lowest latency: {_named(fastest)}, {expected(fastest)} s."]
-    decoding = fastest.expected_s_of(fastest.component(IMAGE_DECODER.name)) / fastest.expected_s
+    decoding = fastest.expected_s_of(_decoder(fastest)) / fastest.expected_s
     if decoding > _MUCH_DECODING and not fastest.deployment.mode_of(IMAGE_DECODER).shares_batch:
         lines[0] += (
             f" {decoding:.0%} of it is the {IMAGE_DECODER.label}: a smaller --vae_tile_size spreads it over the cores."
@@ -103,65 +100,58 @@ def lowest_cost(rows: Sequence[PlanRow]) -> PlanRow | None:
 
 
 def _named(row: PlanRow) -> str:
-    deployment = row.deployment
-    mode = f"{deployment.parallel_mode} on {deployment.ranks} ranks" if deployment.parallel_mode else "one core"
-    return f"{deployment.instance.name}, {mode}"
+    return f"{row.deployment.instance.name}, {row.layout}"
+
+
+class _Column(NamedTuple):
+    """Title of a column, what it says of a row, and whether only `--wide` shows it."""
+
+    title: str
+    content: Callable[[PlanRow], str]
+    wide: bool = False
 
 
 def _weights(component: Component) -> _Column:
-    return f"{component.label}\nGiB", lambda row: _gib(row.component(component.name).cost.weights)
+    title = f"{component.label}\nGiB"
+    return _Column(title, lambda row: _gib(row.component(component.name).cost.weights), wide=True)
 
 
-# Title of a column and what it says of a row.
-_MODE: _Column = ("mode", lambda row: f"{row.deployment.parallel_mode or 'one core'}{' *' if row.is_default else ''}")
-_RANKS: _Column = ("ranks", lambda row: str(row.deployment.ranks))
-_NEEDED: _Column = ("GiB a\ncore", lambda row: _gib(row.needed_bytes))
-_FITS: _Column = ("fits", lambda row: "yes" if row.fits else "no")
-_BOUND: _Column = ("bound\ns", lambda row: _seconds(row.lower_bound_s))
-_BOUND_BY: _Column = ("by", lambda row: _BOUNDS.get(row.bound_by, row.bound_by))
-_RESULTS: tuple[_Column, ...] = (
-    ("expected\ns", lambda row: expected(row)),
-    ("images\nat once", lambda row: str(row.images)),
-    ("images/s\ninstance", lambda row: f"{row.images_per_second:.3f}"),
-    ("$/1000\nimages", lambda row: _dollars(row)),
+_FIRST = (
+    _Column("mode", lambda row: f"{row.mode}{' *' if row.is_default else ''}"),
+    _Column("ranks", lambda row: str(row.deployment.ranks)),
 )
-_DECODER: tuple[_Column, ...] = (
-    (f"{IMAGE_DECODER.label}\ns", lambda row: _seconds(row.expected_s_of(row.component(IMAGE_DECODER.name)))),
-    (f"{IMAGE_DECODER.label} act.\nGiB", lambda row: _gib(row.component(IMAGE_DECODER.name).cost.activations)),
+_OTHERS = (
+    _Column("act.\nGiB", lambda row: _gib(max(part.cost.activations for part in row.components)), wide=True),
+    _Column("GiB a\ncore", lambda row: _gib(row.needed_bytes)),
+    _Column("fits", lambda row: "yes" if row.fits else "no"),
+    _Column("TFLOP\n/image", lambda row: f"{row.flops_per_image / 1e12:,.1f}", wide=True),
+    _Column("MB sent\n/step", lambda row: f"{row.bytes_sent_per_step / 1e6:,.1f}", wide=True),
+    _Column("exchange", lambda row: row.deployment.mode.exchange or "-", wide=True),
+    _Column("bound\ns", lambda row: figure(row.lower_bound_s)),
+    _Column("by", lambda row: {"hbm": "HBM"}.get(row.bound_by, row.bound_by), wide=True),
+    _Column("expected\ns", lambda row: expected(row)),
+    _Column("images\nat once", lambda row: str(row.images)),
+    _Column("images/s\ninstance", lambda row: f"{row.images_per_second:.3f}"),
+    _Column("$/1000\nimages", lambda row: _dollars(row)),
+    _Column("idle\ncores", lambda row: str(row.idle_cores), wide=True),
+    _Column(f"{IMAGE_DECODER.label}\ns", lambda row: figure(row.expected_s_of(_decoder(row))), wide=True),
+    _Column(f"{IMAGE_DECODER.label} act.\nGiB", lambda row: _gib(_decoder(row).cost.activations), wide=True),
 )
-_ACTIVATIONS: _Column = ("act.\nGiB", lambda row: _gib(max(part.cost.activations for part in row.components)))
-_WORK: tuple[_Column, ...] = (
-    ("TFLOP\n/image", lambda row: f"{row.flops_per_image / 1e12:,.1f}"),
-    ("MB sent\n/step", lambda row: f"{row.bytes_sent_per_step / 1e6:,.1f}"),
-    ("exchange", lambda row: row.deployment.mode.exchange or "-"),
-)
-_IDLE: _Column = ("idle\ncores", lambda row: str(row.idle_cores))
 _WORDS = ("mode", "fits", "by", "exchange")
+
+
+def _decoder(row: PlanRow) -> ComponentPlan:
+    return row.component(IMAGE_DECODER.name)
 
 
 def _table(rows: list[PlanRow], *, wide: bool) -> Table:
     weights = [_weights(part.component) for part in rows[0].components]
-    columns: list[_Column] = [_MODE, _RANKS, _NEEDED, _FITS, _BOUND, *_RESULTS]
-    if wide:
-        columns = [
-            _MODE,
-            _RANKS,
-            *weights,
-            _ACTIVATIONS,
-            _NEEDED,
-            _FITS,
-            *_WORK,
-            _BOUND,
-            _BOUND_BY,
-            *_RESULTS,
-            _IDLE,
-            *_DECODER,
-        ]
+    columns = [each for each in (*_FIRST, *weights, *_OTHERS) if wide or not each.wide]
     instance, price = rows[0].deployment.instance, rows[0].price
     cost = f"${price.per_hour:,.2f}/h" if price else "no known price"
     made = table(
-        [[content(row) for _, content in columns] for row in rows],
-        [title for title, _ in columns],
+        [[column.content(row) for column in columns] for row in rows],
+        [column.title for column in columns],
         words=_WORDS,
         title=f"{instance.name}: {instance.logical_cores()} cores of {rows[0].hbm_bytes / GIB:.0f} GiB, {cost}",
     )
@@ -197,8 +187,8 @@ def _programs(row: PlanRow) -> Table:
             f"{each.deployment.width} x {each.deployment.height}",
             "yes" if each.deployment.mode.guidance_groups == 2 else "no",
             f"{each.flops_per_image / 1e12:,.1f}",
-            _seconds(each.lower_bound_s),
-            _seconds(each.expected_s),
+            figure(each.lower_bound_s),
+            figure(each.expected_s),
             f"{each.images_per_second:.3f}",
         ]
         for each in row.each
@@ -208,7 +198,7 @@ def _programs(row: PlanRow) -> Table:
 
 
 def _short(row: PlanRow | None) -> str:
-    return f"{row.deployment.parallel_mode or 'one core'} {row.deployment.ranks}" if row else "-"
+    return f"{row.mode} {row.deployment.ranks}" if row else "-"
 
 
 def _latency(row: PlanRow | None) -> str:
@@ -223,14 +213,10 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.2f}"
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.3f}" if seconds < 1 else f"{seconds:,.2f}" if seconds < 100 else f"{seconds:,.0f}"
-
-
 def expected(row: PlanRow) -> str:
     """Seconds to the images; both ends of a band."""
     if not row.efficiency.is_band:
-        return _seconds(row.expected_s)
+        return figure(row.expected_s)
     low, high = row.expected_range_s
     places = 2 if high < 10 else 1 if high < 100 else 0
     return f"{low:.{places}f}-{high:.{places}f}"

@@ -54,4 +54,9 @@ def duration(seconds: float) -> str:
     """Seconds in three digits or more: `14.2 ms`, `0.772 s`, `12.6 s`, `345 s`."""
     if seconds < 0.1:
         return f"{1000 * seconds:.3g} ms"
-    return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.2f} s" if seconds < 100 else f"{seconds:,.0f} s"
+    return f"{figure(seconds)} s"
+
+
+def figure(number: float) -> str:
+    """A number in three digits or more, without an exponent: `0.772`, `12.65`, `1,345`."""
+    return f"{number:.3f}" if number < 1 else f"{number:,.2f}" if number < 100 else f"{number:,.0f}"
