@@ -10,7 +10,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 
-class MachineRecord(BaseModel):
+class Record(BaseModel):
+    """A part of a report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MachineRecord(Record):
     """Where a benchmark ran.
 
     Attributes:
@@ -20,10 +26,7 @@ class MachineRecord(BaseModel):
         torch_threads: of this process.
         memory_bytes: RAM of the host.
         system: operating system and kernel.
-        python: version.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     instance: str
     cpu: str
@@ -47,7 +50,7 @@ class MachineRecord(BaseModel):
         )
 
 
-class MemoryRecord(BaseModel):
+class MemoryRecord(Record):
     """Peak resident memory on the host, in bytes.
 
     Attributes:
@@ -55,8 +58,6 @@ class MemoryRecord(BaseModel):
         largest_rank: of the largest process of the emulator, whose ranks stand for the device; they are not part of
             `main`. None with the SDK, which has none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     main: int
     largest_rank: int | None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from ..components.component import Per
 from ..components.registry import COMPONENTS
@@ -35,11 +36,11 @@ def observed(pipeline: Any, recorder: Recorder) -> Iterator[None]:
                 program: Any = getattr(owner, attribute)
                 several = program if isinstance(program, tuple) else (program,)
                 copies = tuple(recorder.counted(name, label, copy) for copy in several)
-                stack.enter_context(_replaced(owner, attribute, copies if several is program else copies[0]))
+                stack.enter_context(patch.object(owner, attribute, copies if several is program else copies[0]))
         for name, methods in HOST_PARTS.items():
             for owner_name, method in methods:
                 owner = pipeline if owner_name == "pipeline" else getattr(pipeline, owner_name)
-                stack.enter_context(_replaced(owner, method, recorder.timed(name, getattr(owner, method))))
+                stack.enter_context(patch.object(owner, method, recorder.timed(name, getattr(owner, method))))
         yield
 
 
@@ -71,17 +72,3 @@ def _places_of_programs(part: Any) -> list[tuple[Any, str, str]]:
         return [(owner, attribute, ONLY)]
     programs = program.programs if isinstance(program, SeveralPrograms) else (program,)
     return [(each, "copies", each.name or ONLY) for each in programs]
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own = name in vars(owner)
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)

@@ -1,24 +1,39 @@
 """What a benchmark found: the content of `--json`, from which the table is made."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
 
 from ..planner import PlanRow
-from .conditions import MachineRecord, MemoryRecord
+from .conditions import MachineRecord, MemoryRecord, Record
 from .observe import HOST_PARTS
 from .spans import Recorder, Span, covered, outside
-from .statistics import Percentiles
 
 EMULATOR_NOTE = "EMULATOR: these are times of the CPU emulator; they say nothing of Neuron hardware."
 REST = "rest"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+FEWEST_FOR_P99 = 100
+"""With fewer samples the 99th percentile lies between the two largest of them."""
 
 
-class RequestOptions(_Record):
+class Percentiles(Record):
+    """Of seconds, interpolated linearly between samples."""
+
+    samples: int
+    p50: float
+    p90: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Percentiles":
+        """Of at least one sample."""
+        p50, p90, p99 = np.percentile(seconds, (50, 90, 99)).tolist()
+        return cls(samples=len(seconds), p50=p50, p90=p90, p99=p99)
+
+
+class RequestOptions(Record):
     """One request, by the names of the pipeline's call and of the command's flags."""
 
     prompt: str
@@ -37,12 +52,11 @@ class RequestOptions(_Record):
         return self.batch_size * self.num_images_per_prompt
 
 
-class CompiledRecord(_Record):
+class CompiledRecord(Record):
     """What is measured.
 
     Attributes:
-        folder: of the artifacts.
-        pipeline_class: that loaded them.
+        folder, pipeline_class: of the artifacts, and what loaded them.
         has_manifest: whether this package made them.
         instance, parallel_mode, ranks: they are compiled for; the mode is absent on one rank.
         height, width: pixels.
@@ -61,7 +75,7 @@ class CompiledRecord(_Record):
     num_images_per_prompt: int
 
 
-class Sample(_Record):
+class Sample(Record):
     """One request, in seconds.
 
     Attributes:
@@ -99,7 +113,7 @@ class Sample(_Record):
         return sum(self.host.values())
 
 
-class PromptsRecord(_Record):
+class PromptsRecord(Record):
     """What became of the prompts of all measured requests, negative ones too.
 
     Attributes:
@@ -111,15 +125,13 @@ class PromptsRecord(_Record):
     misses: int
 
 
-class Summary(_Record):
+class Summary(Record):
     """Figures of all requests.
 
     Attributes:
-        end_to_end: of a request.
-        components: of a request.
+        end_to_end, components, host_outside_graphs: of a request.
         calls: of one call of a component's program; of the transformer one denoising step.
-        host_outside_graphs: of a request.
-        host: the same by what the host did.
+        host: outside graphs, by what the host did.
         host_share: of the whole measured time.
         images_per_second: of this pipeline, requests back to back.
         programs: how often a request runs each program of a component on average, by its name among several.
@@ -162,14 +174,14 @@ def _average(runs: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, float
     return averages
 
 
-class PlannedComponent(_Record):
+class PlannedComponent(Record):
     """Seconds of all runs of a component, for `PlanRecord.images` images."""
 
     lower_bound: float
     expected: float
 
 
-class PlanRecord(_Record):
+class PlanRecord(Record):
     """What `pixart-plan` says of the instance that the artifacts are compiled for; never beside emulated times.
 
     Attributes:
@@ -210,7 +222,7 @@ class PlanRecord(_Record):
         )
 
 
-class CostRecord(_Record):
+class CostRecord(Record):
     """US dollars for 1000 images on an instance full of such pipelines, none slowing another; never on the emulator.
 
     Attributes:
@@ -240,25 +252,19 @@ class CostRecord(_Record):
         )
 
 
-class BenchmarkReport(_Record):
+class BenchmarkReport(Record):
     """A whole benchmark. Times are in seconds, sizes in bytes; what is not known is absent from the JSON.
 
     Attributes:
         schema_version: of this content.
-        emulated: whether the emulator ran it; its times say nothing of Neuron, and there is no cost.
+        emulated: whether the emulator ran it; its times say nothing of Neuron, and there is no plan and no cost.
         note: said first.
-        compiled: what was measured.
-        machine: where.
         versions: of compiler and packages, by distribution name.
         options: of every request.
         load: seconds of `from_pretrained`.
-        memory: peaks on the host.
-        summary: figures of all samples.
-        plan: prediction for the hardware, on hardware only.
-        plan_missing: why there is none.
-        cost: from measurement and price; on hardware only.
+        plan_missing: why there is no plan.
         samples: every measured request.
-        prompts: how many were kept; None where none are.
+        prompts: None where none are kept.
     """
 
     schema_version: Literal[1] = 1

@@ -35,13 +35,13 @@ class Subject:
     drawn: tuple[int, int] | None = None
 
     @classmethod
-    def open(cls, folder: Path, drawn: tuple[int, int] | None = None) -> "Subject":
+    def open(cls, folder: Path) -> "Subject":
         """Read the manifest, if there is one.
 
         Raises:
             ArtifactError: it cannot be read.
         """
-        return cls(folder, Manifest.read(folder), drawn)
+        return cls(folder, Manifest.read(folder))
 
     @cached_property
     def configs(self) -> dict[str, dict]:

@@ -8,8 +8,7 @@ from ..components.registry import COMPONENTS
 from ..hardware import GIB
 from ..terminal.table import duration, fact, paragraph, table
 from .observe import ONLY
-from .report import BenchmarkReport, RequestOptions
-from .statistics import FEWEST_FOR_P99, Percentiles
+from .report import FEWEST_FOR_P99, BenchmarkReport, Percentiles, RequestOptions
 
 
 def print_report(report: BenchmarkReport, console: Console) -> None:

@@ -13,12 +13,12 @@ from optimum_pixart_neuron.benchmark.report import (
     BenchmarkReport,
     CompiledRecord,
     CostRecord,
+    Percentiles,
     PlanRecord,
     RequestOptions,
     Sample,
     Summary,
 )
-from optimum_pixart_neuron.benchmark.statistics import Percentiles
 from optimum_pixart_neuron.benchmark.table import print_report
 from optimum_pixart_neuron.planner import Request, predict
 from optimum_pixart_neuron.planner.prices import own_price
