@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..artifact.manifest_records import StepRecord, ValidationRecord
-
 ALLOWED = {"bfloat16": 3.0, "float32": 0.01}
 """Largest error of a compiled component by the precision of its matrix products, in parts of the yardstick's."""
 
@@ -103,46 +101,6 @@ def limit_of(precision: str, yardstick: Difference | None, atol: float | None) -
     distance = min(share**2 * yardstick.distance, 1 - LEAST_COSINE)
     words = f"max error {error:.2g}, cosine {near_one(1 - distance)}: {share:g} x the original in bfloat16"
     return Limit(error=error, distance=distance, words=words)
-
-
-def judge(
-    component: str,
-    found: Difference,
-    precision: str,
-    yardstick: Difference | None,
-    atol: float | None,
-    *,
-    program: str | None = None,
-    ranks_differ: str | None = None,
-    steps: tuple[StepRecord, ...] = (),
-) -> ValidationRecord:
-    """The verdict on one program of a component; see `limit_of` for what it goes by.
-
-    Args:
-        program: its name among several.
-        ranks_differ: in what its ranks disagree.
-        steps: of a whole schedule.
-    """
-    limit = limit_of(precision, yardstick, atol)
-    return ValidationRecord(
-        component=component,
-        program=program,
-        max_error=found.error,
-        cosine=1 - found.distance,
-        psnr=found.psnr,
-        limit=limit.words,
-        passed=limit.holds(found) and ranks_differ is None and all(step.passed for step in steps),
-        ranks_differ=ranks_differ,
-        steps=steps,
-    )
-
-
-def judge_step(
-    timestep: float, found: Difference, precision: str, yardstick: Difference | None, atol: float | None
-) -> StepRecord:
-    """The verdict on one step of a schedule."""
-    limit = limit_of(precision, yardstick, atol)
-    return StepRecord(timestep=timestep, max_error=found.error, allowed=limit.error, passed=limit.holds(found))
 
 
 def near_one(cosine: float) -> str:

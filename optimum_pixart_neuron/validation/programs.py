@@ -131,8 +131,3 @@ def _check_instance(folder: Path, name: str | None) -> None:
         get_instance(name or "")
     except ValueError as error:
         raise ArtifactError(f"{folder} is compiled for an {error}; update this package, or export again") from None
-
-
-def cores_needed(components: list[CompiledComponent]) -> int:
-    """Cores that the components are spread over, one after the other."""
-    return max(component.compiled.ranks for component in components)

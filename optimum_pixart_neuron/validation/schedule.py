@@ -57,8 +57,3 @@ def _noise(predicted: Tensor, latents: Tensor, *, guided: bool) -> Tensor:
         negative, positive = predicted.chunk(2)
         predicted = negative + GUIDANCE_SCALE * (positive - negative)
     return predicted[:, : latents.shape[1]]
-
-
-def joined(steps: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The inputs of all steps as rows of one."""
-    return {name: torch.cat([step[name] for step in steps]) for name in steps[0]}

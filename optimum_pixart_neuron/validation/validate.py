@@ -30,9 +30,9 @@ from ..errors import CheckpointError, PixArtNeuronError
 from ..neuron.compiler import environment_variables
 from ..neuron.sdk import ensure_sdk
 from ..process.run import run_module, shell_status
-from .compare import Difference, judge, judge_step
-from .programs import CompiledComponent, cores_needed, open_compiled
-from .schedule import joined, scheduled_inputs
+from .compare import Difference, limit_of
+from .programs import CompiledComponent, open_compiled
+from .schedule import scheduled_inputs
 from .table import log_table
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,8 @@ def validate_here(
     logger.info(f"validation on {place} against {checkpoint.source}")
     comparison = _Comparison(folder=folder, checkpoint=checkpoint, atol=atol, steps=steps)
     # As optimum-neuron 0.4.5 `NeuronDiffusionPipelineBase.set_neuron_visible_cores`.
-    with environment_variables({"NEURON_RT_NUM_CORES": str(cores_needed(components))}):
+    cores = max(component.compiled.ranks for component in components)
+    with environment_variables({"NEURON_RT_NUM_CORES": str(cores)}):
         for number, component in enumerate(components, start=1):
             started = time.monotonic()
             name = component.name if component.program_name is None else f"{component.name} {component.program_name}"
@@ -209,15 +210,18 @@ class _Comparison:
         in_schedule: str | None = None
         if self.steps and component is DENOISER:
             steps, in_schedule = self._schedule(compiled, given, self.steps)
+        ranks_differ = ranks_differ or in_schedule
+        limit = limit_of(compiled.compiled.precision, yardstick, self.atol)
         self.records.append(
-            judge(
-                component.name,
-                found,
-                compiled.compiled.precision,
-                yardstick,
-                self.atol,
+            ValidationRecord(
+                component=component.name,
                 program=compiled.program_name,
-                ranks_differ=ranks_differ or in_schedule,
+                max_error=found.error,
+                cosine=1 - found.distance,
+                psnr=found.psnr,
+                limit=limit.words,
+                passed=limit.holds(found) and ranks_differ is None and all(step.passed for step in steps),
+                ranks_differ=ranks_differ,
                 steps=steps,
             )
         )
@@ -235,14 +239,16 @@ class _Comparison:
             guided=parallel is not None and parallel.guided,
             predict=lambda step: self._original(component, step, torch.float32),
         )
-        together = joined(inputs)
+        together = {name: torch.cat([step[name] for step in inputs]) for name in inputs[0]}
         rounded = None if self.atol is not None else self._original(component, together, torch.bfloat16).split(rows)
         result, ranks_differ = compiled.run(together)
         records = []
         for number, (timestep, output, wanted) in enumerate(zip(times, result.split(rows), expected)):
             yardstick = None if rounded is None else Difference.between(rounded[number], wanted)
             found = Difference.between(output, wanted)
-            records.append(judge_step(timestep, found, compiled.compiled.precision, yardstick, self.atol))
+            limit = limit_of(compiled.compiled.precision, yardstick, self.atol)
+            passed = limit.holds(found)
+            records.append(StepRecord(timestep=timestep, max_error=found.error, allowed=limit.error, passed=passed))
         return tuple(records), ranks_differ
 
     def _original(self, component: Component, given: dict[str, Tensor], dtype: torch.dtype) -> Tensor:

@@ -19,7 +19,7 @@ from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
-from optimum_pixart_neuron.validation.compare import Difference, judge, near_one
+from optimum_pixart_neuron.validation.compare import Difference, limit_of, near_one
 from optimum_pixart_neuron.validation.table import log_table
 from tests.originals import cells, run_original, samples
 
@@ -41,7 +41,7 @@ class Case:
 
     def verdict(self, result: Tensor, precision: str) -> bool:
         found = Difference.between(result.float(), self.expected, self.counted)
-        return judge(self.name, found, precision, self.yardstick, None).passed
+        return limit_of(precision, self.yardstick, None).holds(found)
 
 
 @pytest.fixture(scope="module")
@@ -192,22 +192,22 @@ def test_what_is_not_finite_is_a_miss(cases, value):
     result[2, 3, 4, 5] = value
     assert not case.verdict(result, "bfloat16")
     found = Difference.between(result, case.expected)
-    assert not judge(case.name, found, "bfloat16", None, 1e30).passed
+    assert not limit_of("bfloat16", None, 1e30).holds(found)
 
 
 def test_atol_takes_the_place_of_every_limit():
     found = Difference(error=0.5, distance=0.3, psnr=10.0)
     yardstick = Difference(error=0.1, distance=1e-4, psnr=50.0)
-    assert not judge("transformer", found, "bfloat16", yardstick, None).passed
-    record = judge("transformer", found, "bfloat16", None, 0.5)
-    assert record.passed and record.limit == "max error 0.5, as given"
-    assert not judge("transformer", found, "bfloat16", None, 0.49).passed
+    assert not limit_of("bfloat16", yardstick, None).holds(found)
+    limit = limit_of("bfloat16", None, 0.5)
+    assert limit.holds(found) and limit.words == "max error 0.5, as given"
+    assert not limit_of("bfloat16", None, 0.49).holds(found)
 
 
 def test_a_checkpoint_that_bfloat16_spoils_is_a_miss_in_it():
     """Else the yardstick would let anything pass."""
     spoilt = Difference(error=4.0, distance=0.4, psnr=20.0)
-    assert not judge("text_encoder", spoilt, "bfloat16", spoilt, None).passed
+    assert not limit_of("bfloat16", spoilt, None).holds(spoilt)
 
 
 def test_numbers_of_a_known_difference():
