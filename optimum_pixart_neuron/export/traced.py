@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidExportOption
@@ -34,20 +33,14 @@ class TracedComponent:
     config: ExportConfig
     programs: tuple[TracedProgram, ...]
 
-    @cached_property
-    def activations(self) -> tuple[int, ...]:
-        """Bytes of the largest set of values alive at once, of each program."""
-        return tuple(MemoryNeed.of("", [program], {}, 1).activations for program in self.programs)
-
     @property
     def need(self) -> MemoryNeed:
         """Of a core. Programs of several ranks share the weights; each of one core has its own."""
-        return MemoryNeed.of(
-            self.config.COMPONENT.name,
-            self.programs,
-            self.config.weights(),
-            self.config.ranks,
-            copies=1 if self.config.split else len(self.programs),
+        copies = 1 if self.config.split else len(self.programs)
+        return MemoryNeed(
+            component=self.config.COMPONENT.name,
+            weights=copies * sum(weight.rank_bytes(self.config.ranks) for weight in self.config.weights().values()),
+            activations=max(program.activations for program in self.programs),
         )
 
     def without(self, sizes: set[tuple[int, int]]) -> TracedComponent:
@@ -100,9 +93,9 @@ def within_memory(traced: Sequence[TracedComponent], deployment: Deployment) -> 
     for each in deployment.others:
         size = each.size
         needed = weights + max(
-            activations
+            program.activations
             for component in traced
-            for config, activations in zip(component.config.programs, component.activations)
+            for config, program in zip(component.config.programs, component.programs)
             if size in config.images
         )
         if needed > available and each.size != deployment.size:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import InvalidExportOption
-from ..hardware import Instance
-
-if TYPE_CHECKING:  # a plan compares with the memory of a core without torch
-    from ..parallel.shard_writer import ShardedWeight
-    from .program import TracedProgram
-
-GIB = 1024**3
+from ..hardware import GIB, Instance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,35 +22,6 @@ class MemoryNeed:
     component: str
     weights: int
     activations: int
-
-    @classmethod
-    def of(
-        cls,
-        component: str,
-        programs: Sequence[TracedProgram],
-        weights: dict[str, ShardedWeight],
-        ranks: int,
-        *,
-        copies: int = 1,
-    ) -> MemoryNeed:
-        """Count a traced component.
-
-        Args:
-            programs: of the component; any one of them runs at a time.
-            weights: divided over `ranks`.
-            copies: that a core holds of them.
-        """
-        from ..aten_graph import largest_live_set
-
-        graphs = [program.graph for program in programs]
-        return cls(
-            component=component,
-            weights=copies * sum(weight.rank_bytes(ranks) for weight in weights.values()),
-            activations=max(largest_live_set(each.graph_module.graph, len(each.weight_names)) for each in graphs),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.component} {self.weights / GIB:.2f} GiB weights, {self.activations / GIB:.2f} GiB activations"
 
 
 def core_bytes(needs: list[MemoryNeed]) -> int:

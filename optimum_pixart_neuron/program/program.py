@@ -8,12 +8,13 @@ replaced by recorders of the same shapes.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from ..aten_graph import TracedGraph, trace_graph
+from ..aten_graph import TracedGraph, largest_live_set, trace_graph
 from ..components.common import attention_kernel
 
 
@@ -60,6 +61,11 @@ class TracedProgram:
 
     graph: TracedGraph
     collectives: tuple[Collective, ...]
+
+    @cached_property
+    def activations(self) -> int:
+        """Bytes of the largest set of values alive at once."""
+        return largest_live_set(self.graph.graph_module.graph, len(self.graph.weight_names))
 
     def traffic(self) -> dict[str, dict[str, int]]:
         """For each kind of collective, how many one run of the program makes and the bytes one rank sends in them."""

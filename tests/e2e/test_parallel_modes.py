@@ -172,7 +172,7 @@ def test_4096_pixels_decode_on_eight_cores(sdk, tmp_path):
     environment = {"NEURON_PLATFORM_TARGET_OVERRIDE": "trn1", "LOCAL_WORLD_SIZE": str(ranks)}
     with environment_variables(environment):
         traced = trace_program(build, (latents,), ranks)
-        need = MemoryNeed.of("vae_decoder", [traced], {}, ranks)
+        need = MemoryNeed(component="vae_decoder", weights=0, activations=traced.activations)
         print(check_memory([need], get_instance("trn1.32xlarge"), 1))
         builder = ModelBuilder(
             router=None,

@@ -6,8 +6,8 @@ from torch import nn
 
 from optimum_pixart_neuron.aten_graph import largest_live_set, trace_graph
 from optimum_pixart_neuron.errors import InvalidExportOption
-from optimum_pixart_neuron.hardware import get_instance
-from optimum_pixart_neuron.program.memory import GIB, MemoryNeed, check_memory
+from optimum_pixart_neuron.hardware import GIB, get_instance
+from optimum_pixart_neuron.program.memory import MemoryNeed, check_memory
 
 
 class Widen(nn.Module):
