@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -73,25 +72,13 @@ def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
     Args:
         command_class: The host's class. Its `parse_args` and `run` stay in use for all other models.
     """
-    host = vars(command_class).get(_OF_HOST) or _HostsOwn(command_class.parse_args, command_class.run)
-    setattr(command_class, _OF_HOST, host)
-    command_class.parse_args = staticmethod(host.parse_args_beside)
-    command_class.run = host.run_beside
+    hosts = vars(command_class).get(_OF_HOST) or (command_class.parse_args, command_class.run)
+    setattr(command_class, _OF_HOST, hosts)
+    parse_args, run = hosts
 
-
-_OF_HOST = "_before_pixart_neuron"
-
-
-@dataclass(frozen=True)
-class _HostsOwn:
-    """What the host's command does by itself."""
-
-    parse_args: Callable[[ArgumentParser], None]
-    run: Callable[[BaseOptimumCLICommand], None]
-
-    def parse_args_beside(self, parser: ArgumentParser) -> None:
+    def parse_args_beside(parser: ArgumentParser) -> None:
         """Declare the host's flags and a group of ours, for the help, and leave everything else to `run_beside`."""
-        self.parse_args(parser)
+        parse_args(parser)
         export_neuron.add_group(parser)
         read = parser.parse_known_args
 
@@ -103,18 +90,20 @@ class _HostsOwn:
         # The parser is made by the host, so its class is not ours.
         parser.parse_known_args = parse_known_args  # type: ignore[method-assign, assignment]  # see above
 
-    @property
-    def run_beside(self) -> Callable[[BaseOptimumCLICommand], None]:
-        def run(command: BaseOptimumCLICommand) -> None:
-            """Our exporter for PixArt, the host's own way otherwise."""
-            if _is_pixart(_argv()):
-                _run_child(MODULE, PROG)
-            parser = ArgumentParser(prog=PROG)
-            self.parse_args(parser)
-            command.args = parser.parse_args(_argv())
-            self.run(command)
+    def run_beside(command: BaseOptimumCLICommand) -> None:
+        """Our exporter for PixArt, the host's own way otherwise."""
+        if _is_pixart(_argv()):
+            _run_child(MODULE, PROG)
+        parser = ArgumentParser(prog=PROG)
+        parse_args(parser)
+        command.args = parser.parse_args(_argv())
+        run(command)
 
-        return run
+    command_class.parse_args = staticmethod(parse_args_beside)
+    command_class.run = run_beside
+
+
+_OF_HOST = "_before_pixart_neuron"
 
 
 def _is_pixart(argv: list[str]) -> bool:

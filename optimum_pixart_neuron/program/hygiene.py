@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch.fx import Node
+from torch.utils import _pytree as pytree
 
 from ..aten_graph import int64_kind
 from .lowerings import is_lowered
@@ -72,17 +73,21 @@ def check_program(program: TracedProgram, weights_dtype: torch.dtype) -> list[Fi
     weights = set([node for node in nodes if node.op == "placeholder"][: len(program.graph.weight_names)])
     for node in nodes:
         if node.op == "get_attr":
-            findings += _check_constant(node, getattr(program.graph.graph_module, node.target))
+            constant = getattr(program.graph.graph_module, node.target)
+            size = constant.numel() * constant.element_size()
+            if size > MAX_CONSTANT_BYTES:
+                shown = f"{list(constant.shape)} {constant.dtype}, {size} bytes"
+                findings.append(Finding(rule="large-constant", operation=shown))
         elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             findings += [Finding(rule=rule, operation=_describe(node)) for rule in _broken_rules(node, low)]
             if weights.intersection(node.all_input_nodes) and not is_lowered(node.target):
                 findings.append(Finding(rule="unlowered", operation=_describe(node)))
     for collective in program.collectives:
+        shown = f"{collective.kind} {list(collective.shape)}"
         if collective.dtype == torch.int64:
-            findings.append(Finding(rule="int64", operation=f"{collective.kind} {list(collective.shape)}"))
+            findings.append(Finding(rule="int64", operation=shown))
         if low and collective.dtype == torch.float32 and math.prod(collective.shape) > MAX_STATISTICS:
-            shape = list(collective.shape)
-            findings.append(Finding(rule="float32-collective", operation=f"{collective.kind} {shape}"))
+            findings.append(Finding(rule="float32-collective", operation=shown))
     return findings
 
 
@@ -105,25 +110,13 @@ def _broken_rules(node: Node, low: bool) -> list[str]:
     return rules
 
 
-def _check_constant(node: Node, constant: torch.Tensor) -> list[Finding]:
-    size = constant.numel() * constant.element_size()
-    if size <= MAX_CONSTANT_BYTES:
-        return []
-    return [Finding(rule="large-constant", operation=f"{list(constant.shape)} {constant.dtype}, {size} bytes")]
-
-
 def _is_index(tensor: torch.Tensor) -> bool:
     return tensor.dtype in (torch.int64, torch.int32) and tensor.numel() > 1
 
 
 def _indices(node: Node) -> list[Node]:
     """What a gather reads with: every argument after the tensor it reads from."""
-    arguments = [
-        part
-        for argument in node.args[1:]
-        for part in (argument if isinstance(argument, (list, tuple)) else [argument])
-    ]
-    return [argument for argument in arguments if isinstance(argument, Node)]
+    return [argument for argument in pytree.tree_leaves(node.args[1:]) if isinstance(argument, Node)]
 
 
 def _is_computed_index(node: Node) -> bool:

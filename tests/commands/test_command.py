@@ -171,7 +171,7 @@ def test_beside_the_host_its_own_parser_judges_other_models(argv, message, recor
 def test_the_help_is_the_hosts_and_one_group_of_ours(monkeypatch, capsys):
     alone = argparse.ArgumentParser(prog="optimum-cli export neuron")
     host = _host_command()
-    vars(host)["_before_pixart_neuron"].parse_args(alone)
+    vars(host)["_before_pixart_neuron"][0](alone)
     with pytest.raises(SystemExit) as end:
         _run(monkeypatch, host, ["--help"])
     assert end.value.code == 0
