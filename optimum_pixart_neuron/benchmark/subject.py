@@ -63,10 +63,7 @@ class Subject:
         Raises:
             ArtifactError: nothing was, or it is damaged.
         """
-        found = Compiled.of(self.configs[component.name], self.folder / component.name / CONFIG_FILE)
-        if found is None:
-            raise ArtifactError(f"{self.folder / component.name}: it is not compiled; {AGAIN}")
-        return found
+        return Compiled.require(self.folder / component.name)
 
     # As a plan asks a checkpoint.
 
