@@ -13,11 +13,7 @@ PROG = "example picture"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Draw, and return the exit status.
-
-    Args:
-        argv: The folder of an export.
-    """
+    """Draw with the export whose folder is the only argument, and return the exit status."""
     return run_main(PROG, lambda: _draw(Path(argv[0])))
 
 

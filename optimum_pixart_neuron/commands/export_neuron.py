@@ -24,12 +24,7 @@ DESCRIPTION = (
 
 
 def add_arguments(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions) -> None:
-    """Give `parser` every flag of the command, and errors of one line.
-
-    Args:
-        parser: The parser of the sub-command, or a plain one in the child process.
-        model: Has an option for each flag.
-    """
+    """Give `parser` every flag of the command, an option of `model` each, and errors of one line."""
     parser.description = DESCRIPTION
     parser.usage = f"{PROG} -m MODEL [options] output"
     one_line_errors(parser, PROG)
@@ -40,12 +35,7 @@ def add_arguments(parser: ArgumentParser, model: type[ExportOptions] = ExportOpt
 
 
 def add_group(parser: ArgumentParser, model: type[ExportOptions] = ExportOptions) -> None:
-    """Give the host's parser of this command a group with the flags that only PixArt has.
-
-    Args:
-        parser: With the flags of the host.
-        model: Has an option for each flag.
-    """
+    """Give the host's parser of this command, which has the host's flags, a group with those that only PixArt has."""
     new = new_to(parser, model.options())
     shared = [option for option in model.options() if option.name not in {each.name for each in new}]
     defaults = ", ".join(f"{option.label} {option.default}" for option in shared if option.default is not None)
@@ -74,11 +64,8 @@ def parse(argv: Sequence[str], model: type[ExportOptions] = ExportOptions) -> Ex
 def main(argv: Sequence[str]) -> int:
     """Export one pipeline and return the exit status; an error of the user's is one line on stderr.
 
-    Args:
-        argv: The arguments after `optimum-cli export neuron`.
-
     Raises:
-        SystemExit: The arguments cannot be read (status 2), or only help was asked for (status 0).
+        SystemExit: As `parse`.
     """
     return run_main(PROG, lambda: _export(argv))
 

@@ -27,10 +27,8 @@ class Deployment:
         instance: the machine the artifacts are for.
         mode: how the denoiser uses the cores; all ranks run the text encoder together.
         weights_dtype: of weights and matmuls.
-        batch_size: prompts a run.
-        num_images_per_prompt: images a prompt.
-        height: pixels.
-        width: pixels.
+        batch_size, num_images_per_prompt: prompts a run, images a prompt.
+        height, width: pixels.
         sequence_length: tokens a prompt.
         vae_scale_factor: pixels a latent cell.
         modes: how each component uses the cores, by its name.

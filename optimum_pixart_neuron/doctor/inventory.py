@@ -35,14 +35,8 @@ _LONGEST_COMMAND = 60  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where a machine says what it is.
-
-    Attributes:
-        devices: folder of the device files.
-        driver_version: file with the version of the loaded driver.
-        product_name: file with the name of the instance type.
-        processes: folder of the running processes.
-        tools: folder of AWS's tools, asked behind PATH.
+    """Where a machine says what it is: folders of device files, of processes and, behind PATH, of AWS's tools; files
+    with the version of the loaded driver and with the name of the instance type.
     """
 
     devices: Path = Path("/dev")

@@ -56,10 +56,10 @@ def check_sdk(host: Host) -> Finding:
         known = ", ".join(SDK_RELEASES)
         return Finding(f"{compiler}, of a release that this package has not been read against ({known})", note=True)
     for name in SDK_PACKAGES:
-        if not same_minor(host.packages[name], release.version(name)):
+        if not same_minor(host.packages[name], release.versions[name]):
             return Finding(
                 f"{compiler} is of release {release.name}, {name} {host.packages[name]} is not",
-                remedy=f"pip install {name}=={release.version(name)}",
+                remedy=f"pip install {name}=={release.versions[name]}",
             )
     return Finding(f"{release.name} ({compiler})", note=release.name != DEFAULT_RELEASE)
 

@@ -73,23 +73,26 @@ _TRAINIUM2 = Chip(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Instance:
     """One instance type.
 
     Attributes:
         name: product name, as `trn1.32xlarge`.
-        family: `inf2`, `trn1`, `trn1n` or `trn2`, the names optimum-neuron and neuronx-cc use.
         link_bandwidth: NeuronLink bytes per second and chip; None where the chips are not linked or there is one.
         host_memory_bytes: RAM of the host.
     """
 
     name: str
-    family: str
     chips: int
     chip: Chip
     link_bandwidth: float | None
     host_memory_bytes: int
+
+    @property
+    def family(self) -> str:
+        """`inf2`, `trn1`, `trn1n` or `trn2`, the names optimum-neuron and neuronx-cc use."""
+        return self.name.split(".")[0].removesuffix("u")
 
     @property
     def physical_cores(self) -> int:
@@ -133,30 +136,19 @@ class Instance:
         return chosen
 
 
-def _instance(name: str, chips: int, chip: Chip, link: float | None, host_gib: int) -> Instance:
-    return Instance(
-        name=name,
-        family=name.split(".")[0].removesuffix("u"),
-        chips=chips,
-        chip=chip,
-        link_bandwidth=link,
-        host_memory_bytes=host_gib * GIB,
-    )
-
-
 INSTANCES: dict[str, Instance] = {
     instance.name: instance
     for instance in (
-        _instance("inf2.xlarge", 1, _INFERENTIA2, None, 16),  # [arch]
-        _instance("inf2.8xlarge", 1, _INFERENTIA2, None, 128),  # [arch]
-        _instance("inf2.24xlarge", 6, _INFERENTIA2, 192 * GIB, 384),  # [arch]
-        _instance("inf2.48xlarge", 12, _INFERENTIA2, 192 * GIB, 768),  # [arch]
-        _instance("trn1.2xlarge", 1, _TRAINIUM1, None, 32),  # [arch]
-        _instance("trn1.32xlarge", 16, _TRAINIUM1, 384 * GIB, 512),  # [arch]
-        _instance("trn1n.32xlarge", 16, _TRAINIUM1, 768 * GIB, 512),  # [arch]
-        _instance("trn2.3xlarge", 1, _TRAINIUM2, None, 128),  # [chip]
-        _instance("trn2.48xlarge", 16, _TRAINIUM2, 1.28 * TERA, 2048),  # [arch]
-        _instance("trn2u.48xlarge", 16, _TRAINIUM2, 1.28 * TERA, 2048),  # [arch]
+        Instance("inf2.xlarge", 1, _INFERENTIA2, None, 16 * GIB),  # [arch]
+        Instance("inf2.8xlarge", 1, _INFERENTIA2, None, 128 * GIB),  # [arch]
+        Instance("inf2.24xlarge", 6, _INFERENTIA2, 192 * GIB, 384 * GIB),  # [arch]
+        Instance("inf2.48xlarge", 12, _INFERENTIA2, 192 * GIB, 768 * GIB),  # [arch]
+        Instance("trn1.2xlarge", 1, _TRAINIUM1, None, 32 * GIB),  # [arch]
+        Instance("trn1.32xlarge", 16, _TRAINIUM1, 384 * GIB, 512 * GIB),  # [arch]
+        Instance("trn1n.32xlarge", 16, _TRAINIUM1, 768 * GIB, 512 * GIB),  # [arch]
+        Instance("trn2.3xlarge", 1, _TRAINIUM2, None, 128 * GIB),  # [chip]
+        Instance("trn2.48xlarge", 16, _TRAINIUM2, 1.28 * TERA, 2048 * GIB),  # [arch]
+        Instance("trn2u.48xlarge", 16, _TRAINIUM2, 1.28 * TERA, 2048 * GIB),  # [arch]
     )
 }
 

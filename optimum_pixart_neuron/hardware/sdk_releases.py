@@ -43,10 +43,6 @@ class SdkRelease:
         first, last = self.pythons
         return f"3.{first} to 3.{last}"
 
-    def version(self, package: str) -> str:
-        """Of one of its packages."""
-        return self.versions[package]
-
 
 NATIVE_INT64 = "--native-int64"
 LATE_FLAGS = (NATIVE_INT64,)
@@ -108,7 +104,7 @@ DEFAULT_RELEASE = "2.26.1"
 def release_of(versions: Mapping[str, str]) -> SdkRelease | None:
     """The release that an installed compiler is of, by major and minor version; None for one that is not listed."""
     installed = _minor(versions.get(COMPILER, ""))
-    return next((each for each in SDK_RELEASES.values() if _minor(each.version(COMPILER)) == installed), None)
+    return next((each for each in SDK_RELEASES.values() if _minor(each.versions[COMPILER]) == installed), None)
 
 
 def same_minor(one: str, other: str) -> bool:

@@ -22,7 +22,7 @@ def test_it_exports_loads_and_draws(name, monkeypatch, tiny_checkpoint, tmp_path
     folder = export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "pipeline", **options))
     versions = Manifest.read(folder).versions
     release = SDK_RELEASES[name]
-    assert versions["neuronx-cc"] == f"{release.version('neuronx-cc')}+emulated"
+    assert versions["neuronx-cc"] == f"{release.versions['neuronx-cc']}+emulated"
     images = load_ours(folder)(PROMPTS, **pipeline_arguments()).images
     assert psnr(images, reference_images) > 60
     monkeypatch.setenv("NEURON_EMULATOR_SDK", DEFAULT_RELEASE)
