@@ -138,11 +138,9 @@ def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> Reque
     """
     compiled = {"batch_size": subject.prompts, "num_images_per_prompt": subject.images_per_prompt}
     any_batch = subject.takes_any_batch and not options.stock
-    copies = batches if any_batch else 1
-    chosen = {
-        "batch_size": options.batch_size or subject.prompts * copies,
-        "num_images_per_prompt": options.num_images_per_prompt or subject.images_per_prompt,
-    }
+    chosen = {flag: getattr(options, flag) or value for flag, value in compiled.items()}
+    if any_batch and options.batch_size is None:
+        chosen["batch_size"] *= batches
     for flag, value in compiled.items():
         if chosen[flag] != value and not any_batch:
             way = "the stock class" if options.stock else "an export of the stock exporter"

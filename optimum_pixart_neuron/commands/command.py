@@ -23,7 +23,8 @@ class Command:
         details: More of that, for its own help.
         options: Its flags, in the order of the help; of one model or several.
         optional: See `parser.add_options`.
-        work: Is given what the user gave, by option; returns the exit status where it is not always 0.
+        work: Is given what the user gave, by option; returns the exit status where it is not always 0. What it needs
+            of torch, the SDK or Ray it imports by itself: help and refused flags do without.
     """
 
     prog: str

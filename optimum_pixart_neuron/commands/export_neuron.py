@@ -73,7 +73,6 @@ def main(argv: Sequence[str]) -> int:
 def _export(argv: Sequence[str]) -> None:
     options = parse(argv)
     _prepare_sdk(options.instance_type)
-    # Here and not above: it imports torch and the SDK, which the help and refused flags do not need.
     from ..export.exporter import export
 
     export(options)

@@ -23,7 +23,6 @@ class CommandOptions(BenchmarkOptions):
 
 def _benchmark(given: dict[str, Any]) -> None:
     options = CommandOptions(**given)
-    # Here and not above: they import torch and the SDK, which the help and refused flags do not need.
     from ..benchmark.measure import benchmark
     from ..benchmark.table import print_report
     from ..terminal.table import console

@@ -31,7 +31,6 @@ class DoctorOptions(Options):
 
 def _examine(given: dict[str, Any]) -> int:
     options = DoctorOptions(**given)
-    # Here and not above: it imports torch for the plan, which the help and refused flags do not need.
     from ..doctor.bundle import bundle
     from ..doctor.diagnosis import diagnose
     from ..doctor.table import show

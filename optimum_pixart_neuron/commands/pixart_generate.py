@@ -12,7 +12,6 @@ from .command import Command
 
 def _generate(given: dict[str, Any]) -> None:
     options = GenerateOptions(**given)
-    # Here and not above: it imports Ray and the SDK, which the help and refused flags do not need.
     from ..serving.generate.job import generate
 
     errors = generate(options)

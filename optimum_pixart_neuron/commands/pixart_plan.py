@@ -99,7 +99,6 @@ def _plan(words: dict[str, Any]) -> None:
     instances = _instances(options.instance_types)
     prices = _prices(options.price_per_hour, instances)
     checkpoint, request = _checkpoint(options, words)
-    # Here and not above: it imports torch, which the help and refused flags do not need.
     from ..planner.prediction import plan
 
     rows = plan(request, checkpoint=checkpoint, instances=instances, efficiency=options.efficiency, prices=prices)

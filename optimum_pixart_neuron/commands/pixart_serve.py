@@ -11,7 +11,6 @@ from .command import Command
 
 def _serve(given: dict[str, Any]) -> None:
     options = ServeOptions(**given)
-    # Here and not above: it imports Ray and the SDK, which the help and refused flags do not need.
     from ..serving.server.lifetime import serve_until_terminated
 
     serve_until_terminated(options, lambda url: print(f"serving at {url}", flush=True))

@@ -28,7 +28,6 @@ class ValidateOptions(ToleranceOptions):
 
 def _validate(words: dict[str, Any]) -> None:
     options = ValidateOptions(**given(words, ValidateOptions))
-    # Here and not above: they import torch and the SDK, which the help and refused flags do not need.
     from pydantic import TypeAdapter
 
     from ..artifact.checks import check_artifact

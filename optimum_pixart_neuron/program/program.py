@@ -103,7 +103,7 @@ def program_of_rank_0(ranks: int, lnc: int) -> Iterator[list[Collective]]:
     with patch.object(attention_kernel, "launch", _record_kernel), ExitStack() as stack:
         if ranks > 1:
             stack.enter_context(parallel_state_of_rank_0(ranks, lnc))
-            stack.enter_context(recorder.installed())
+            stack.enter_context(patch.multiple("torch_xla.core.xla_model", **recorder.stand_ins()))
         yield recorder.collectives
 
 
@@ -151,17 +151,14 @@ class _Recorder:
 
     collectives: list[Collective] = field(default_factory=list)
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        import torch_xla.core.xla_model as xm
-
-        with (
-            patch.object(xm, "all_reduce", self._all_reduce),
-            patch.object(xm, "all_gather", self._all_gather),
-            patch.object(xm, "reduce_scatter", self._reduce_scatter),
-            patch.object(xm, "all_to_all", self._all_to_all),
-        ):
-            yield
+    def stand_ins(self) -> dict[str, Callable]:
+        """By the name of the function."""
+        return {
+            "all_reduce": self._all_reduce,
+            "all_gather": self._all_gather,
+            "reduce_scatter": self._reduce_scatter,
+            "all_to_all": self._all_to_all,
+        }
 
     def _note(self, kind: str, tensor: Tensor, groups: list[list[int]]) -> int:
         rows = tuple(tuple(row) for row in groups)
