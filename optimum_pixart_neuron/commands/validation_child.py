@@ -15,11 +15,11 @@ def main(exchange: BinaryIO, log: TextIO) -> None:
     """Read the request, and write the records or the user's error in its place."""
     exit_on_termination()
     logging.getLogger("optimum_pixart_neuron.emulator").setLevel(logging.ERROR)  # who asks has announced it
-    folder, checkpoint, atol, steps = read_request(exchange)
+    request = read_request(exchange)
     outcome: object
     try:
         with checked_streams(), shown_log(log):
-            outcome = validate_here(folder, checkpoint, atol=atol, steps=steps)
+            outcome = validate_here(**request)
     except PixArtNeuronError as error:
         outcome = error
     exchange.seek(0)

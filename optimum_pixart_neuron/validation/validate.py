@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ def validate_artifacts(
         return ()
     # A file without a name: nothing of it is left, however this process ends.
     with tempfile.TemporaryFile() as exchange:
-        write_request(exchange, folder.absolute(), checkpoint, atol, steps)
+        write_request(exchange, folder=folder.absolute(), checkpoint=checkpoint, atol=atol, steps=steps)
         exchange.seek(0)
         with _logged_lines() as lines:
             status = shell_status(run_module(_CHILD, [], descriptors=[exchange.fileno(), lines]))
@@ -95,24 +95,26 @@ def validate_artifacts(
     return outcome
 
 
-def write_request(
-    exchange: BinaryIO, folder: Path, checkpoint: PixArtCheckpoint, atol: float | None, steps: int | None = None
-) -> None:
-    """Say what is to be validated, and which components were registered, with the folders to import those from."""
+def write_request(exchange: BinaryIO, **request: Any) -> None:
+    """Say what is to be validated, and which components were registered, with the folders to import those from.
+
+    Args:
+        request: arguments of `validate_here`.
+    """
     added = added_components()
     pickle.dump([_import_folder(component) for component in added], exchange)
-    pickle.dump((added, folder, checkpoint, atol, steps), exchange)
+    pickle.dump((added, request), exchange)
 
 
-def read_request(exchange: BinaryIO) -> tuple[Path, PixArtCheckpoint, float | None, int | None]:
-    """Register what the asking process had registered, and return folder, checkpoint, tolerance and steps."""
+def read_request(exchange: BinaryIO) -> dict[str, Any]:
+    """Register what the asking process had registered, and return the arguments of `validate_here`."""
     # Behind everything else: they may be the current folder, whose files must not stand in for other modules.
     sys.path += [place for place in pickle.load(exchange) if place not in sys.path]
-    added, folder, checkpoint, atol, steps = pickle.load(exchange)
+    added, request = pickle.load(exchange)
     for component in added:
         if component.name not in COMPONENTS:
             register_component(component)
-    return folder, checkpoint, atol, steps
+    return request
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from transformers import T5Config, T5EncoderModel
 
 from optimum_pixart_neuron.components.registry import COMPONENTS, DENOISER
 from optimum_pixart_neuron.planner import PlanRow, Released, Request, predict
-from optimum_pixart_neuron.planner import component_cost as counting
+from optimum_pixart_neuron.planner import component_plan as counting
 
 pytestmark = pytest.mark.seconds
 
