@@ -91,7 +91,7 @@ def _draw_modes(panel: Any, rows: list[PlanRow], quantity: str) -> None:
     for place, row in enumerate(rows):
         _draw_point(panel, place, row, quantity)
         value = getattr(row, quantity)
-        panel.annotate(f"{value:.2f}", (place, value), xytext=(0, 7), textcoords="offset points", ha="center", size=7)
+        _note(panel, f"{value:.2f}", (place, value), 7)
     panel.set_xticks(range(len(rows)), [row.mode for row in rows], fontsize=7)
     panel.set_xlim(-0.6, len(rows) - 0.4)
 
@@ -129,28 +129,25 @@ def _draw_point(panel: Any, x: float, row: PlanRow, quantity: str) -> None:
         panel.plot(x, value, marker="o", color="black", markerfacecolor="none", markersize=11, linewidth=0)
 
 
+def _note(panel: Any, text: str, point: tuple[float, float | None], above: int, **how: str) -> None:
+    """Write a few words so many typographic points above a point of the panel."""
+    panel.annotate(text, point, xytext=(0, above), textcoords="offset points", size=7, **{"ha": "center", **how})
+
+
 def _explain_exchanges(panel: Any, rows: list[PlanRow]) -> None:
     """Latency bends where ranks have to exchange more than fewer of them do: say how they exchange from there on."""
     for before, row in pairwise(rows):
         exchange = row.deployment.mode.exchange
         if exchange != before.deployment.mode.exchange and row.bytes_sent_per_step > before.bytes_sent_per_step > 0:
-            place, away = (row.deployment.cores, row.expected_s), {"xytext": (0, -13), "textcoords": "offset points"}
-            panel.annotate(f"{exchange}", place, ha="center", size=7, color=_GREY, **away)
+            _note(panel, f"{exchange}", (row.deployment.cores, row.expected_s), -13, color=_GREY)
 
 
 def _explain_idle_cores(panel: Any, rows: list[PlanRow]) -> None:
     """Cost jumps where pipelines leave cores over: say how many, once for each size."""
     for cores in sorted({row.deployment.cores for row in rows if row.idle_cores}):
         highest = max((row for row in rows if row.deployment.cores == cores), key=lambda row: row.cost_per_1000 or 0)
-        panel.annotate(
-            f"{highest.idle_cores} cores idle",
-            (cores, highest.cost_per_1000),
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha="right" if cores == max(row.deployment.cores for row in rows) else "center",
-            size=7,
-            color=_GREY,
-        )
+        side = "right" if cores == max(row.deployment.cores for row in rows) else "center"
+        _note(panel, f"{highest.idle_cores} cores idle", (cores, highest.cost_per_1000), 9, ha=side, color=_GREY)
 
 
 def _share_scale(panels: list[Any]) -> None:
