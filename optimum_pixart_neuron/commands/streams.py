@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TextIO
 
 from ..errors import PixArtNeuronError
@@ -27,17 +28,9 @@ class _Checked:
         self._name = name
         self._stream = stream
 
-    def write(self, text: str) -> int:
-        return self._try(self._stream.write, text)
-
-    def writelines(self, lines: list[str]) -> None:
-        self._try(self._stream.writelines, lines)
-
-    def flush(self) -> None:
-        self._try(self._stream.flush)
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        found = getattr(self._stream, name)
+        return partial(self._try, found) if name in ("write", "writelines", "flush") else found
 
     def _try(self, act: Callable, *arguments: Any) -> Any:
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import ceil
 from typing import Any
+
+import torch
 
 from ..components.common.attention_kernel import KERNELS, KernelAttention
 from ..components.component import Component, Per
@@ -85,20 +87,23 @@ def component_cost(component: Component, config: dict[str, Any], deployment: Dep
     Args:
         config: the `config.json` of the component's part.
     """
-    mode = deployment.mode_of(component)
-    counted: dict[str, Any] = {
-        "component": component,
-        "shapes": tuple(component.shapes(config, deployment).items()),
-        "guided": component.takes_guidance and mode.takes_pair,
-        "split": mode.split(component.plan),
-        "dtype": deployment.weights_dtype,
-        "kernel": component.has_kernel and deployment.attention_kernel is not None,
-        "masked": component.has_kernel and deployment.masked_kernel is not None,
-    }
+    mode, attention = deployment.mode_of(component), None
+    if component.has_kernel and deployment.attention_kernel is not None:
+        # Every kernel is one operation, so any of them stands for the one that was chosen.
+        attention = KernelAttention(name=next(iter(KERNELS)), lnc=1, masked=deployment.masked_kernel is not None)
+    count = partial(
+        _counted,
+        component,
+        shapes=tuple(component.shapes(config, deployment).items()),
+        guided=component.takes_guidance and mode.takes_pair,
+        split=mode.split(component),
+        dtype=deployment.weights_dtype,
+        attention=attention,
+    )
     key = component.blocks
     if key is None or config.get(key, 0) < 3:
-        return _counted(config=_key(config), **counted)
-    one, two = (_counted(config=_key({**config, key: number}), **counted) for number in (1, 2))
+        return count(config=_key(config))
+    one, two = (count(config=_key({**config, key: number})) for number in (1, 2))
     return one.repeated(two, config[key])
 
 
@@ -108,20 +113,17 @@ def _key(config: dict[str, Any]) -> str:
 
 @cache
 def _counted(
-    *,
     component: Component,
+    *,
     config: str,
     shapes: tuple[tuple[str, int], ...],
     guided: bool,
     split: Split | None,
-    dtype: Any,
-    kernel: bool,
-    masked: bool,
+    dtype: torch.dtype,
+    attention: KernelAttention | None,
 ) -> Cost:
     """Count a program; for any instance, since adjacent ranks form its groups on all of them."""
     settings, sizes, ranks = json.loads(config), dict(shapes), split.ranks if split else 1
-    # Every kernel is one operation, so any of them stands for the one that was chosen.
-    attention = KernelAttention(name=next(iter(KERNELS)), lnc=1, masked=masked) if kernel else None
 
     def build() -> Any:
         module = component.build(settings, sizes, dtype, attention)
