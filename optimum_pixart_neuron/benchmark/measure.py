@@ -41,9 +41,6 @@ logger = logging.getLogger(__name__)
 def benchmark(options: BenchmarkOptions) -> BenchmarkReport:
     """Measure one folder of artifacts; the first line that it logs says so if the emulator runs it.
 
-    Args:
-        options: what is measured.
-
     Raises:
         ArtifactError: the folder is no whole export, or not for this machine; said before anything is loaded.
         HubError: it cannot be downloaded.
@@ -91,11 +88,7 @@ _EMULATED = "the emulator's times are a CPU's; of the instance: optimum-cli neur
 
 
 def _of_size(subject: Subject, options: BenchmarkOptions) -> Subject:
-    """The folder with the size that is measured.
-
-    Raises:
-        InvalidExportOption: it is not compiled, or the stock class draws another.
-    """
+    """The folder with the size that is measured; refused where it is not compiled, or the class draws another."""
     if options.size is None:
         return subject
     compiled = {f"{tall}x{wide}": (tall, wide) for tall, wide in subject.sizes}
@@ -128,13 +121,9 @@ def _plan(subject: Subject, options: BenchmarkOptions) -> tuple[PlanRow | None, 
 
 
 def _request(options: BenchmarkOptions, subject: Subject, batches: int) -> RequestOptions:
-    """What every request asks for; by default it keeps every copy of the denoiser busy.
+    """What every request asks for; by default so many compiled batches, which keep every copy of the denoiser busy.
 
-    Args:
-        batches: compiled batches that do.
-
-    Raises:
-        InvalidExportOption: neither the stock class nor the stock exporter's programs take another batch.
+    Refused is another batch where the stock class or the stock exporter's programs cannot run it.
     """
     compiled = {"batch_size": subject.prompts, "num_images_per_prompt": subject.images_per_prompt}
     any_batch = subject.takes_any_batch and not options.stock
@@ -185,11 +174,7 @@ def _load(folder: Path, *, stock: bool) -> Any:
 def _measure(
     pipeline: Any, request: RequestOptions, *, requests: int, kept: int
 ) -> tuple[list[Sample], PromptsRecord | None]:
-    """Run the warm-up and then `requests` requests, each with noise of its own.
-
-    Args:
-        kept: embeddings of prompts; with 0 every prompt is encoded every time.
-    """
+    """Run the warm-up and then `requests` requests, each with noise of its own; so many embeddings are kept."""
     recorder, samples, before = Recorder(), [], (0, 0)
     cache = getattr(pipeline, "prompt_cache", None)  # which the stock class has not
     if cache is not None:

@@ -79,11 +79,7 @@ def _export(argv: Sequence[str]) -> None:
 
 
 def _prepare_sdk(instance_type: str | None) -> None:
-    """Have the SDK, or the emulator in its place, ready for the chosen instance.
-
-    Raises:
-        InvalidExportOption: The emulator was told to be an instance that it does not know.
-    """
+    """Have the SDK, or the emulator in its place, ready for the chosen instance."""
     sdk = ensure_sdk(instance_type)
     instance = instance_type or (sdk.instance if sdk.emulated else None)
     if instance is not None:

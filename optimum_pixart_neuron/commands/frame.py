@@ -56,11 +56,7 @@ def run_child(module: str, prog: str, argv: Sequence[str]) -> int:
 
 
 def fail(prog: str, message: str, status: int = 2) -> NoReturn:
-    """End the process with one line on stderr.
-
-    Raises:
-        SystemExit: Always, with `status`.
-    """
+    """End the process, by SystemExit, with one line on stderr."""
     say(f"{prog}: error: {message}")
     raise SystemExit(status)
 

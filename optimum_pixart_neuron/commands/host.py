@@ -50,11 +50,7 @@ class PixArtNeuronExportCommand(BaseOptimumCLICommand):
         export_neuron.add_arguments(parser)
 
     def run(self) -> None:
-        """Export the model.
-
-        Raises:
-            SystemExit: Always, with the status of the export; 2 when the model is not PixArt.
-        """
+        """Export the model and end with its status, by SystemExit; with 2 when the model is not PixArt."""
         from ..checkpoint.open import check_kind, pipeline_class
 
         with _one_line():
@@ -127,11 +123,7 @@ def _named_model(argv: list[str]) -> dict[str, Any] | None:
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """End the process with one line for an error of the user's.
-
-    Raises:
-        SystemExit: See above.
-    """
+    """End the process with one line, by SystemExit, for an error of the user's."""
     try:
         yield
     except PixArtNeuronError as error:

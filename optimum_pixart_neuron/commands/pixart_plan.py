@@ -156,11 +156,7 @@ def _instances(names: tuple[str, ...]) -> list[Instance]:
 
 
 def _prices(texts: tuple[str, ...], instances: list[Instance]) -> dict[str, Price]:
-    """The user's prices by product name.
-
-    Raises:
-        InvalidExportOption: no positive number, an instance that is not planned, or none named among several.
-    """
+    """The user's prices by product name: positive numbers, of instances that are planned, and named among several."""
     prices = {}
     for text in texts:
         name, separator, number = text.rpartition("=")

@@ -91,8 +91,7 @@ class Question:
         """
         options, native = self.options, self.native
         if options.sizes != (BINS,):
-            named = [(int(tall), int(wide)) for tall, wide in (name.split("x") for name in options.sizes)]
-            return named or [(options.height or native, options.width or native)]
+            return options.named_sizes or [(options.height or native, options.width or native)]
         if not self.bins:
             raise InvalidExportOption(
                 f"--sizes {BINS}: the checkpoint has none; name sizes, such as {native}x{native}"

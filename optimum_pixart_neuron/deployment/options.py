@@ -179,12 +179,14 @@ class DeploymentOptions(Options):
         return self
 
     @property
+    def named_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) in pixels of each of `sizes`."""
+        return [(int(tall), int(wide)) for tall, wide in (name.split("x") for name in self.sizes if name != BINS)]
+
+    @property
     def first_size(self) -> tuple[int | None, int | None]:
         """Height and width in pixels that are asked for in the first place; None where the checkpoint decides."""
-        if not self.sizes or self.sizes == (BINS,):
-            return self.height, self.width
-        tall, wide = self.sizes[0].split("x")
-        return int(tall), int(wide)
+        return next(iter(self.named_sizes), (self.height, self.width))
 
     @property
     def pairs(self) -> tuple[bool, ...]:
