@@ -160,11 +160,7 @@ class Options(BaseModel):
 
     @classmethod
     def options(cls, *names: str) -> Iterator[Option]:
-        """These options, by default all, in the order of the model's fields.
-
-        Raises:
-            KeyError: There is no field of that name.
-        """
+        """These options, by default all, in the order of the model's fields; KeyError for a name that no field has."""
         for name in names or cls.model_fields:
             yield Option(name, cls.model_fields[name])
 

@@ -36,11 +36,7 @@ class Subject:
 
     @classmethod
     def open(cls, folder: Path) -> "Subject":
-        """Read the manifest, if there is one.
-
-        Raises:
-            ArtifactError: it cannot be read.
-        """
+        """Read the manifest, if there is one; ArtifactError where it cannot be."""
         return cls(folder, Manifest.read(folder))
 
     @cached_property
@@ -58,11 +54,7 @@ class Subject:
         }
 
     def compiled(self, component: Component) -> Compiled:
-        """What a component was compiled for.
-
-        Raises:
-            ArtifactError: nothing was, or it is damaged.
-        """
+        """What a component was compiled for; ArtifactError where nothing was, or it is damaged."""
         return Compiled.require(self.folder / component.name)
 
     # As a plan asks a checkpoint.
@@ -148,11 +140,7 @@ class Subject:
         return self.compiled(DENOISER).sizes["batch_size"] // self.prompts
 
     def request(self, steps: int) -> Request:
-        """What an export of this folder is asked for, and how long a run is.
-
-        Raises:
-            InvalidExportOption: no export of ours is like it.
-        """
+        """What an export of this folder is asked for, with steps; InvalidExportOption where none is like it."""
         denoiser, (height, width) = self.compiled(DENOISER), self.size
         inside = [(tall, wide) for tall, wide in self._pixels(IMAGE_DECODER) if tall <= height and wide <= width]
         tile = max(inside, key=prod, default=self.size)
@@ -173,19 +161,11 @@ class Subject:
         )
 
     def deployment(self, steps: int) -> Deployment:
-        """How it was compiled.
-
-        Raises:
-            InvalidExportOption: no export of ours is like it.
-        """
+        """How it was compiled; InvalidExportOption where no export of ours is like it."""
         return decide(self.request(steps), self, get_instance(self.instance))
 
     def predict(self, steps: int, price: Price | None = None) -> PlanRow:
-        """The plan's row for the instance it was compiled for.
-
-        Raises:
-            InvalidExportOption: the plan does not cover this export.
-        """
+        """The plan's row for its own instance; InvalidExportOption where the plan does not cover this export."""
         return predict(self.request(steps), self.instance, checkpoint=self, price=price)
 
     @property

@@ -43,19 +43,11 @@ class Command:
         add_options(parser, self.options, optional=self.optional)
 
     def read(self, argv: Sequence[str]) -> dict[str, Any]:
-        """What the arguments behind the command give, by option; the models check it.
-
-        Raises:
-            SystemExit: They cannot be read (status 2), or only help was asked for (status 0).
-        """
+        """What the arguments give, by option; SystemExit where they cannot be read (2) or ask for help (0)."""
         parser = ArgumentParser(prog=self.prog)
         self.add_arguments(parser)
         return vars(parser.parse_args(argv))
 
     def main(self, argv: Sequence[str]) -> int:
-        """Do the work and return the exit status; an error of the user's is one line on stderr.
-
-        Raises:
-            SystemExit: As `read`.
-        """
+        """Do the work and return its status; an error of the user's is one line on stderr. SystemExit as `read`."""
         return run_main(self.prog, lambda: self.work(self.read(argv)))

@@ -62,11 +62,7 @@ def parse(argv: Sequence[str], model: type[ExportOptions] = ExportOptions) -> Ex
 
 
 def main(argv: Sequence[str]) -> int:
-    """Export one pipeline and return the exit status; an error of the user's is one line on stderr.
-
-    Raises:
-        SystemExit: As `parse`.
-    """
+    """Export one pipeline and return the exit status; an error of the user's is one line. SystemExit as `parse`."""
     return run_main(PROG, lambda: _export(argv))
 
 

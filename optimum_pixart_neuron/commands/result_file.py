@@ -24,11 +24,7 @@ ResultFile = Annotated[Folder, AfterValidator(_writable)]
 
 
 def write_result(flag: str, path: Path, content: bytes) -> None:
-    """Write the file that `flag` named; in place, since it may be a pipe.
-
-    Raises:
-        InvalidExportOption: It cannot be written.
-    """
+    """Write the file that `flag` named, in place, since it may be a pipe; InvalidExportOption where it cannot be."""
     try:
         path.write_bytes(content)
     except OSError as error:

@@ -84,11 +84,7 @@ class Question:
         return size[0] * size[1] // (self.scale * self.denoiser["patch_size"]) ** 2
 
     def sizes(self) -> list[Size]:
-        """Of every program, the first one first; of all aspect ratios the native one is it.
-
-        Raises:
-            InvalidExportOption: the checkpoint has no aspect ratios.
-        """
+        """Of every program, the first one first: of aspect ratios the native one. InvalidExportOption without any."""
         options, native = self.options, self.native
         if options.sizes != (BINS,):
             return options.named_sizes or [(options.height or native, options.width or native)]

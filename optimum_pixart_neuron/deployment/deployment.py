@@ -196,11 +196,7 @@ def _decide_one(question: Question, size: Size, ranks: int, guided: bool) -> Dep
 
 
 def chosen_instance(options: DeploymentOptions, sdk: NeuronSdk) -> Instance:
-    """What is exported for: the instance that the options name, or this machine.
-
-    Raises:
-        InvalidExportOption: neither is known.
-    """
+    """The instance that the options name, or this machine; InvalidExportOption where neither is known."""
     name = options.instance_type or sdk.instance
     if name is None:
         raise InvalidExportOption("this machine has no Neuron device to compile for; name one with --instance_type")

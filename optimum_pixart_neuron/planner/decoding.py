@@ -42,11 +42,7 @@ class DecodingChoice:
 def decide_decoding(
     options: DeploymentOptions, checkpoint: Configurations, instance: Instance
 ) -> tuple[Deployment, DecodingChoice | None]:
-    """`decide`, with `--vae_parallel auto` settled by the plan's figures; None where there is nothing to choose.
-
-    Raises:
-        InvalidExportOption: as `decide`.
-    """
+    """`decide`, with `--vae_parallel auto` settled by the plan's figures; None where there is nothing to choose."""
     deployment = decide(options, checkpoint, instance)
     if options.vae_parallel != "auto" or not deployment.mode_of(IMAGE_DECODER).shares_batch:
         return deployment, None

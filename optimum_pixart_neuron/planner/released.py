@@ -39,11 +39,7 @@ class Released:
         return [name for name, part in PARTS.items() if part.released]
 
     def config(self, part: str) -> dict[str, Any]:
-        """A part's `config.json`.
-
-        Raises:
-            CheckpointError: the releases have no such part.
-        """
+        """A part's `config.json`; CheckpointError for one that the releases do not have."""
         released = PARTS[part].released
         if released is None:
             raise CheckpointError(f"the released checkpoints have no {part}; name a checkpoint with --model")
