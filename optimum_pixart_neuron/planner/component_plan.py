@@ -96,7 +96,7 @@ def component_cost(component: Component, config: dict[str, Any], deployment: Dep
         component,
         shapes=tuple(component.shapes(config, deployment).items()),
         guided=component.takes_guidance and mode.takes_pair,
-        split=mode.split(component),
+        split=mode.split(component.plan),
         dtype=deployment.weights_dtype,
         attention=attention,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -151,7 +152,7 @@ class _Recorder:
 
     collectives: list[Collective] = field(default_factory=list)
 
-    def stand_ins(self) -> dict[str, Callable]:
+    def stand_ins(self) -> dict[str, Any]:
         """By the name of the function."""
         return {
             "all_reduce": self._all_reduce,
