@@ -54,8 +54,8 @@ def _releases() -> str:
 
     names = ("torch-neuronx", "neuronx-distributed", "neuronx-cc", "libneuronxla")
     rows = [
-        f"| {each.name} | {each.python_range} | {each.version('torch')} | "
-        + " | ".join(each.version(name) for name in names)
+        f"| {each.name} | {each.python_range} | {each.versions['torch']} | "
+        + " | ".join(each.versions[name] for name in names)
         + f" | {each.driver} | {each.runtime} |"
         for each in SDK_RELEASES.values()
     ]

@@ -22,6 +22,7 @@ class SdkRelease:
         name: as AWS calls it.
         versions: of its Python packages, by the name that pip knows.
         driver: version of aws-neuronx-dkms.
+        runtime: version of aws-neuronx-runtime-lib.
         pythons: first and last minor version of Python 3 that its packages are for.
         announced_errors: kinds of 64-bit integer operations that the compiler is to refuse unless it gets the flag
             `--native-int64`.
@@ -31,6 +32,7 @@ class SdkRelease:
     name: str
     versions: Mapping[str, str]
     driver: str
+    runtime: str
     pythons: tuple[int, int]
     announced_errors: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ SDK_RELEASES: dict[str, SdkRelease] = {
                 BRIDGE: "2.2.12677.0",
             },
             driver="2.24.7.0",
+            runtime="2.28.23.0",
             pythons=(10, 11),
         ),
         SdkRelease(  # [content]; the last release with NxD among its packages
@@ -72,6 +75,7 @@ SDK_RELEASES: dict[str, SdkRelease] = {
                 BRIDGE: "2.2.17544.0",
             },
             driver="2.29.0.0",
+            runtime="2.33.10.0",
             pythons=(11, 12),
         ),
         SdkRelease(  # [content]; NxD is installed by pip beside it
@@ -84,6 +88,7 @@ SDK_RELEASES: dict[str, SdkRelease] = {
                 BRIDGE: "3.0.10135.0",
             },
             driver="2.31.7.0",
+            runtime="2.35.30.0",
             pythons=(11, 13),
             announced_errors=_INT64,
             flags=(NATIVE_INT64,),
