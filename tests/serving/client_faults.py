@@ -6,11 +6,10 @@ import time
 
 import httpx
 
-from tests.serving.served import Served
+from tests.serving.served import GENERATE, Served
 
 BOUND_S = 30
 """In which every bystander has its answer."""
-GENERATE = "/v1/images/generations"
 
 
 def connection(server: Served) -> socket.socket:
@@ -76,8 +75,7 @@ def no_http(server: Served, dice: random.Random) -> None:
 
 
 def refused_by_the_pipeline(server: Served, dice: random.Random) -> None:
-    answer = httpx.post(server.url + GENERATE, json={"prompt": "refuse"}, timeout=BOUND_S)
-    assert answer.status_code == 400
+    assert server.ask("refuse").status_code == 400
 
 
 KINDS = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -28,14 +30,30 @@ def export(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("serving")
     small = {"heads": 2, "layers": 1, "text_heads": 2, "text_layers": 1, "caption_dim": 32, "text_ff": 64}
     checkpoint = build_tiny_checkpoint(folder / "checkpoint", **small)
-    options = {
-        "guidance": "both",
-        "tensor_parallel_size": 2,
-        "batch_size": 4,
-        "disable_validation": True,
-        "torch_dtype": "float32",
-    }
+    options = {"guidance": "both", "tensor_parallel_size": 2, "batch_size": 4, "torch_dtype": "float32"}
+    options |= {"vae_parallel": "one", "disable_validation": True}
     return export(ExportOptions(model=str(checkpoint), output=folder / "pixart-tiny", **options))
+
+
+def drawn_alone(pipe, prompt: str, seed: int, **call) -> bytes:
+    """The file of a picture of one step that nothing else is drawn with."""
+    import torch
+
+    from optimum_pixart_neuron.serving.encoding import encode
+
+    generator = torch.Generator().manual_seed(seed)
+    return encode(pipe(prompt, **{"num_inference_steps": 1, "generator": generator, **call}).images[0], "png")
+
+
+def file_in(answer) -> bytes:
+    """The first picture of an answer of the server."""
+    assert answer.status_code == 200, answer.text
+    return base64.b64decode(answer.json()["data"][0]["b64_json"])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,18 +107,10 @@ def running(
     finally:
         family = family_of(process)
         for each in family:
-            with suppressed():
+            with suppress(psutil.Error):
                 each.kill()
         process.kill()
         process.communicate(timeout=30)
-
-
-@contextmanager
-def suppressed() -> Iterator[None]:
-    try:
-        yield
-    except psutil.Error:
-        pass
 
 
 def family_of(process: subprocess.Popen) -> list[psutil.Process]:
@@ -116,7 +126,7 @@ def named(process: subprocess.Popen, part: str) -> list[psutil.Process]:
     """Those whose command line has this part."""
     found = []
     for each in family_of(process):
-        with suppressed():
+        with suppress(psutil.Error):
             if part in " ".join(each.cmdline()):
                 found.append(each)
     return found
@@ -126,14 +136,14 @@ def alive(family: list[psutil.Process]) -> list[str]:
     """The command lines of those that still run."""
     left = []
     for each in family:
-        with suppressed():
+        with suppress(psutil.Error):
             if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
                 left.append(" ".join(each.cmdline()))
     return left
 
 
-def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 10, what: str = "it") -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"{what}: not in {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.01)

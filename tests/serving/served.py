@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
+import httpx
 import uvicorn
 
 from optimum_pixart_neuron.serving.drawer import Drawer
@@ -21,6 +22,8 @@ from optimum_pixart_neuron.serving.server.engine import LocalEngine
 from optimum_pixart_neuron.serving.server.model import Model
 from optimum_pixart_neuron.serving.server.options import ServeOptions
 from tests.serving.painter import Painter, exported
+
+GENERATE = "/v1/images/generations"
 
 
 @dataclass
@@ -39,6 +42,10 @@ class Served:
     api: Api = field(init=False)
     models: dict[str, Model] = field(init=False)
     loop: asyncio.AbstractEventLoop = field(init=False)
+
+    def ask(self, prompt: str, **fields) -> httpx.Response:
+        """The answer to a request for images."""
+        return httpx.post(self.url + GENERATE, json={"prompt": prompt, **fields}, timeout=30)
 
     def run(self, work: Callable) -> object:
         """The result of a coroutine function, run on the server's loop."""

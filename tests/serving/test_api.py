@@ -5,7 +5,6 @@ import io
 import json
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -13,12 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.serving.conftest import file_in, wait_until
 from tests.serving.painter import SIZE, Painter, exported
-from tests.serving.served import served
+from tests.serving.served import GENERATE, served
 
 pytestmark = pytest.mark.seconds
-
-GENERATE = "/v1/images/generations"
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +42,6 @@ def painted(prompt: str, seed: int, negative: str = "") -> Image.Image:
 
 def decoded(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content)).convert("RGB")
-
-
-def wait_until(true, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.005)
 
 
 def test_openais_client_gets_the_images_it_asks_for(client):
@@ -193,9 +184,7 @@ def test_requests_share_batches_and_one_that_is_alone_does_not_wait():
         painter.gate.clear()
 
         def ask(number: int) -> Image.Image:
-            body = {"prompt": f"cat {number}", "seed": number, "num_inference_steps": 2}
-            answer = httpx.post(server.url + GENERATE, json=body, timeout=30)
-            return decoded(base64.b64decode(answer.json()["data"][0]["b64_json"]))
+            return decoded(file_in(server.ask(f"cat {number}", seed=number, num_inference_steps=2)))
 
         first = threads.submit(ask, 0)
         wait_until(lambda: painter.batches)  # it is drawn at once
@@ -216,10 +205,9 @@ def test_one_request_of_a_batch_that_is_refused_does_not_harm_the_others():
     with served() as server, ThreadPoolExecutor(4) as threads:
         painter, model = server.painters["painter"], server.models["painter"]
         painter.gate.clear()
-        ask = lambda prompt: httpx.post(server.url + GENERATE, json={"prompt": prompt}, timeout=30)  # noqa: E731
-        first = threads.submit(ask, "a cat")
+        first = threads.submit(server.ask, "a cat")
         wait_until(lambda: painter.batches)
-        rest = [threads.submit(ask, prompt) for prompt in ("a dog", "refuse", "a cow")]
+        rest = [threads.submit(server.ask, prompt) for prompt in ("a dog", "refuse", "a cow")]
         wait_until(lambda: model.open == 4)
         painter.gate.set()
         assert [each.result().status_code for each in (first, *rest)] == [200, 200, 400, 200]
@@ -229,31 +217,27 @@ def test_one_request_of_a_batch_that_is_refused_does_not_harm_the_others():
 def test_too_many_requests_are_429_and_later_ones_are_taken_again():
     with served(max_requests=2) as server, ThreadPoolExecutor(2) as threads:
         server.painters["painter"].gate.clear()
-        ask = lambda: httpx.post(server.url + GENERATE, json={"prompt": "a cat"}, timeout=30)  # noqa: E731
-        taken = [threads.submit(ask) for _ in range(2)]
+        taken = [threads.submit(server.ask, "a cat") for _ in range(2)]
         wait_until(lambda: server.models["painter"].open == 2)
-        refused = ask()
+        refused = server.ask("a cat")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
         assert refused.json()["error"]["type"] == "rate_limit_error"
         server.painters["painter"].gate.set()
         assert [each.result().status_code for each in taken] == [200, 200]
-        assert ask().status_code == 200
+        assert server.ask("a cat").status_code == 200
 
 
 def test_a_request_that_is_not_drawn_in_time_is_504_and_is_not_drawn_later():
     with served(request_timeout=0.3) as server:
         painter = server.painters["painter"]
         painter.gate.clear()
-        body = {"prompt": "late"}
-        assert httpx.post(server.url + GENERATE, json=body, timeout=30).status_code == 504
-        assert httpx.post(server.url + GENERATE, json={"prompt": "later"}, timeout=30).status_code == 504
-        with httpx.stream("POST", server.url + GENERATE, json={**body, "stream": True}, timeout=30) as answer:
-            events = answer.read().decode()
+        assert server.ask("late").status_code == 504
+        assert server.ask("later").status_code == 504
+        events = server.ask("late", stream=True).text
         assert json.loads(events.split("data: ")[1])["error"]["code"] == "timeout"
         painter.gate.set()
         wait_until(lambda: server.models["painter"].open == 0)
-        answer = httpx.post(server.url + GENERATE, json={"prompt": "in time"}, timeout=30)
-        assert answer.status_code in (200, 504)
+        assert server.ask("in time").status_code in (200, 504)
         assert [batch for batch in painter.batches if batch != ["in time"]] == [["late"]]
 
 
@@ -277,13 +261,13 @@ def test_a_client_that_left_while_waiting_is_never_drawn():
     with served() as server, ThreadPoolExecutor(1) as threads:
         painter, model = server.painters["painter"], server.models["painter"]
         painter.gate.clear()
-        drawn = threads.submit(httpx.post, server.url + GENERATE, json={"prompt": "stays"}, timeout=30)
+        drawn = threads.submit(server.ask, "stays")
         wait_until(lambda: painter.batches)
         leave(server, {"prompt": "leaves"}, lambda: model.open == 2)
         wait_until(lambda: model.open == 1)
         painter.gate.set()
         assert drawn.result().status_code == 200
-        assert httpx.post(server.url + GENERATE, json={"prompt": "next"}, timeout=30).status_code == 200
+        assert server.ask("next").status_code == 200
         assert painter.batches == [["stays"], ["next"]]
 
 
@@ -301,15 +285,14 @@ def test_a_batch_stops_between_steps_when_all_its_clients_have_left():
         leave(server, {"prompt": "leaves", "num_inference_steps": 50}, reached.is_set)
         wait_until(lambda: model.open == 0)
         go_on.set()
-        answer = httpx.post(server.url + GENERATE, json={"prompt": "next", "num_inference_steps": 1}, timeout=30)
-        assert answer.status_code == 200
+        assert server.ask("next", num_inference_steps=1).status_code == 200
         assert painter.steps == 3
 
 
 def test_a_pipeline_that_fails_is_503_and_no_traceback():
     with served() as server:
         assert httpx.get(f"{server.url}/health").json() == {"status": "serving", "models": {"painter": "ready"}}
-        answer = httpx.post(server.url + GENERATE, json={"prompt": "break"}, timeout=30)
+        answer = server.ask("break")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert answer.json()["error"]["message"] == "the pipeline failed and is being replaced; try again"
         health = httpx.get(f"{server.url}/health")
@@ -321,11 +304,11 @@ def test_draining_finishes_what_is_there_and_takes_nothing_new():
     with served() as server, ThreadPoolExecutor(2) as threads:
         painter = server.painters["painter"]
         painter.gate.clear()
-        drawn = threads.submit(httpx.post, server.url + GENERATE, json={"prompt": "a cat"}, timeout=30)
+        drawn = threads.submit(server.ask, "a cat")
         wait_until(lambda: painter.batches)
         drained = threads.submit(server.run, lambda: server.api.drain(20))
         wait_until(lambda: httpx.get(f"{server.url}/health").status_code == 503)
-        assert httpx.post(server.url + GENERATE, json={"prompt": "late"}).status_code == 503
+        assert server.ask("late").status_code == 503
         painter.gate.set()
         assert drawn.result().status_code == 200
         assert drained.result() is True
@@ -334,21 +317,19 @@ def test_draining_finishes_what_is_there_and_takes_nothing_new():
 def test_guidance_in_a_part_of_the_steps_where_the_export_has_it():
     painter = Painter()
     with served(painters={"painter": painter}, facts={"painter": exported(takes_interval=True)}) as server:
-        with httpx.Client(base_url=server.url) as http:
-            ask = lambda *interval: http.post(GENERATE, json={"prompt": "a cat", "guidance_interval": interval})  # noqa: E731
-            assert http.post(GENERATE, json={"prompt": "a cat"}).status_code == 200
-            assert ask(0.25, 1).status_code == 200
-            for interval in [(0.5, 0.5), (-0.1, 1), (0, 1.5), (1, 0)]:
-                answer = ask(*interval)
-                assert answer.status_code == 400
-                assert "0 <= begin < end <= 1" in answer.json()["error"]["message"]
-            assert ask(0.5).status_code == 400
-            assert http.get("/v1/models").json()["data"][0]["guidance_interval"] is True
+        assert server.ask("a cat").status_code == 200
+        assert server.ask("a cat", guidance_interval=(0.25, 1)).status_code == 200
+        for interval in [(0.5, 0.5), (-0.1, 1), (0, 1.5), (1, 0)]:
+            answer = server.ask("a cat", guidance_interval=interval)
+            assert answer.status_code == 400
+            assert "0 <= begin < end <= 1" in answer.json()["error"]["message"]
+        assert server.ask("a cat", guidance_interval=(0.5,)).status_code == 400
+        assert httpx.get(f"{server.url}/v1/models").json()["data"][0]["guidance_interval"] is True
     assert painter.intervals == ["all", (0.25, 1.0)]
 
 
 def test_an_export_without_guidance_is_not_asked_for_it():
     with served(facts={"painter": exported(guided=False)}) as server:
-        answer = httpx.post(server.url + GENERATE, json={"prompt": "a cat", "guidance_scale": 4.5})
+        answer = server.ask("a cat", guidance_scale=4.5)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "guidance_scale")
-        assert httpx.post(server.url + GENERATE, json={"prompt": "a cat"}).status_code == 200
+        assert server.ask("a cat").status_code == 200

@@ -1,6 +1,5 @@
 """More than one pipeline and more than one machine: clusters, growing replicas, `serve deploy`, the Hub."""
 
-import base64
 import json
 import os
 import signal
@@ -12,19 +11,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
 
-from optimum_pixart_neuron.serving.encoding import encode
 from tests.extras import needs
 from tests.hub.fake_hub import FakeHub
 from tests.serving.clusters import node_environment, two_nodes
-from tests.serving.conftest import alive, family_of, named, running, wait_until
-from tests.serving.test_serve import free_port, healthy
+from tests.serving.conftest import alive, drawn_alone, family_of, file_in, free_port, named, running, wait_until
+from tests.serving.served import GENERATE
+from tests.serving.test_serve import healthy
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e, needs("ray")]
 BOUND_S = 500
 REPO, PROMPTS = "user/pixart-tiny", "user/prompts"
-GENERATE = "/v1/images/generations"
+BODY = {"prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
 EXAMPLE = Path(__file__).parents[2] / "examples" / "serve" / "serve.yaml"
 
 
@@ -32,15 +30,14 @@ def files_of(export: Path) -> dict[str, bytes]:
     return {path.relative_to(export).as_posix(): path.read_bytes() for path in export.rglob("*") if path.is_file()}
 
 
-def drawn_alone(export: Path, prompt: str, seed: int) -> bytes:
+def expected(export: Path, prompt: str = "a red cat", seed: int = 3) -> bytes:
     from tests.e2e.conftest import load_ours
 
-    generator = torch.Generator().manual_seed(seed)
-    return encode(load_ours(export)(prompt, num_inference_steps=1, generator=generator).images[0], "png")
+    return drawn_alone(load_ours(export), prompt, seed)
 
 
 def test_two_exports_on_two_nodes_of_a_cluster(export, tmp_path):
-    alone = drawn_alone(export, "a red cat", 3)
+    alone = expected(export)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with FakeHub() as hub:
@@ -54,10 +51,8 @@ def test_two_exports_on_two_nodes_of_a_cluster(export, tmp_path):
                 assert models.keys() == {"local", REPO}
                 assert models[REPO] == commit
                 for name in models:
-                    body = {"model": name, "prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
-                    answer = httpx.post(f"{url}{GENERATE}", json=body, timeout=BOUND_S)
-                    assert answer.status_code == 200, answer.text
-                    assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == alone, name
+                    answer = httpx.post(f"{url}{GENERATE}", json={**BODY, "model": name}, timeout=BOUND_S)
+                    assert file_in(answer) == alone, name
                 process.send_signal(signal.SIGTERM)
                 _, errors = process.communicate(timeout=40)
                 assert process.returncode == 0, errors
@@ -72,16 +67,15 @@ def test_two_exports_on_two_nodes_of_a_cluster(export, tmp_path):
 
 
 def test_the_number_of_replicas_follows_the_requests(export, tmp_path):
-    alone = drawn_alone(export, "a red cat", 3)
+    alone = expected(export)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     grown, wrong = threading.Event(), []
 
     def keep_asking() -> None:
-        body = {"prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
         while not grown.is_set():
-            answer = httpx.post(f"{url}{GENERATE}", json=body, timeout=BOUND_S)
-            if answer.status_code != 200 or base64.b64decode(answer.json()["data"][0]["b64_json"]) != alone:
+            answer = httpx.post(f"{url}{GENERATE}", json=BODY, timeout=BOUND_S)
+            if answer.status_code != 200 or file_in(answer) != alone:
                 wrong.append(answer.text[:200])
 
     arguments = (export, "--port", port, "--no_page", "--replicas", 1, "--max_replicas", 2)
@@ -107,7 +101,7 @@ def test_serve_deploys_the_example(export, tmp_path):
     """With an export and cores of this machine in place of the cluster's."""
     import yaml
 
-    alone = drawn_alone(export, "a red cat", 3)
+    alone = expected(export)
     port, dashboard, gcs = (free_port() for _ in range(3))
     url = f"http://127.0.0.1:{port}"
     (tmp_path / "keys").write_text("secret\n")
@@ -128,22 +122,14 @@ def test_serve_deploys_the_example(export, tmp_path):
     ) as ray:
         try:
             wait_until(lambda: _listens(dashboard) or ray.poll() is not None, BOUND_S, "the dashboard")
-            deploy = [
-                folder / "serve",
-                "deploy",
-                tmp_path / "serve.yaml",
-                "--address",
-                f"http://127.0.0.1:{dashboard}",
-            ]
+            deploy = [folder / "serve", "deploy", tmp_path / "serve.yaml"]
+            deploy += ["--address", f"http://127.0.0.1:{dashboard}"]
             said = subprocess.run(deploy, env=environment, cwd=tmp_path / "empty", capture_output=True, text=True)
             assert said.returncode == 0, said
             wait_until(lambda: healthy(url) or ray.poll() is not None, BOUND_S, "health")
-            body = {"prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
-            assert httpx.post(f"{url}{GENERATE}", json=body, timeout=BOUND_S).status_code == 401
+            assert httpx.post(f"{url}{GENERATE}", json=BODY, timeout=BOUND_S).status_code == 401
             key = {"authorization": "Bearer secret"}
-            answer = httpx.post(f"{url}{GENERATE}", json=body, headers=key, timeout=BOUND_S)
-            assert answer.status_code == 200, answer.text
-            assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == alone
+            assert file_in(httpx.post(f"{url}{GENERATE}", json=BODY, headers=key, timeout=BOUND_S)) == alone
         finally:
             family = family_of(ray)
             for each in family:
@@ -173,5 +159,5 @@ def test_an_export_and_prompts_of_the_hub(export, tmp_path):
         (row["prompt"], row["seed"], REPO, commit) for row in rows
     ]
     for line in lines:
-        alone = drawn_alone(export, line["prompt"], line["seed"])
+        alone = expected(export, line["prompt"], line["seed"])
         assert (tmp_path / "out" / line["file_name"]).read_bytes() == alone

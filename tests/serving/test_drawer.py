@@ -11,6 +11,7 @@ from optimum_pixart_neuron.serving.drawer import CannotDraw, Drawer, DrawerBroke
 from optimum_pixart_neuron.serving.encoding import FORMATS, encode
 from optimum_pixart_neuron.serving.exported import open_export
 from optimum_pixart_neuron.serving.picture import Kind, Picture
+from tests.serving.conftest import drawn_alone
 from tests.serving.painter import Painter, exported, picture
 
 PROMPTS = ["a red cat", "an astronaut riding a horse on mars, under two moons", "x", "a blue dog in the snow"]
@@ -53,28 +54,19 @@ def test_a_picture_has_the_same_bytes_at_every_place_and_alone(drawer):
         for one, image in zip(together, drawer.draw(together)):
             files[one.seed].add(encode(image, "png"))
     for one in pictures:
-        alone = drawer._pipeline(
-            one.prompt,
-            negative_prompt=one.negative_prompt,
-            num_inference_steps=1,
-            generator=torch.Generator().manual_seed(one.seed),
-        ).images[0]
-        assert files[one.seed] == {encode(alone, "png")}, f"{one.prompt} depends on its neighbours"
+        alone = drawn_alone(drawer._pipeline, one.prompt, one.seed, negative_prompt=one.negative_prompt)
+        assert files[one.seed] == {alone}, f"{one.prompt} depends on its neighbours"
     assert len(set.union(*files)) == 4
 
 
 @pytest.mark.e2e
 def test_guidance_in_a_part_of_the_steps_is_the_pipelines(drawer):
     one = pictures_of(Kind(256, 256, 2, 4.5, (0.0, 0.5)))[0]
-    alone = drawer._pipeline(
-        one.prompt,
-        num_inference_steps=2,
-        guidance_interval=(0.0, 0.5),
-        generator=torch.Generator().manual_seed(one.seed),
-    ).images[0]
+    call = {"num_inference_steps": 2, "guidance_interval": (0.0, 0.5)}
+    alone = drawn_alone(drawer._pipeline, one.prompt, one.seed, **call)
     (drawn,) = drawer.draw([one])
     (guided,) = drawer.draw([replace(one, kind=Kind(256, 256, 2, 4.5))])
-    assert encode(drawn, "png") == encode(alone, "png") != encode(guided, "png")
+    assert encode(drawn, "png") == alone != encode(guided, "png")
 
 
 @pytest.mark.e2e

@@ -3,7 +3,6 @@
 Each kind stands in `PLAN` with its number; the last test prints how many were injected, and that these are all.
 """
 
-import base64
 import io
 import json
 import random
@@ -19,16 +18,15 @@ import pytest
 import torch
 from PIL import Image
 
-from optimum_pixart_neuron.serving.encoding import encode
 from optimum_pixart_neuron.serving.picture import seed_of
 from tests.extras import needs
 from tests.faults.full_disk import small_disk
 from tests.serving import client_faults
 from tests.serving.clusters import two_nodes
-from tests.serving.conftest import alive, family_of, named, running, wait_until
+from tests.serving.conftest import alive, drawn_alone, family_of, file_in, free_port, named, running, wait_until
 from tests.serving.painter import SIZE, Painter
-from tests.serving.served import Served, served
-from tests.serving.test_serve import free_port, healthy
+from tests.serving.served import GENERATE, Served, served
+from tests.serving.test_serve import healthy
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e, needs("ray")]
 BOUND_S = 900
@@ -61,12 +59,7 @@ def pictures(export) -> list[bytes]:
     from tests.e2e.conftest import load_ours
 
     pipe = load_ours(export)
-
-    def alone(row: int) -> bytes:
-        generator = torch.Generator().manual_seed(seed_of(0, row))
-        return encode(pipe(f"cat {row}", num_inference_steps=1, generator=generator).images[0], "png")
-
-    return [alone(row) for row in range(ROWS)]
+    return [drawn_alone(pipe, f"cat {row}", seed_of(0, row)) for row in range(ROWS)]
 
 
 @pytest.fixture
@@ -179,11 +172,10 @@ def test_a_server_survives_five_kills_while_it_is_asked(export, pictures, tmp_pa
     def keep_asking(row: int) -> None:
         while not stop.is_set():
             body = {"prompt": f"cat {row}", "seed": seed_of(0, row), "num_inference_steps": 1}
-            answer = httpx.post(f"{url}/v1/images/generations", json=body, timeout=BOUND_S)
+            answer = httpx.post(url + GENERATE, json=body, timeout=BOUND_S)
             counts[answer.status_code] += 1
             if answer.status_code == 200:
-                wrong = base64.b64decode(answer.json()["data"][0]["b64_json"]) != pictures[row]
-                counts[-1] += wrong
+                counts[-1] += file_in(answer) != pictures[row]
             time.sleep(0.1)
 
     with running("pixart_serve", export, "--port", port, "--no_page", cwd=tmp_path) as process:
@@ -208,10 +200,9 @@ def test_a_server_survives_five_kills_while_it_is_asked(export, pictures, tmp_pa
 
 def bystander(server: Served, number: int) -> bool:
     """Whether a client of good manners gets its own picture."""
-    body = {"prompt": f"bystander {number}", "seed": number}
-    answer = httpx.post(server.url + client_faults.GENERATE, json=body, timeout=client_faults.BOUND_S)
-    image = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))).convert("RGB")
-    return image == Painter.paint(body["prompt"], "", torch.Generator().manual_seed(number), *SIZE)
+    prompt = f"bystander {number}"
+    image = Image.open(io.BytesIO(file_in(server.ask(prompt, seed=number)))).convert("RGB")
+    return image == Painter.paint(prompt, "", torch.Generator().manual_seed(number), *SIZE)
 
 
 def test_nobody_suffers_from_other_clients(injected):

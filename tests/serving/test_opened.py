@@ -1,5 +1,7 @@
 """Exports and keys that a server is given, and what it says of its address before anything starts."""
 
+import signal
+import socket
 from contextlib import contextmanager
 
 import pytest
@@ -12,6 +14,14 @@ from tests.serving.painter import exported
 
 def options(*exports: str, **given) -> ServeOptions:
     return ServeOptions(exports=list(exports) or ["painter"], **given)
+
+
+@pytest.fixture(autouse=True)
+def sigterm():
+    """As it was before: a server that starts handles it for good."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +52,14 @@ def test_a_file_without_keys_is_refused_and_never_taken_for_no_keys(tmp_path, co
         file.write_bytes(content)
     with pytest.raises(InvalidExportOption, match=f"--api_key_file {file}"):
         opened.read_keys(options(api_key_file=file))
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(lifetime, "ray_session", lambda _address: pytest.fail("Ray was started"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InvalidExportOption, match=f"--port {port}: Address already in use; choose others$"):
+            lifetime.serve_until_terminated(options(port=port), print)
 
 
 class Started(Exception):

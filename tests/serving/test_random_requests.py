@@ -6,9 +6,8 @@ import random
 import httpx
 import pytest
 
-from tests.serving.served import served
+from tests.serving.served import GENERATE, served
 
-GENERATE = "/v1/images/generations"
 FIELDS = (
     *("prompt", "model", "n", "size", "response_format", "output_format", "stream", "user", "negative_prompt", "seed"),
     *("num_inference_steps", "guidance_scale", "guidance_interval", "quality", "__class__", "", "prompt\x00"),
@@ -90,8 +89,7 @@ def ask(http: httpx.Client, dice: random.Random) -> None:
 
 @pytest.mark.seconds
 @pytest.mark.parametrize(
-    "seeds",
-    [pytest.param(range(40), id="40"), pytest.param(range(40, 190), id="150", marks=pytest.mark.soak)],
+    "seeds", [pytest.param(range(40), id="40"), pytest.param(range(40, 190), id="150", marks=pytest.mark.soak)]
 )
 def test_random_requests_are_drawn_or_refused(seeds):
     with served() as server, httpx.Client(base_url=server.url, timeout=30) as http:

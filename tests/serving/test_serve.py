@@ -1,7 +1,6 @@
 """pixart-serve from the command to the picture, on Ray and the emulator: it recovers, drains and leaves nothing."""
 
 import base64
-import io
 import os
 import signal
 import socket
@@ -11,20 +10,13 @@ import time
 import httpx
 import psutil
 import pytest
-import torch
-from PIL import Image
 
 from tests.extras import needs
-from tests.serving.conftest import alive, family_of, named, running, wait_until
+from tests.serving.conftest import alive, drawn_alone, family_of, free_port, named, running, wait_until
 
 pytestmark = [pytest.mark.e2e, needs("ray")]
 BOUND_S = 500
 """For whatever is waited for; far more than it takes on a quiet machine."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 def healthy(url: str) -> bool:
@@ -36,6 +28,8 @@ def healthy(url: str) -> bool:
 
 @pytest.mark.soak
 def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
+    from tests.e2e.conftest import load_ours
+
     openai = pytest.importorskip("openai", reason="needs the extra serve")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -50,7 +44,7 @@ def test_a_server_draws_recovers_drains_and_leaves_nothing(export, tmp_path):
         first = ask().data[0].b64_json
         (replica,) = named(process, "ServeReplica:pixart:export")
         assert replica.nice() == psutil.Process().nice(), "other work on the machine goes before the pictures"
-        assert Image.open(io.BytesIO(base64.b64decode(first))).convert("RGB") == drawn_alone(export)
+        assert base64.b64decode(first) == drawn_alone(load_ours(export), "a red cat", 3)
 
         # A rank dies while nobody draws: it shows at once, and the next request is drawn by who takes its place.
         rank = named(process, "emulator.launcher")[-1]
@@ -99,19 +93,3 @@ def test_nothing_is_left_of_a_server_however_it_ends(export, tmp_path, ending):
     with socket.create_server(("127.0.0.1", port)):
         pass
     assert list(tmp_path.iterdir()) == []
-
-
-def drawn_alone(export) -> Image.Image:
-    from tests.e2e.conftest import load_ours
-
-    pipe = load_ours(export)
-    return pipe("a red cat", num_inference_steps=1, generator=torch.Generator().manual_seed(3)).images[0]
-
-
-def test_what_cannot_be_served_is_one_line_before_anything_starts(export, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with running("pixart_serve", export, "--port", port, cwd=tmp_path) as process:
-            _, errors = process.communicate(timeout=BOUND_S)
-    assert process.returncode == 2
-    assert errors.splitlines()[-1].endswith(f"--port {port}: Address already in use; choose others")

@@ -13,7 +13,7 @@ import pytest
 
 from optimum_pixart_neuron.errors import PixArtNeuronError
 from optimum_pixart_neuron.serving.server import lifetime, termination
-from tests.serving.conftest import alive, family_of, named, running, wait_until
+from tests.serving.conftest import alive, family_of, free_port, named, running, wait_until
 from tests.serving.painter import exported
 from tests.serving.test_opened import options
 
@@ -119,8 +119,7 @@ def test_a_start_that_hears_no_signal_ends_in_time_with_all_it_started(tmp_path)
 def test_a_server_that_starts_on_ray_ends_within_its_time(export, tmp_path, part):
     """The parts start one after the other, each with the ones before it."""
     pytest.importorskip("ray", reason="needs the extra serve")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = (export, "--port", port, "--no_page", "--drain_timeout", DRAIN_S)
     with running("pixart_serve", *arguments, cwd=tmp_path) as process:
         wait_until(lambda: named(process, part) or process.poll() is not None, 500, part)
