@@ -17,7 +17,7 @@ CHECKPOINT_SIZES = {
     **{"heads": 2, "head_dim": 4, "layers": 1, "caption_dim": 8},
     **{"text_heads": 2, "text_ff": 8, "text_layers": 1},
 }
-EXPORT_OPTIONS = {"tensor_parallel_size": 2, "sequence_length": 16, "disable_validation": True}
+EXPORT_OPTIONS = {"tensor_parallel_size": 2, "sequence_length": 16, "vae_parallel": "one", "disable_validation": True}
 REPO = "user/pixart-sigma-neuron"
 PROMPTS = ("a red cat", "a blue dog on a mat", "two green birds", "an astronaut", "a red cat on a horse")
 
@@ -173,23 +173,13 @@ def _load_encoder(folder: Path) -> Callable[[], str]:
     return lambda: hashlib.sha256(program(ids)["last_hidden_state"].numpy().tobytes()).hexdigest()
 
 
-def export_in(folder: Path, python_path: str | None, options: dict[str, Any]) -> None:
-    """Export with this current folder."""
-    _enter(folder, python_path)
-    export(options)
-
-
-def encode_in(folder: Path, python_path: str | None, export: Path, loaded: Path) -> str:
-    """`encode` with this current folder."""
-    _enter(folder, python_path)
-    return encode(export, loaded, 1)
-
-
-def _enter(folder: Path, python_path: str | None) -> None:
+def within(folder: Path, python_path: str | None, function: Callable, *arguments: Any) -> Any:
+    """Another of these functions, with this current folder."""
     os.chdir(folder)
     os.environ.pop("PYTHONPATH", None)
     if python_path is not None:
         os.environ["PYTHONPATH"] = python_path
+    return function(*arguments)
 
 
 def try_hostile(cases: list[Any], folder: Path) -> list[str]:

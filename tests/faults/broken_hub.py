@@ -1,15 +1,16 @@
 """Ways to the Hub and back that break: a process that is killed, connections that are cut, a Hub that refuses."""
 
-import os
 import random
 import re
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
 
@@ -17,7 +18,7 @@ from ..hub.fake_hub import FakeHub, Request
 from ..hub.fake_hub import Fault as HubFault
 from . import actions
 from .stage import Stage
-from .undisturbed import BOUND_S, EDITED_CARD, PICTURE, content, fill_with_former, fill_with_good
+from .undisturbed import EDITED_CARD, PICTURE, content, fill_with_former, fill_with_good
 from .warm import Outcome
 
 LASTING = 10_000
@@ -135,14 +136,13 @@ def _kill(stage: Stage, way: Way) -> str:
     fault = HubFault("stall", _pattern(request), request.method, at=numbers.randrange(_length(request)))
     fault.seconds = _STALL_S
     way.hub.faults.append(fault)
-    warm = stage.undisturbed.warm
-    process = warm.start(*way.begin, bound=BOUND_S)
-    while fault.times and warm.running:
-        time.sleep(0.005)
-    time.sleep(numbers.uniform(0, _STALL_S / 4))
-    with suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-    outcome = stage.check_ended(warm.wait())
+
+    def kill(run: psutil.Process) -> None:
+        if not fault.times:
+            time.sleep(numbers.uniform(0, _STALL_S / 4))
+            run.kill()
+
+    outcome = stage.run_while(kill, *way.begin)
     assert outcome.status == -signal.SIGKILL, f"{stage.fault}: {fault} did not strike: {outcome}"
     time.sleep(_STALL_S)  # the Hub reads what it was sent before the kill
     way.check_kept()

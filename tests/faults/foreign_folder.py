@@ -21,15 +21,15 @@ def run_in_foreign_folder(stage: Stage) -> str:
     folder, ran = stage.folder / "downloads", stage.folder / "ran"
     _fill(folder, ran, numbers)
     python_path = numbers.choice((None, "", ".", "downloads", str(folder)))
-    if stage.fault.number in _VALIDATING:
-        with stage.keeping(folder):
-            stage.succeed(actions.export_in, folder, python_path, {**stage.options, "disable_validation": False})
-        assert comparable_digests(stage.output) == stage.undisturbed.digests
-        assert all(record.passed for record in Manifest.read(stage.output).validation)
-    else:
-        with stage.keeping(folder):
-            export = stage.bring(stage.undisturbed.export)
-            encoded = stage.succeed(actions.encode_in, folder, python_path, export, stage.folder / "loaded")
+    with stage.keeping(folder):
+        if stage.fault.number in _VALIDATING:
+            options = {**stage.options, "disable_validation": False}
+            stage.succeed(actions.within, folder, python_path, actions.export, options)
+            assert comparable_digests(stage.output) == stage.undisturbed.digests
+            assert all(record.passed for record in Manifest.read(stage.output).validation)
+        else:
+            export, loaded = stage.bring(stage.undisturbed.export), stage.folder / "loaded"
+            encoded = stage.succeed(actions.within, folder, python_path, actions.encode, export, loaded, 1)
             assert encoded.result == stage.undisturbed.encoded
     assert not ran.exists(), f"{stage.fault}: {ran.read_text()} ran"
     return "nothing ran"

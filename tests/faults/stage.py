@@ -3,9 +3,12 @@
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 
@@ -55,6 +58,16 @@ class Stage:
     def run(self, function: Callable, *arguments: object) -> Outcome:
         """One run that ends within its bound, however it ends, and leaves no process."""
         return self.check_ended(self.undisturbed.warm.run(function, *arguments, bound=BOUND_S))
+
+    def run_while(self, act: Callable[[psutil.Process], object], function: Callable, *arguments: object) -> Outcome:
+        """The same with `act` called again and again with the run's process, as long as it goes on."""
+        warm = self.undisturbed.warm
+        process = psutil.Process(warm.start(function, *arguments, bound=BOUND_S))
+        while warm.running:
+            with suppress(psutil.Error):
+                act(process)
+            time.sleep(0.005)
+        return self.check_ended(warm.wait())
 
     def succeed(self, function: Callable, *arguments: object) -> Outcome:
         outcome = self.run(function, *arguments)

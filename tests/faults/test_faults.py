@@ -12,12 +12,10 @@ from .damage import damage, foreign
 from .foreign_folder import run_in_foreign_folder
 from .full_disk import full_disk
 from .hostile import try_hostile
-from .interrupted import interrupt, stop_rank
 from .killed_export import kill_export
-from .killed_validation import kill_validating
-from .killed_worker import kill_worker
 from .plan import FAULTS, KINDS, TOTAL
 from .planted import plant
+from .struck_processes import interrupt, kill_validating, kill_worker, stop_rank
 from .threads import draw_in_threads
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
