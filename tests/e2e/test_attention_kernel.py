@@ -1,7 +1,7 @@
 """Pictures whose attention is the SDK's kernel, or its stand-in, against unmodified diffusers in float32.
 
-512 x 512 pixels have 1024 tokens, the smallest square that every rank's kernel takes here as it is; the default run
-has the one of the default mode, the others take minutes. Tolerance: bfloat16 has 8 bits, 38 dB, as in test_parity.
+The default run has a size that is filled up. 512 x 512 pixels have 1024 tokens, the smallest square that every rank's
+kernel takes here as it is. Tolerance: bfloat16 has 8 bits, 38 dB, as in test_parity.
 """
 
 import json
@@ -15,17 +15,13 @@ from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 
 from ..parity import psnr
-from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, assert_same_pictures, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 KERNEL = "attention_isa_kernel"
 SIZE = {"height": 512, "width": 512}
 GATHER = {"tensor_parallel_size": 4, "exchange": "gather"}  # 512 queries, 1024 keys
-ONE_CORE = {"tensor_parallel_size": 1}
-ALL_TO_ALL = {"tensor_parallel_size": 4, "exchange": "all-to-all"}
-TENSOR = {"tensor_parallel_size": 2, "parallel_mode": "tensor"}
-DATA = {"tensor_parallel_size": 2, "parallel_mode": "data"}
 
 
 def arguments() -> dict:
@@ -39,41 +35,29 @@ def expected(reference):
     return reference(PROMPTS[0], **SIZE, **arguments()).images[0]
 
 
-def kernel_of(folder) -> str:
-    return kernels_of(folder)["kernel"]
-
-
 def kernels_of(folder) -> dict[str, str]:
     return json.loads((folder / "transformer" / "config.json").read_text())["neuron"]["attention"]
 
 
-@pytest.mark.parametrize("load", [pytest.param(load_stock, marks=pytest.mark.soak), load_ours])
-@pytest.mark.parametrize(
-    "options",
-    [
-        GATHER,
-        *(pytest.param(each, marks=pytest.mark.soak) for each in ({"tensor_parallel_size": 1}, ALL_TO_ALL, TENSOR)),
-    ],
-    ids=["gather", "one core", "all-to-all", "tensor"],
-)
-def test_pictures_with_the_kernel(exported, expected, options, load):
-    folder = exported(**SIZE, **options, attention="nki")
-    assert kernel_of(folder) == KERNEL
+CASES = {
+    "gather": (GATHER, load_stock),
+    "gather, ours": (GATHER, load_ours),
+    "one core": ({"tensor_parallel_size": 1}, load_stock),
+    "all-to-all": ({"tensor_parallel_size": 4, "exchange": "all-to-all"}, load_stock),
+    "tensor": ({"tensor_parallel_size": 2, "parallel_mode": "tensor"}, load_stock),
+    "data": ({"tensor_parallel_size": 2, "parallel_mode": "data"}, load_ours),
+    "written out": ({**GATHER, "attention": "math"}, load_stock),
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("case", CASES)
+def test_pictures_of_a_size_that_is_taken_as_it_is(exported, expected, case):
+    options, load = CASES[case]
+    options = {"attention": "nki", **options}
+    folder = exported(**SIZE, **options)
+    assert kernels_of(folder)["kernel"] == {"nki": KERNEL}.get(options["attention"], options["attention"])
     assert psnr(load(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
-
-
-@pytest.mark.soak
-def test_pictures_in_data_mode(exported, expected):
-    folder = exported(**SIZE, **DATA, attention="nki")
-    assert kernel_of(folder) == KERNEL
-    assert psnr(load_ours(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
-
-
-@pytest.mark.soak
-def test_pictures_written_out(exported, expected):
-    folder = exported(**SIZE, **GATHER, attention="math")
-    assert kernel_of(folder) == "math"
-    assert psnr(load_stock(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
 
 
 def test_auto_takes_what_gains(tiny_checkpoint, sdk):
@@ -88,19 +72,17 @@ def test_auto_takes_what_gains(tiny_checkpoint, sdk):
     assert decided(**SIZE, **GATHER, torch_dtype="float32") == (None, None)
 
 
-@pytest.mark.soak
 def test_a_size_that_is_filled_up(exported, reference_images):
     """256 tokens in two halves, text of 300: fewer than the kernel takes, and masked."""
     folder = exported(tensor_parallel_size=4, attention="nki", batch_size=2)
     assert kernels_of(folder) == {"kernel": KERNEL, "masked_kernel": KERNEL}
-    for drawn, expected in zip(load_ours(folder)(PROMPTS, **pipeline_arguments()).images, reference_images):
-        assert psnr(drawn, expected) >= 38
+    assert_same_pictures(load_ours(folder)(PROMPTS, **pipeline_arguments()).images, reference_images, 38)
 
 
 @pytest.mark.soak
 def test_two_physical_cores_a_logical_one(exported):
     folder = exported(**SIZE, **GATHER, instance_type="trn2", attention="nki")
-    assert kernel_of(folder) == KERNEL
+    assert kernels_of(folder)["kernel"] == KERNEL
     assert json.loads((folder / "transformer" / "config.json").read_text())["neuron"]["lnc"] == 2
 
 

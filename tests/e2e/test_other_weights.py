@@ -72,9 +72,7 @@ ONE_RANK = {"tensor_parallel_size": 1, **TWO}
 
 
 @pytest.mark.parametrize(
-    "options",
-    [ONE_RANK, *(pytest.param(each, marks=pytest.mark.soak) for each in (TENSOR, CONTEXT, COPIES))],
-    ids=str,
+    "options", [ONE_RANK, *(pytest.param(each, marks=pytest.mark.soak) for each in (TENSOR, CONTEXT, COPIES))], ids=str
 )
 def test_a_lora_and_back(exported, tiny_checkpoint, style, options, reference_images, monkeypatch):
     folder = exported(**options)

@@ -55,14 +55,21 @@ def test_float32_pictures(float32_folder, reference_images, load):
     assert_same_pictures(load(float32_folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.soak), 4])
-def test_bfloat16_pictures(exported, tiny_checkpoint, reference_images, ranks):
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"tensor_parallel_size": 1}, marks=pytest.mark.soak),
+        {"tensor_parallel_size": 4, "attention": "nki"},
+    ],
+    ids=str,
+)
+def test_bfloat16_pictures(exported, tiny_checkpoint, reference_images, options):
     theirs = PixArtSigmaPipeline.from_pretrained(tiny_checkpoint, torch_dtype=torch.bfloat16)
     arguments = pipeline_arguments()
     bfloat16_latents = arguments["latents"].bfloat16()
     with FasterBfloat16():
         upstream = theirs(PROMPTS, **{**arguments, "latents": bfloat16_latents}).images
-    images = load_stock(exported(tensor_parallel_size=ranks, batch_size=2))(PROMPTS, **arguments).images
+    images = load_stock(exported(**options, batch_size=2))(PROMPTS, **arguments).images
     for image, their_image, expected in zip(images, upstream, reference_images, strict=True):
         assert psnr(image, expected) >= 38
         assert psnr(image, expected) >= psnr(their_image, expected) - 3

@@ -55,9 +55,7 @@ def test_the_export_draws_what_the_caption_says_as_often_as_diffusers(world, exp
     prompts = [world["world"].caption(scene) for scene in scenes]
     pictures = {
         "diffusers": _draw(
-            PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32),
-            prompts,
-            max_sequence_length=16,
+            PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32), prompts, max_sequence_length=16
         ),
         "export": _draw(load_ours(export), prompts),
     }
