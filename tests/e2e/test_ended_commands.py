@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from .test_processes import assert_all_end, descendants, start, status_fields  # noqa: F401  a fixture
+from ..processes import assert_all_end, descendants
+from .test_processes import start  # noqa: F401
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks, pytest.mark.soak]
 
@@ -47,16 +50,11 @@ def commands(exported, tiny_checkpoint, tmp_path) -> dict[str, list]:
 
 def ranks_of(process: subprocess.Popen) -> list[int]:
     """Processes that the launcher of ranks has forked, and that compute."""
-    below = descendants(process.pid)
-    parents = {int(fields[1]) for each in below if (fields := status_fields(each))}
-    return [each for each in below if each not in parents and b"launcher" in command_line(each)]
-
-
-def command_line(process_id: int) -> bytes:
-    try:
-        return Path(f"/proc/{process_id}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
+    with suppress(psutil.NoSuchProcess):
+        below = psutil.Process(process.pid).children(recursive=True)
+        parents = {each.ppid() for each in below}
+        return [each.pid for each in below if each.pid not in parents and "launcher" in " ".join(each.cmdline())]
+    return []
 
 
 def wait_for_ranks(process: subprocess.Popen) -> list[int]:

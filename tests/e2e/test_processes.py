@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from optimum_pixart_neuron.emulator.launching import prepare_ranks
 
 from ..parity import psnr
+from ..processes import assert_all_end, descendants, parent_of
 from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
@@ -25,12 +25,11 @@ import numpy as np
 import torch
 from optimum.neuron import NeuronPixArtSigmaPipeline
 
-folder, output, steps = sys.argv[1:]
+folder, output = sys.argv[1:]
 pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
 print("loaded", flush=True)
 latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-callback = lambda step, timestep, latents: print("step", step, flush=True)
-arguments = dict(negative_prompt="blurry", num_inference_steps=int(steps), output_type="np", callback=callback)
+arguments = dict(negative_prompt="blurry", num_inference_steps=3, output_type="np")
 np.save(output, pipe("a red cat on a mat", latents=latents, **arguments).images)
 """
 
@@ -38,35 +37,6 @@ np.save(output, pipe("a red cat on a mat", latents=latents, **arguments).images)
 @pytest.fixture
 def folder(exported):
     return exported(tensor_parallel_size=2, torch_dtype="float32")
-
-
-def status_fields(process_id: int) -> list[str]:
-    """/proc/<id>/stat from the state on; empty when the process is gone."""
-    try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def running(process_ids) -> list[int]:
-    return [each for each in process_ids if status_fields(each)[:1] not in ([], ["Z"])]
-
-
-def descendants(process_id: int) -> list[int]:
-    """All processes below one, by asking each process for its parent."""
-    parents = {int(path.name): status_fields(int(path.name))[1:2] for path in Path("/proc").glob("[0-9]*")}
-    found, level = [], [str(process_id)]
-    while level:
-        below = [each for each, parent in parents.items() if parent and parent[0] in level]
-        found, level = found + below, [str(each) for each in below]
-    return found
-
-
-def assert_all_end(process_ids, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while running(process_ids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert running(process_ids) == []
 
 
 @pytest.fixture
@@ -92,25 +62,16 @@ def start():
         process.communicate()
 
 
-def read_until(process: subprocess.Popen, start_of_line: str) -> None:
-    for line in process.stdout:
-        if line.startswith(start_of_line):
-            return
-    pytest.fail(f"ended without {start_of_line!r}: {process.stderr.read()}")
-
-
 @pytest.mark.parametrize("load", [pytest.param(load_stock, marks=pytest.mark.soak), load_ours])
 def test_a_rank_killed_during_a_picture(folder, load):
     prepare_ranks()  # what starts them stays
     before = set(descendants(os.getpid()))
     pipe = load(folder)
     processes = set(descendants(os.getpid())) - before
-    parents = {int(status_fields(each)[1]) for each in processes}
-    ranks = processes - parents
+    ranks = processes - {parent_of(each) for each in processes}
     assert len(ranks) == 6, "two of each component"
     victim = min(ranks)  # one of the transformer's: the host loads it first
-    keeper = status_fields(victim)[1]
-    its_program = [each for each in ranks if status_fields(each)[1] == keeper]
+    its_program = [each for each in ranks if parent_of(each) == parent_of(victim)]
     killed_at = []
 
     def kill(step, timestep, latents):
@@ -123,11 +84,11 @@ def test_a_rank_killed_during_a_picture(folder, load):
         pipe(PROMPTS[0], **arguments)
     assert time.monotonic() - killed_at[0] < 10
     assert len(its_program) == 2
-    assert_all_end(its_program)
+    assert_all_end(its_program, 5)
     del pipe
     sys.last_value = sys.last_traceback = None
     gc.collect()
-    assert_all_end(processes)
+    assert_all_end(processes, 5)
 
 
 @pytest.mark.soak
@@ -148,20 +109,13 @@ def test_two_pipelines_in_one_process(folder, reference):
 
 def test_an_unmodified_script(start, folder, tmp_path, reference):
     (tmp_path / "script.py").write_text(SCRIPT)
-    process = start(
-        sys.executable,
-        "-m",
-        "optimum_pixart_neuron.emulator",
-        tmp_path / "script.py",
-        folder,
-        tmp_path / "image.npy",
-        3,
-    )
-    read_until(process, "loaded")
+    emulated = (sys.executable, "-m", "optimum_pixart_neuron.emulator")
+    process = start(*emulated, tmp_path / "script.py", folder, tmp_path / "image.npy")
+    assert "loaded\n" in process.stdout, process.stderr.read()
     processes = descendants(process.pid)
     assert len(processes) >= 4
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
     assert psnr(np.load(tmp_path / "image.npy")[0], expected) >= 55
-    assert_all_end(processes)
+    assert_all_end(processes, 5)

@@ -1,8 +1,12 @@
-"""Each file of these tests starts with a runtime of its own, whatever ran before it in the process."""
+"""The SDK of these tests is the emulator's; each file starts with a runtime of its own, whatever ran before it."""
 
 import gc
 
 import pytest
+
+from optimum_pixart_neuron import emulator
+
+emulator.activate()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -13,10 +17,7 @@ def own_runtime():
 
 
 def _reset():
-    from optimum_pixart_neuron import emulator
+    from optimum_pixart_neuron.emulator.device import reset_device
 
-    if emulator.is_active():
-        from optimum_pixart_neuron.emulator.device import reset_device
-
-        gc.collect()
-        reset_device()
+    gc.collect()
+    reset_device()

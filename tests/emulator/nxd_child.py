@@ -1,6 +1,6 @@
 """The child processes of `test_nxd_parity`: one implementation of NxD each.
 
-`python -m tests.emulator.nxd_child real|emulated SCENARIO old|new OUT` runs a scenario, `... RANK FOLDER` is one gloo
+`python -m tests.emulator.nxd_child real|emulated SCENARIO OUT` runs a scenario, `... RANK FOLDER` is one gloo
 rank of the real NxD in CPU mode.
 """
 
@@ -194,7 +194,7 @@ def install_stand_ins():
             setattr(sys.modules[parent], child, package)
 
 
-def main(side, what, old, out):
+def main(side, what, out):
     warnings.simplefilter("ignore")
     logging.disable()  # the real source logs every group it makes
     if side == "real":
@@ -203,11 +203,11 @@ def main(side, what, old, out):
         from optimum_pixart_neuron import emulator
 
         emulator.activate("trn1.32xlarge")
-    result = emulated_forward() if what == "forward" else getattr(nxd_scenarios, f"scenario_{what}")(old == "old")
+    result = emulated_forward() if what == "forward" else getattr(nxd_scenarios, f"scenario_{what}")()
     Path(out).write_bytes(pickle.dumps(result))
 
 
-if __name__ == "__main__" and len(sys.argv) == 5:
+if __name__ == "__main__" and len(sys.argv) == 4:
     main(*sys.argv[1:])
 elif __name__ == "__main__":
     real_rank(int(sys.argv[1]), sys.argv[2])

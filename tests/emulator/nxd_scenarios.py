@@ -5,6 +5,7 @@ Each `scenario_*` returns a dict of plain values that two processes can compare.
 
 import os
 import sys
+from itertools import product
 
 import torch
 from torch import nn
@@ -104,8 +105,8 @@ class Nested(nn.Module):
         set_tensor_model_parallel_attributes(self.rank_util.bias, True, 0, 1, num_partitions=tp)
 
 
-def modules(old):
-    """Name -> (constructor of tp, options for the checkpoint). `old` adds what 0.18 has changed."""
+def modules():
+    """Name -> constructor of tp."""
     from neuronx_distributed.parallel_layers import layer_norm, layers
 
     column, row, embedding = layers.ColumnParallelLinear, layers.RowParallelLinear, layers.ParallelEmbedding
@@ -114,7 +115,7 @@ def modules(old):
     def backwards(tp):
         return list(reversed(range(tp)))
 
-    cases = {
+    return {
         "column": lambda tp: column(6, 16),
         "column split": lambda tp: column(6, 16, gather_output=False),
         "column no bias": lambda tp: column(6, 16, bias=False),
@@ -152,11 +153,9 @@ def modules(old):
         "layer norm": lambda tp: layer_norm.LayerNorm(8, bias=False, sequence_parallel_enabled=True),
         "nested": Nested,
         "hooked": lambda tp: Hooked(),
+        "column ordered bias": lambda tp: column(6, 16, gather_output=False, rank_ordering=backwards(tp)),
+        "row pad bias": lambda tp: row(10, 6, pad=True),
     }
-    if old:
-        cases["column ordered bias"] = lambda tp: column(6, 16, gather_output=False, rank_ordering=backwards(tp))
-        cases["row pad bias"] = lambda tp: row(10, 6, pad=True)
-    return cases
 
 
 MARKS = ("tensor_model_parallel", "partition_dim", "partition_stride", "num_partitions", "rank_ordering")
@@ -203,7 +202,7 @@ def checkpoint_of(build, tp):
     return result
 
 
-def shard(build, tp, drop=None, old=True):
+def shard(build, tp, drop=None):
     from neuronx_distributed.trace.trace import get_sharded_checkpoint, preprocess_checkpoint
 
     checkpoint = checkpoint_of(build, tp)
@@ -233,11 +232,11 @@ def described(build, tp, **how):
         return describe(build(tp))
 
 
-def scenario_modules(old):
+def scenario_modules():
     results = {}
     for tp in (1, 2, 4, 8):
         os.environ["LOCAL_WORLD_SIZE"] = str(tp)  # read at tp 4 on trn1
-        for name, build in modules(old).items():
+        for name, build in modules().items():
             key = f"{name}, tp {tp}"
             results[f"{key}: as traced"] = attempt(described, build, tp)
             results[f"{key}: on meta"] = attempt(described, build, tp, meta=True, aot=False)
@@ -268,34 +267,29 @@ def groups_of(world, tp, target, **options):
         return meshes, sizes, ranks, world_mesh, only._asdict(), stage_group, kv
 
 
-def scenario_groups(old):
+def scenario_groups():
     results = {}
-    for target in ("trn1", "inf2", "trn2", "trn9"):
-        for world in (1, 2, 4, 6, 8, 32, 64, 128):
-            for tp in (1, 2, 4, 8, 32, 64):
-                for options in (
-                    {},
-                    {"lnc_size": 2},
-                    {"pipeline_model_parallel_size": 2},
-                    {"context_parallel_size": 2, "lnc_size": 2},
-                    {"expert_model_parallel_size": 2},
-                ):
-                    for local in (None, 4, 8, 128):
-                        if local is not None and min(tp, world) != 4 and target != "trn2":
-                            continue  # not read
-                        os.environ.pop("LOCAL_WORLD_SIZE", None)
-                        if local is not None:
-                            os.environ["LOCAL_WORLD_SIZE"] = str(local)
-                        elif min(tp, world) == 4 and not old:
-                            continue  # 0.18 no longer needs the variable
-                        if not old and target == "trn2" and tp == 64:
-                            continue  # 0.18 folds a node that is one group
-                        key = f"{target} world {world} tp {tp} {options} local {local}"
-                        results[key] = attempt(groups_of, world, tp, target, **options)
+    chosen = (
+        {},
+        {"lnc_size": 2},
+        {"pipeline_model_parallel_size": 2},
+        {"context_parallel_size": 2, "lnc_size": 2},
+        {"expert_model_parallel_size": 2},
+    )
+    targets, worlds = ("trn1", "inf2", "trn2", "trn9"), (1, 2, 4, 6, 8, 32, 64, 128)
+    groups, locals_ = (1, 2, 4, 8, 32, 64), (None, 4, 8, 128)
+    for target, world, tp, options, local in product(targets, worlds, groups, chosen, locals_):
+        if local is not None and min(tp, world) != 4 and target != "trn2":
+            continue  # not read
+        os.environ.pop("LOCAL_WORLD_SIZE", None)
+        if local is not None:
+            os.environ["LOCAL_WORLD_SIZE"] = str(local)
+        key = f"{target} world {world} tp {tp} {options} local {local}"
+        results[key] = attempt(groups_of, world, tp, target, **options)
     return results
 
 
-def scenario_state(old):
+def scenario_state():
     from neuronx_distributed.parallel_layers import pad, utils
     from neuronx_distributed.parallel_layers.layers import ColumnParallelLinear, RowParallelLinear
     from neuronx_distributed.utils.utils import hardware
@@ -362,7 +356,7 @@ def scenario_state(old):
     return results
 
 
-def scenario_flags(old):
+def scenario_flags():
     from neuronx_distributed.trace.model_builder import append_default_compiler_flags
 
     given = [None, "", "-O2", "--optlevel 2", "--auto-cast=none", "--auto-cast matmult -O3", "--model-type=generic"]

@@ -9,17 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from optimum_pixart_neuron.emulator.archive import check_archive  # noqa: E402
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
-from optimum_pixart_neuron.emulator.serialization import MAGIC  # noqa: E402
-from optimum_pixart_neuron.emulator.single_core import build_module  # noqa: E402
-from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
-from tests.archives import SETSTATE, rewritten  # noqa: E402
-from tests.evil_module import Evil  # noqa: E402
+from optimum_pixart_neuron.emulator.archive import check_archive
+from optimum_pixart_neuron.emulator.program import Program
+from optimum_pixart_neuron.emulator.serialization import MAGIC
+from optimum_pixart_neuron.emulator.single_core import build_module
+from optimum_pixart_neuron.emulator.spmd import build_executor
+from tests.archives import SETSTATE, rewritten
+from tests.evil_module import Evil
 
 
 class Layers(nn.Module):
@@ -68,7 +64,6 @@ def path(tmp_path):
     return tmp_path / "model.neuron"
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("kind", MODULES)
 def test_what_the_emulator_wrote(saved, path, kind):
     path.write_bytes(saved[kind])
@@ -85,7 +80,6 @@ def in_code(old: str, new: str):
     return change
 
 
-@pytest.mark.seconds
 def test_a_foreign_archive_writes_nothing(path, tmp_path):
     victim = tmp_path / "victim"
     victim.write_bytes(bytes(16))
@@ -317,7 +311,6 @@ def test_a_product_of_other_sizes():
         preferred(torch.ops.aten.mm.default)(torch.ones(2, 3), torch.ones(8, 4).t())
 
 
-@pytest.mark.seconds
 def test_the_tracer_refuses_what_no_program_may_have():
     class FromFile(nn.Module):
         def forward(self, x):
@@ -327,7 +320,6 @@ def test_the_tracer_refuses_what_no_program_may_have():
         Program.compile(FromFile(), (torch.ones(3),))
 
 
-@pytest.mark.seconds
 def test_the_list_names_operations_that_there_are():
     from optimum_pixart_neuron.emulator import operations
 

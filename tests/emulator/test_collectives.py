@@ -2,16 +2,11 @@
 
 import pytest
 import torch
+import torch_xla.core.xla_model as xm
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-import torch_xla.core.xla_model as xm  # noqa: E402
-
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
-from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
+from optimum_pixart_neuron.emulator.program import Program
+from optimum_pixart_neuron.emulator.spmd import build_executor
 
 WORLD = [[0, 1, 2, 3]]
 PAIRS = [[0, 2], [1, 3]]
@@ -76,7 +71,6 @@ def test_results_on_four_ranks(dtype):
         assert torch.equal(result[name], torch.stack(parts)), name
 
 
-@pytest.mark.seconds
 def test_pinned_layouts_are_refused():
     with pytest.raises(RuntimeError, match="xm.all_gather with pin_layout=True is wrong in SPMD"):
         xm.all_gather(torch.ones(1), groups=[[0, 1]])
@@ -84,7 +78,6 @@ def test_pinned_layouts_are_refused():
         xm.all_to_all(torch.ones(2), 0, 0, 2, groups=[[0, 1]])
 
 
-@pytest.mark.seconds
 def test_counts_must_match_the_groups():
     with pytest.raises(RuntimeError, match="shard_count 4 differs from the group size 2"):
         xm.reduce_scatter(xm.REDUCE_SUM, torch.ones(4), 1.0, 0, 4, groups=[[0, 1]])
@@ -92,7 +85,6 @@ def test_counts_must_match_the_groups():
         xm.all_reduce(xm.REDUCE_SUM, torch.ones(1), groups=[[0, 1], [2]])
 
 
-@pytest.mark.seconds
 def test_sizes_must_divide_when_compiled():
     class Uneven(nn.Module):
         def forward(self, x):

@@ -2,15 +2,10 @@
 
 import pytest
 import torch
+import torch_neuronx
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-import torch_neuronx  # noqa: E402
-
-from optimum_pixart_neuron.emulator import device as device_module  # noqa: E402
+from optimum_pixart_neuron.emulator import device as device_module
 
 
 class Model(nn.Module):
@@ -33,7 +28,6 @@ def inputs(batch):
     return torch.arange(batch * 3.0).reshape(batch, 3), torch.arange(float(batch))
 
 
-@pytest.mark.seconds
 def test_splits_runs_and_gathers_in_order():
     parallel = torch_neuronx.DataParallel(traced(), [0, 1], set_dynamic_batching=False)
     x, y = inputs(2)
@@ -43,7 +37,6 @@ def test_splits_runs_and_gathers_in_order():
     assert torch.equal(output["first"], x[:, 0]), "scalars become a vector"
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("batch", [2, 3])
 def test_each_chunk_must_be_the_compiled_batch(batch):
     """Compiled for 2 on two cores, a batch of 2 is split into 1 + 1, and 3 into 2 + 1."""
@@ -52,7 +45,6 @@ def test_each_chunk_must_be_the_compiled_batch(batch):
         parallel(*inputs(batch))
 
 
-@pytest.mark.seconds
 def test_a_batch_smaller_than_the_cores_makes_jobs_of_one(caplog):
     parallel = torch_neuronx.DataParallel(traced(), [0, 1, 2], set_dynamic_batching=False)
     x, y = inputs(2)
@@ -88,7 +80,6 @@ def test_split_size_overrides_the_rule():
     assert parallel.num_workers == 6
 
 
-@pytest.mark.seconds
 def test_consecutive_cores_replicate_and_others_copy(four_cores):
     torch_neuronx.DataParallel(traced(), [1, 2], set_dynamic_batching=False)
     module = traced()
@@ -99,7 +90,6 @@ def test_consecutive_cores_replicate_and_others_copy(four_cores):
     assert torch_neuronx.DataParallel(traced(), set_dynamic_batching=False).device_ids == [0, 1, 2, 3]
 
 
-@pytest.mark.seconds
 def test_too_few_cores_are_an_error_only_with_dynamic_batching(monkeypatch, caplog):
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
     monkeypatch.setattr(device_module, "_device", None)

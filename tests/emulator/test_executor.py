@@ -1,31 +1,19 @@
 """The executor that ModelBuilder returns: NxD's interface, weights, routing, and SPMD as strict as on hardware."""
 
 import gc
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from optimum_pixart_neuron.emulator import device as device_module  # noqa: E402
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
-from optimum_pixart_neuron.emulator.runtime import rank_process_ids  # noqa: E402
-from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
+from optimum_pixart_neuron.emulator import device as device_module
+from optimum_pixart_neuron.emulator.program import Program
+from optimum_pixart_neuron.emulator.runtime import rank_process_ids
+from optimum_pixart_neuron.emulator.spmd import build_executor
+from tests.processes import assert_all_end
 
 START = torch.tensor([0], dtype=torch.int32)
 GROUP = [0, 1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_ranks_of_earlier_modules():
-    """A pipeline is in reference cycles: its ranks live until the collector runs."""
-    gc.collect()
 
 
 class Ranked(nn.Module):
@@ -67,14 +55,12 @@ def test_a_rank_dependent_python_constant_is_wrong_here_as_on_hardware():
     assert torch.equal(model(torch.ones(3))["sum"], torch.zeros(3))
 
 
-@pytest.mark.seconds
 def test_forward_before_initialize():
     # raised inside TorchScript, as NxD raises it, where a ValueError becomes a torch.jit.Error
     with pytest.raises(torch.jit.Error, match="not initialized, please call traced_model.nxd_model.initialize"):
         executor()(torch.ones(3))
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
@@ -111,7 +97,6 @@ def test_routing_by_exact_shape_and_dtype():
     assert torch.equal(model(torch.ones(2)), torch.full((2,), 2.0)), "a refused input does no harm"
 
 
-@pytest.mark.seconds
 def test_too_many_ranks_or_too_little_memory(monkeypatch):
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
     monkeypatch.setattr(device_module, "_device", None)
@@ -138,22 +123,6 @@ def test_initialized_weights_are_saved_and_can_start_another_copy(tmp_path):
 
 
 @pytest.mark.ranks
-@pytest.mark.soak
-def test_an_archive_runs_in_another_process(tmp_path):
-    torch.jit.save(executor(), tmp_path / "model.neuron")
-    script = f"""
-from optimum_pixart_neuron import emulator
-emulator.activate()
-import torch, torch_neuronx
-model = torch.jit.load({str(tmp_path / "model.neuron")!r})
-model.nxd_model.initialize([{{"weight": torch.full((3,), value)}} for value in (1.0, 4.0)], torch.tensor([0]))
-print(model(torch.ones(3))["sum"].tolist())
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "[5.0, 5.0, 5.0]\n", done.stderr
-
-
-@pytest.mark.ranks
 def test_initializing_again_replaces_the_ranks():
     model = executor()
     for value in (1, 5):
@@ -162,7 +131,6 @@ def test_initializing_again_replaces_the_ranks():
         assert torch.equal(model(torch.ones(3))["sum"], torch.full((3,), 2.0 * value))
 
 
-@pytest.mark.seconds
 def test_programs_for_another_number_of_ranks_are_refused():
     program = Program.compile(Ranked(), (torch.ones(3),), world_size=2)
     with pytest.raises(RuntimeError, match="compiled for 2 ranks cannot run on 4"):
@@ -177,19 +145,8 @@ def test_ranks_stop_when_the_module_is_collected():
     assert len(started) == 2
     del model
     gc.collect()
-    deadline = time.monotonic() + 5
-    while any(is_running(each) for each in started) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(is_running(each) for each in started)
+    assert_all_end(started, 5)
     assert not any(device_module.current_device().used.values())
-
-
-def is_running(process_id):
-    try:
-        with open(f"/proc/{process_id}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.ranks

@@ -5,7 +5,6 @@ import pytest
 from optimum_pixart_neuron.hardware import GIB, INSTANCES, get_instance, runtime_cores
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("name", "cores", "memory_gib"),
     [("inf2.xlarge", 2, 16), ("inf2.48xlarge", 24, 16), ("trn1.32xlarge", 32, 16), ("trn2.48xlarge", 64, 24)],
@@ -16,14 +15,12 @@ def test_cores_and_memory_at_default_lnc(name, cores, memory_gib):
     assert instance.hbm_bytes_per_core() == memory_gib * GIB
 
 
-@pytest.mark.seconds
 def test_trn2_without_logical_cores_shares_each_memory_bank():
     instance = get_instance("trn2.3xlarge")
     assert (instance.logical_cores(1), instance.hbm_bytes_per_core(1)) == (8, 12 * GIB)
     assert instance.bf16_flops_per_core(2) == 2 * instance.bf16_flops_per_core(1)
 
 
-@pytest.mark.seconds
 def test_a_family_is_its_largest_instance():
     for family in ("inf2", "trn1", "trn1n", "trn2"):
         largest = max(each.physical_cores for each in INSTANCES.values() if each.family == family)
@@ -36,7 +33,6 @@ def test_unknown_instance_names_the_known_ones():
         get_instance("trn3.48xlarge")
 
 
-@pytest.mark.seconds
 def test_trn1_has_no_logical_cores():
     with pytest.raises(ValueError, match="trn1.2xlarge cannot run logical core config 2: choose 1"):
         get_instance("trn1.2xlarge").logical_cores(2)
@@ -65,7 +61,6 @@ def test_visible_cores(environment, visible):
     assert runtime_cores(get_instance("trn1"), environment).visible == visible
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
@@ -96,7 +91,6 @@ def test_cores_that_the_runtime_cannot_take(environment, message):
         runtime_cores(get_instance("trn1"), environment)
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("lnc", [1, 2])
 def test_cores_are_counted_as_logical_ones(lnc):
     environment = {"NEURON_RT_VIRTUAL_CORE_SIZE": str(lnc), VISIBLE: "7"}

@@ -1,14 +1,9 @@
 """Kernels that ask for dense inputs, where a run comes to other strides than the trace."""
 
-import pytest
 import torch
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
+from optimum_pixart_neuron.emulator.program import Program
 
 
 class Block(nn.Module):
@@ -24,7 +19,6 @@ class Block(nn.Module):
         return self.norm(attended.transpose(-1, -2).reshape(batch, channels, height, width) + x)
 
 
-@pytest.mark.seconds
 def test_a_group_norm_after_a_transposed_sum():
     torch.manual_seed(0)
     module, x = Block().eval(), torch.randn(1, 16, 8, 8)

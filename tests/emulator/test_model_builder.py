@@ -2,26 +2,21 @@
 
 import inspect
 
+import neuronx_distributed
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import nn
-
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-import neuronx_distributed  # noqa: E402
-from neuronx_distributed.parallel_layers import parallel_state  # noqa: E402
-from neuronx_distributed.parallel_layers.layers import ColumnParallelLinear  # noqa: E402
-from neuronx_distributed.trace import hlo_utils  # noqa: E402
-from neuronx_distributed.trace.model_builder import (  # noqa: E402
+from neuronx_distributed.parallel_layers import parallel_state
+from neuronx_distributed.parallel_layers.layers import ColumnParallelLinear
+from neuronx_distributed.trace import hlo_utils
+from neuronx_distributed.trace.model_builder import (
     BaseModelInstance,
     ModelBuilder,
     append_default_compiler_flags,
 )
+from safetensors.torch import load_file
+from torch import nn
 
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
+from optimum_pixart_neuron.emulator.program import Program
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +46,6 @@ def builder_in(folder, tp=1, inputs=None, build=lambda: Model().eval(), compiler
     return builder.add("model", BaseModelInstance(build, {}), inputs or [example()], compiler_args)
 
 
-@pytest.mark.seconds
 def test_signatures_are_the_ones_of_nxd():
     parameters = list(inspect.signature(ModelBuilder.__init__).parameters)[1:]
     assert (
@@ -69,7 +63,6 @@ def test_signatures_are_the_ones_of_nxd():
     assert ModelBuilder(None, 1, weights).compiler_workdir == "/tmp/nxd_model/"
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -166,7 +159,6 @@ def test_the_module_is_built_once_per_key_as_rank_0_on_real_memory(tmp_path):
     assert seen == [(0, "cpu"), (0, "cpu")]
 
 
-@pytest.mark.seconds
 def test_the_flag_hook_sees_all_but_the_priority_bucket(tmp_path):
     def hook(key, container, bucket, compiler_args):
         seen.append((key, bucket))
@@ -194,14 +186,12 @@ def test_what_is_not_emulated_says_so(tmp_path, monkeypatch):
         builder.transform_weight_layout_with_overriden_option(str(tmp_path))
 
 
-@pytest.mark.seconds
 def test_weights_are_not_initialized_when_ranks_are_elsewhere(tmp_path):
     builder = builder_in(tmp_path, tp=2, world_size=2, local_ranks_size=1)
     with pytest.raises(RuntimeError, match="must be False: 1 of 2 ranks run here"):
         builder.trace()
 
 
-@pytest.mark.seconds
 def test_a_missing_weight_is_found_when_the_ranks_are_initialized(tmp_path):
     builder = builder_in(tmp_path)
     builder.checkpoint_loader = lambda: {"layer.bias": torch.ones(6)}

@@ -6,19 +6,14 @@ import sys
 
 import pytest
 import torch
+from neuronxcc.nki._private_kernels.attention import attention_isa_kernel
+from neuronxcc.nki.language import nc
 from torch import nn
+from torch_neuronx.xla_impl.ops import nki_jit
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from neuronxcc.nki._private_kernels.attention import attention_isa_kernel  # noqa: E402
-from neuronxcc.nki.language import nc  # noqa: E402
-from torch_neuronx.xla_impl.ops import nki_jit  # noqa: E402
-
-from optimum_pixart_neuron.components.common.attention_kernel import KERNELS, available_kernels  # noqa: E402
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
-from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
+from optimum_pixart_neuron.components.common.attention_kernel import KERNELS, available_kernels
+from optimum_pixart_neuron.emulator.program import Program
+from optimum_pixart_neuron.emulator.spmd import build_executor
 
 BFLOAT16 = torch.bfloat16
 VARIANT = "AttentionMMSoftmaxMMWithoutSwap"
@@ -96,7 +91,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(done.stdout) * unit < 2**28
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("replaced", "example", "message"),
     [
@@ -144,7 +138,6 @@ def test_grids_that_disagree_with_the_logical_core(grid, flags, message):
         Program.compile(Attention(grid), inputs(), compiler_args=flags)
 
 
-@pytest.mark.seconds
 def test_grids_that_are_none():
     launch = nki_jit()(attention_isa_kernel)
     for grid in (2, (2,), nc(2), (nc(2), nc(2))):
@@ -169,7 +162,6 @@ def test_what_only_hardware_runs():
         nki_jit(mode="torchxla")
 
 
-@pytest.mark.seconds
 def test_only_the_kernel_of_this_sdk_is_there():
     assert available_kernels() == ("attention_isa_kernel",)
     with pytest.raises(ImportError):

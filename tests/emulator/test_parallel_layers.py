@@ -3,15 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from neuronx_distributed.parallel_layers import mappings, pad, parallel_state  # noqa: E402
-from neuronx_distributed.parallel_layers.layer_norm import LayerNorm  # noqa: E402
-from neuronx_distributed.parallel_layers.layers import (  # noqa: E402
+from neuronx_distributed.parallel_layers import mappings, pad, parallel_state
+from neuronx_distributed.parallel_layers.layer_norm import LayerNorm
+from neuronx_distributed.parallel_layers.layers import (
     BaseParallelLinear,
     ColumnParallelLinear,
     InputChannelParallelConv2d,
@@ -20,13 +14,13 @@ from neuronx_distributed.parallel_layers.layers import (  # noqa: E402
     RowParallelLinear,
     SPMDRank,
 )
-from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder  # noqa: E402
+from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder
+from torch import nn
 
-from optimum_pixart_neuron.aten_graph import trace_graph  # noqa: E402
-from tests.emulator.nxd_scenarios import parallel  # noqa: E402
+from optimum_pixart_neuron.aten_graph import trace_graph
+from tests.emulator.nxd_scenarios import parallel
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("build", "shape", "marks"),
     [
@@ -49,7 +43,6 @@ def test_weights_have_the_shape_and_the_marks_of_a_shard(build, shape, marks):
         assert found == marks
 
 
-@pytest.mark.seconds
 def test_spmd_rank_is_an_int32_weight_split_over_the_world():
     with parallel(2, 4):
         rank = SPMDRank(4).get_rank()
@@ -68,7 +61,6 @@ def test_arguments_are_kept_under_the_names_that_other_code_reads():
     assert tuple(column.bias.shape) == (4,) and column.tensor_parallel_group.size() == 2
 
 
-@pytest.mark.seconds
 def test_sizes_that_do_not_divide_name_both_numbers():
     for build in (
         lambda: ColumnParallelLinear(4, 7),
@@ -118,7 +110,6 @@ def graph_calls(module, *inputs):
     return [node for node in graph.nodes if node.op == "call_function" and "neuron_emulator" in str(node.target)]
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("reduce_dtype", [torch.float32, torch.bfloat16])
 def test_the_sum_of_a_row_layer_runs_in_reduce_dtype(reduce_dtype):
     options = {} if reduce_dtype == torch.float32 else {"reduce_dtype": reduce_dtype}
@@ -155,14 +146,12 @@ def test_an_uneven_scatter_is_refused():
             mappings.scatter_to_process_group_spmd(torch.zeros(3, 2), 0, torch.tensor([0]))
 
 
-@pytest.mark.seconds
 def test_layer_norm_is_torchs():
     norm, x = LayerNorm(6, bias=False, sequence_parallel_enabled=True), torch.randn(2, 6)
     torch.testing.assert_close(norm(x), F.layer_norm(x, (6,), norm.weight))
     assert norm.weight.sequence_parallel_enabled and norm.bias is None
 
 
-@pytest.mark.seconds
 def test_extra_heads_and_padded_shards():
     assert [pad.get_number_of_extra_heads(heads, 4) for heads in (4, 5, 16)] == [0, 3, 0]
     with parallel(2):

@@ -4,16 +4,11 @@ import warnings
 
 import pytest
 import torch
+from neuronx_distributed.parallel_layers import comm, parallel_state
+from neuronx_distributed.parallel_layers.layers import ColumnParallelLinear, SPMDRank
+from neuronx_distributed.trace.mock_torchdist import mock_distributed
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from neuronx_distributed.parallel_layers import comm, parallel_state  # noqa: E402
-from neuronx_distributed.parallel_layers.layers import ColumnParallelLinear, SPMDRank  # noqa: E402
-from neuronx_distributed.trace.mock_torchdist import mock_distributed  # noqa: E402
-
-from tests.emulator.nxd_scenarios import parallel  # noqa: E402
+from tests.emulator.nxd_scenarios import parallel
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +21,6 @@ def fresh_state(monkeypatch):
         table.clear()
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("tp", "world", "sizes", "expected"),
     [
@@ -45,7 +39,6 @@ def test_tensor_parallel_groups_are_neighbours(tp, world, sizes, expected):
         assert isinstance(group, torch.distributed.ProcessGroup)
 
 
-@pytest.mark.seconds
 def test_four_ranks_on_trn1_need_the_local_world_size_and_are_spread(monkeypatch):
     with pytest.raises(KeyError, match="LOCAL_WORLD_SIZE"), parallel(4, 8):
         pass
@@ -59,14 +52,10 @@ def test_four_ranks_on_trn1_need_the_local_world_size_and_are_spread(monkeypatch
         assert state.get_tensor_model_parallel_group(as_list=True) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
-@pytest.mark.seconds
 def test_trn2_folds_its_rows(monkeypatch):
     monkeypatch.setattr(parallel_state, "get_platform_target", lambda: "trn2")
     with parallel(32, 64, lnc_size=2) as state:
-        assert state.get_tensor_model_parallel_group(as_list=True) == [
-            [*range(16), *range(48, 64)],
-            [*range(16, 48)],
-        ]
+        assert state.get_tensor_model_parallel_group(as_list=True) == [[*range(16), *range(48, 64)], [*range(16, 48)]]
     with parallel(32, 64, lnc_size=1) as state:
         assert state.get_tensor_model_parallel_group(as_list=True)[0] == [*range(32)]
 
@@ -77,7 +66,6 @@ def test_sizes_must_divide_the_world():
     assert not parallel_state.model_parallel_is_initialized()
 
 
-@pytest.mark.seconds
 def test_unknown_platform(monkeypatch):
     monkeypatch.setattr(parallel_state, "get_platform_target", lambda: "trn9")
     with pytest.raises(ValueError, match="trn9"), parallel(2):
@@ -146,14 +134,12 @@ def test_a_layer_outside_any_state_makes_a_world_of_one_without_a_process_group(
         SPMDRank(1)
 
 
-@pytest.mark.seconds
 def test_a_layer_outside_any_state_where_torch_distributed_is_up(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="call initialize_model_parallel"):
         ColumnParallelLinear(4, 6)
 
 
-@pytest.mark.seconds
 def test_cpu_mode_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("NXD_CPU_MODE", "1")
     with pytest.raises(RuntimeError, match="NXD_CPU_MODE is not emulated"):

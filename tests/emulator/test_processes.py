@@ -11,19 +11,17 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from optimum_pixart_neuron.emulator import launching, runtime  # noqa: E402
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
-from optimum_pixart_neuron.emulator.runtime import rank_process_ids  # noqa: E402
-from optimum_pixart_neuron.emulator.single_core import build_module  # noqa: E402
-from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
+from optimum_pixart_neuron.emulator import launching, runtime
+from optimum_pixart_neuron.emulator.program import Program
+from optimum_pixart_neuron.emulator.runtime import rank_process_ids
+from optimum_pixart_neuron.emulator.single_core import build_module
+from optimum_pixart_neuron.emulator.spmd import build_executor
+from tests.processes import assert_all_end, parent_of
 
 pytestmark = pytest.mark.ranks
 
@@ -81,34 +79,10 @@ def works(model):
     return torch.equal(run(model), torch.full((SIZE, SIZE), 2.0))
 
 
-def state(process_id):
-    """State and parent of a process; nothing when it is gone."""
-    try:
-        with open(f"/proc/{process_id}/stat") as file:
-            return file.read().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def running(process_ids):
-    return [each for each in process_ids if state(each)[:1] not in ([], ["Z"])]
-
-
-def keeper_of(rank_id):
-    return int(state(rank_id)[1])
-
-
 def processes():
     """The ranks of the only model, and all that is there for it."""
     ranks = rank_process_ids()
-    return ranks, [*ranks, keeper_of(ranks[0])]
-
-
-def assert_all_end(process_ids):
-    deadline = time.monotonic() + 30
-    while running(process_ids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert running(process_ids) == []
+    return ranks, [*ranks, parent_of(ranks[0])]
 
 
 @contextmanager
@@ -182,9 +156,9 @@ def test_a_rank_that_cannot_start_says_why(load, monkeypatch):
 def test_a_launcher_that_is_killed(load, generations):
     model = load("endless")
     ranks = rank_process_ids()
-    victim = keeper_of(ranks[0])
+    victim = parent_of(ranks[0])
     if generations == 2:
-        victim = keeper_of(victim)
+        victim = parent_of(victim)
     with soon(os.kill, victim, signal.SIGKILL):
         with pytest.raises(RuntimeError, match="^the launcher of the ranks exited$"):
             run(model)
@@ -258,13 +232,13 @@ def test_idle_ranks_use_no_processor_time(load):
     run(model)
     _, everyone = processes()
 
-    def ticks():
-        return sum(int(field) for each in everyone for field in state(each)[11:13])
+    def processor_seconds():
+        return sum(sum(psutil.Process(each).cpu_times()[:2]) for each in everyone)
 
     time.sleep(0.5)  # what the run left to do
-    before = ticks()
+    before = processor_seconds()
     time.sleep(2)
-    assert ticks() - before <= 3, "hundredths of a second, of three processes"
+    assert processor_seconds() - before <= 0.03, "of three processes"
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
@@ -277,9 +251,9 @@ def test_models_share_the_launcher_that_was_prepared(load, killed):
         os.kill(launcher.pid, signal.SIGKILL)
         assert_all_end([launcher.pid])
     first, second = load("quick"), load("quick")
-    keepers = {keeper_of(rank) for rank in rank_process_ids()}
+    keepers = {parent_of(rank) for rank in rank_process_ids()}
     assert len(keepers) == 2
-    parents = {keeper_of(each) for each in keepers}
+    parents = {parent_of(each) for each in keepers}
     assert len(parents) == 1 and (parents == {launcher.pid}) is not killed
     assert works(first) and works(second)
 
@@ -298,8 +272,6 @@ def test_a_keeper_that_is_stopped_is_ended(load, monkeypatch):
 # workers that imported it again would recurse.
 OWNERS = """
 import os, sys, time
-from optimum_pixart_neuron import emulator
-emulator.activate()
 from tests.emulator.test_processes import Endless, Quick, START, build_executor, compiled, rank_process_ids, run
 from optimum_pixart_neuron.emulator.launching import prepare_ranks
 import torch
@@ -384,7 +356,7 @@ def test_nothing_survives_the_end_of_its_owner(owners, kind, number):
     A fork that lives on has copies of the sockets and must have closed them.
     """
     owner, ranks = begin(owners, kind)
-    everyone = ranks if kind == "prepared" else [*ranks, keeper_of(ranks[0])]
+    everyone = ranks if kind == "prepared" else [*ranks, parent_of(ranks[0])]
     if number == signal.SIGINT:
         os.killpg(owner, number)
     else:
@@ -407,6 +379,8 @@ def test_the_end_of_the_interpreter(owners):
 BARE = """
 import os, sys
 from pathlib import Path
+from optimum_pixart_neuron import emulator
+emulator.activate()
 from tests.emulator.test_processes import Quick, START, build_executor, compiled, works
 from optimum_pixart_neuron.emulator.archive import check_archive
 import torch

@@ -4,12 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from optimum_pixart_neuron.emulator import program as program_module  # noqa: E402
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
+from optimum_pixart_neuron.emulator import program as program_module
+from optimum_pixart_neuron.emulator.program import Program
 
 
 class Mixed(nn.Module):
@@ -33,7 +29,6 @@ def weights_of(program, module):
     return [state[name] for name in program.weight_names]
 
 
-@pytest.mark.seconds
 def test_parity_with_eager_after_a_round_trip():
     torch.manual_seed(0)
     module, x, ids = Mixed().eval(), torch.randn(4, 8), torch.tensor([0, 1])
@@ -51,7 +46,6 @@ def test_parity_with_eager_after_a_round_trip():
     assert compiled.input_names == ("x", "ids")
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -133,7 +127,6 @@ def test_only_tensors_can_be_returned():
         Program.compile(Number(), (torch.ones(1),))
 
 
-@pytest.mark.seconds
 def test_another_torch_is_refused(monkeypatch):
     serialised = Program.compile(nn.Identity(), (torch.ones(1),)).to_bytes()
     monkeypatch.setattr(program_module, "_torch_release", lambda: "1.0")
@@ -146,7 +139,6 @@ def test_garbage_is_no_program():
         Program.from_bytes(b"PK\3\4" + bytes(100))
 
 
-@pytest.mark.seconds
 def test_mesh_must_cover_all_ranks():
     class Partial(nn.Module):
         def forward(self, x):
@@ -156,7 +148,6 @@ def test_mesh_must_cover_all_ranks():
         Program.compile(Partial(), (torch.ones(1),), world_size=4)
 
 
-@pytest.mark.seconds
 def test_collectives_do_not_run_eagerly():
     with pytest.raises(RuntimeError, match="neuron_emulator::all_reduce runs only inside a compiled program"):
         torch.ops.neuron_emulator.all_reduce(torch.ones(1), "sum", 1.0, [0, 1], 2)

@@ -2,23 +2,18 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import nn
-
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from neuronx_distributed.parallel_layers import parallel_state  # noqa: E402
-from neuronx_distributed.parallel_layers.layers import (  # noqa: E402
+from neuronx_distributed.parallel_layers import parallel_state
+from neuronx_distributed.parallel_layers.layers import (
     ColumnParallelLinear,
     OutputChannelParallelConv2d,
     ParallelEmbedding,
     RowParallelLinear,
     SPMDRank,
 )
-from neuronx_distributed.parallel_layers.utils import set_tensor_model_parallel_attributes  # noqa: E402
-from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder  # noqa: E402
+from neuronx_distributed.parallel_layers.utils import set_tensor_model_parallel_attributes
+from neuronx_distributed.trace.model_builder import BaseModelInstance, ModelBuilder
+from safetensors.torch import load_file
+from torch import nn
 
 
 def shard(build, checkpoint, tp=2, path=None):
@@ -31,7 +26,6 @@ def rows(count, width=1):
     return torch.arange(count, dtype=torch.float32)[:, None].expand(count, width).contiguous()
 
 
-@pytest.mark.seconds
 def test_column_row_and_rank(tmp_path):
     class Model(nn.Module):
         def __init__(self):
@@ -72,36 +66,46 @@ def test_column_row_and_rank(tmp_path):
     assert not parallel_state.model_parallel_is_initialized()
 
 
-@pytest.mark.seconds
-def test_stride_takes_every_second_chunk():
-    def build():
-        return ColumnParallelLinear(1, 4, bias=False, gather_output=False, stride=2)
-
-    shards = shard(build, {"weight": rows(4)})
-    assert [mine["weight"].flatten().tolist() for mine in shards] == [[0, 2], [1, 3]]
+def fused_qkv():
+    layer = ColumnParallelLinear(1, 8, bias=False, gather_output=False)
+    layer.weight.fused_qkv = True
+    layer.weight.num_attention_heads, layer.weight.num_key_value_heads, layer.weight.head_dim = 4, 2, 1
+    return layer
 
 
-@pytest.mark.seconds
-def test_fused_qkv_is_cut_part_by_part():
-    def build():
-        layer = ColumnParallelLinear(1, 8, bias=False, gather_output=False)
-        layer.weight.fused_qkv = True
-        layer.weight.num_attention_heads, layer.weight.num_key_value_heads, layer.weight.head_dim = 4, 2, 1
-        return layer
+LOWEST = torch.finfo(torch.float32).min
+CUTS = {
+    "every second chunk": (
+        4,
+        lambda: ColumnParallelLinear(1, 4, bias=False, gather_output=False, stride=2),
+        {"weight": ([0, 2], [1, 3])},
+    ),
+    "part by part": (8, fused_qkv, {"weight": ([0, 1, 4, 6], [2, 3, 5, 7])}),
+    "an order of ranks maps the second parameter twice": (
+        2,
+        lambda: ColumnParallelLinear(1, 2, gather_output=False, rank_ordering=[1, 0]),
+        {"weight": ([1], [0]), "bias": ([0], [1])},
+    ),
+    "padded columns": (
+        3,
+        lambda: ColumnParallelLinear(1, 3, pad=True, gather_output=False),
+        {"weight": ([0, 1], [2, 0]), "bias": ([0, 1], [2, LOWEST])},
+    ),
+    "padded words": (3, lambda: ParallelEmbedding(3, 1, pad=True), {"weight": ([0, 1], [2, 0])}),
+    "padded rows": (3, lambda: RowParallelLinear(3, 1, bias=False, pad=True), {"weight": ([0, 1], [2, 0])}),
+}
 
-    shards = shard(build, {"weight": rows(8)})
-    assert [mine["weight"].flatten().tolist() for mine in shards] == [[0, 1, 4, 6], [2, 3, 5, 7]]
+
+@pytest.mark.parametrize("case", CUTS)
+def test_what_each_of_two_ranks_gets(case):
+    """Of weights that are numbered along the dimension that is cut."""
+    count, build, expected = CUTS[case]
+    weight = rows(count).T if case == "padded rows" else rows(count)
+    whole = {"weight": weight, "bias": torch.arange(float(count))}
+    shards = shard(build, {name: whole[name] for name in expected})
+    assert {name: tuple(mine[name].flatten().tolist() for mine in shards) for name in expected} == expected
 
 
-def test_rank_ordering_maps_the_second_parameter_twice():
-    def build():
-        return ColumnParallelLinear(1, 2, gather_output=False, rank_ordering=[1, 0])
-
-    shards = shard(build, {"weight": rows(2), "bias": torch.arange(2.0)})
-    assert [(mine["weight"].item(), mine["bias"].item()) for mine in shards] == [(1, 0), (0, 1)]
-
-
-@pytest.mark.seconds
 def test_marks_on_plain_modules_are_ignored():
     class Model(nn.Module):
         def __init__(self):
@@ -140,17 +144,7 @@ def test_a_wrong_size_is_an_error():
         shard(lambda: OutputChannelParallelConv2d(1, 2, 1), {"bias": torch.ones(2)})
 
 
-def test_padding():
-    column = shard(
-        lambda: ColumnParallelLinear(1, 3, pad=True, gather_output=False),
-        {"weight": rows(3), "bias": torch.arange(3.0)},
-    )
-    assert column[1]["weight"].flatten().tolist() == [2, 0]
-    assert column[1]["bias"].tolist() == [2, torch.finfo(torch.float32).min]
-    embedding = shard(lambda: ParallelEmbedding(3, 1, pad=True), {"weight": rows(3)})
-    assert embedding[1]["weight"].flatten().tolist() == [2, 0]
-    row = shard(lambda: RowParallelLinear(3, 1, bias=False, pad=True), {"weight": rows(3).T})
-    assert row[1]["weight"].flatten().tolist() == [2, 0]
+def test_a_padded_row_layer_has_no_bias():
     with pytest.raises(IndexError):
         shard(lambda: RowParallelLinear(3, 1, pad=True), {"weight": rows(3).T, "bias": torch.ones(1)})
 
@@ -200,7 +194,6 @@ def test_the_loader_runs_inside_the_state_and_modules_it_builds_are_on_meta():
     assert seen == ["groups", (2, "meta")]
 
 
-@pytest.mark.seconds
 def test_only_local_ranks_are_cut():
     builder = ModelBuilder(
         None, 4, lambda: {"rank": torch.arange(4, dtype=torch.int32)}, 2, world_size=4, local_ranks_size=2
@@ -211,7 +204,6 @@ def test_only_local_ranks_are_cut():
         assert [mine["rank"].item() for mine in builder.shard_checkpoint()] == [2, 3]
 
 
-@pytest.mark.seconds
 def test_shared_memory_cannot_be_saved(tmp_path, caplog):
     class Model(nn.Module):
         def __init__(self):

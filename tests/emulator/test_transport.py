@@ -8,14 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron import emulator
-
-emulator.activate()
-
-from optimum_pixart_neuron.emulator.program import Program  # noqa: E402
-from optimum_pixart_neuron.emulator.runtime import rank_process_ids  # noqa: E402
-from optimum_pixart_neuron.emulator.spmd import build_executor  # noqa: E402
-from optimum_pixart_neuron.emulator.transport import SharedWeights, map_weights  # noqa: E402
+from optimum_pixart_neuron.emulator.program import Program
+from optimum_pixart_neuron.emulator.runtime import rank_process_ids
+from optimum_pixart_neuron.emulator.spmd import build_executor
+from optimum_pixart_neuron.emulator.transport import SharedWeights, map_weights
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all weights are copied")
 
@@ -66,7 +62,6 @@ def test_a_weight_is_mapped_from_the_file_it_was_loaded_from(ranks):
     assert_same(received(shared), ranks)
 
 
-@pytest.mark.seconds
 def test_a_weight_changed_since_it_was_loaded_is_copied(ranks):
     ranks[0]["large"][50] += 1.0
     shared = SharedWeights(["large", "half", "none"], ranks)
@@ -74,7 +69,6 @@ def test_a_weight_changed_since_it_was_loaded_is_copied(ranks):
     assert_same(received(shared), ranks)
 
 
-@pytest.mark.seconds
 def test_a_rank_that_writes_to_its_weights_leaves_the_file_alone(ranks, tmp_path):
     before = (tmp_path / "0.safetensors").read_bytes()
     received(SharedWeights(["large"], ranks))[0]["large"].zero_()
@@ -117,7 +111,6 @@ def test_values_at_an_odd_offset_are_copied(tmp_path):
     assert torch.equal(received(shared)[0]["a"], torch.arange(5.0))
 
 
-@pytest.mark.seconds
 def test_a_file_that_is_mapped_often_is_opened_once(ranks, tmp_path):
     """As `ComponentWeights.read` maps a checkpoint: once for each weight."""
     files = [load_file(tmp_path / "0.safetensors") for _ in range(300)]
@@ -127,7 +120,6 @@ def test_a_file_that_is_mapped_often_is_opened_once(ranks, tmp_path):
     assert_same(received(shared), [weights])
 
 
-@pytest.mark.seconds
 def test_weights_of_more_files_than_one_message_takes_are_copied(tmp_path):
     weights = {}
     for number in range(200):
@@ -138,7 +130,6 @@ def test_weights_of_more_files_than_one_message_takes_are_copied(tmp_path):
     assert_same(received(shared), [weights])
 
 
-@pytest.mark.seconds
 def test_a_weight_in_memory_that_ranks_share_is_copied_once():
     weight = torch.randn(1000)
     shared = SharedWeights(["w"], [{"w": weight}, {"w": weight}])
