@@ -49,23 +49,27 @@ def reference_images(reference) -> np.ndarray:
     return reference(PROMPTS, **pipeline_arguments()).images
 
 
+def export_to(output: Path, model: Path | str, **options) -> Path:
+    """Export; without validation unless that is asked for."""
+    from optimum_pixart_neuron.export.exporter import export
+    from optimum_pixart_neuron.export.options import ExportOptions
+
+    return export(ExportOptions(model=str(model), output=output, **{"disable_validation": True, **options}))
+
+
 @pytest.fixture(scope="session")
 def exported(tiny_checkpoint, made_once):
     """Exports of the tiny checkpoint by options, each made once: `exported(tensor_parallel_size=2, ...)` -> folder."""
 
     def export_once(**options) -> Path:
-        from optimum_pixart_neuron.export.exporter import export
-        from optimum_pixart_neuron.export.options import ExportOptions
-
         def make(folder: Path) -> None:
             before = dict(os.environ)
-            export(ExportOptions(**{"model": str(tiny_checkpoint), "output": folder / name, **options}))
+            export_to(folder / name, **{"model": tiny_checkpoint, **options})
             after = dict(os.environ)
             if "TORCHINDUCTOR_CACHE_DIR" not in before:  # torch 2.8 sets it when make_fx first runs
                 after.pop("TORCHINDUCTOR_CACHE_DIR", None)
             assert after == before, "the export left something in the environment"
 
-        options = {"disable_validation": True, **options}
         name, key = "pixart neuron", repr(sorted(options.items()))
         return made_once(f"export-{sha256(key.encode()).hexdigest()[:16]}", make) / name
 

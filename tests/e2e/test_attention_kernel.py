@@ -15,7 +15,7 @@ from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 
 from ..parity import psnr
-from .conftest import PROMPTS, assert_same_pictures, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, assert_same_pictures, export_to, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -94,9 +94,7 @@ def test_two_physical_cores_a_logical_one(exported):
     ],
 )
 def test_refusals(tiny_checkpoint, tmp_path, options, message):
-    from optimum_pixart_neuron.export.exporter import export
-
     options = {"attention": "nki", "tensor_parallel_size": 2, **options}
     with pytest.raises(InvalidExportOption, match=message):
-        export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "out", **options))
+        export_to(tmp_path / "out", tiny_checkpoint, **options)
     assert list(tmp_path.iterdir()) == []

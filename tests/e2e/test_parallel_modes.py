@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from ..parity import psnr
-from .conftest import PROMPTS, assert_same_pictures, fresh_runtime, load_ours, load_stock, pipeline_arguments
+from .conftest import (
+    PROMPTS,
+    assert_same_pictures,
+    export_to,
+    fresh_runtime,
+    load_ours,
+    load_stock,
+    pipeline_arguments,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -65,15 +73,19 @@ def data_folder(exported):
     return exported(tensor_parallel_size=4, parallel_mode="data", torch_dtype="float32")
 
 
+@pytest.fixture(scope="module")
+def data_pipe(data_folder):
+    return load_ours(data_folder)
+
+
 @pytest.mark.parametrize("images", [1, 3, pytest.param(8, marks=pytest.mark.soak)])
-def test_data(data_folder, reference, images):
+def test_data(data_pipe, reference, images):
     """More and fewer images than cores, in their order; one prompt makes several of them."""
-    pipe = load_ours(data_folder)
-    assert len(pipe.transformer.model.copies) == len(pipe.vae_decoder.model.copies) == 4
+    assert len(data_pipe.transformer.model.copies) == len(data_pipe.vae_decoder.model.copies) == 4
     prompts, each = (PROMPTS, images // 2) if images % 2 == 0 else (["a tower"], images)
     latents = torch.randn(images, 4, 32, 32, generator=torch.Generator().manual_seed(images))
     arguments = {"num_images_per_prompt": each, "num_inference_steps": 2, "latents": latents, "output_type": "np"}
-    assert_same_pictures(pipe(prompts, **arguments).images, reference(prompts, **arguments).images)
+    assert_same_pictures(data_pipe(prompts, **arguments).images, reference(prompts, **arguments).images)
 
 
 def test_data_through_the_stock_class(data_folder, reference):
@@ -88,13 +100,10 @@ def test_2048_pixels_through_the_stock_class(tmp_path):
     """A bin of the 1024 px checkpoints that needed tiles before; to the accuracy of bfloat16, see test_parity."""
     from diffusers import PixArtSigmaPipeline
 
-    from optimum_pixart_neuron.export.exporter import export
-    from optimum_pixart_neuron.export.options import ExportOptions
     from tests.tiny import build_tiny_checkpoint
 
     checkpoint = build_tiny_checkpoint(tmp_path / "checkpoint", sample_size=128, heads=2, layers=1)
-    options = {"tensor_parallel_size": 4, "height": 2048, "width": 512, "disable_validation": True}
-    folder = export(ExportOptions(model=str(checkpoint), output=tmp_path / "exported", **options))
+    folder = export_to(tmp_path / "exported", checkpoint, tensor_parallel_size=4, height=2048, width=512)
     assert parallel(folder, "vae_decoder")["mode"] == "rows"
     latents = torch.randn(1, 4, 256, 64, generator=torch.Generator().manual_seed(0))
     arguments = {"num_inference_steps": 1, "latents": latents, "output_type": "np"}

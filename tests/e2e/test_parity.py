@@ -24,12 +24,16 @@ def float32_folder(request, exported):
     return exported(tensor_parallel_size=request.param, torch_dtype="float32", batch_size=2)
 
 
+@pytest.fixture(scope="module")
+def stock(float32_folder):
+    return load_stock(float32_folder)
+
+
 @torch.no_grad()
-def test_float32_components_through_the_stock_class(float32_folder, reference):
-    pipe = load_stock(float32_folder)
+def test_float32_components_through_the_stock_class(stock, reference):
     tokens = reference.tokenizer(PROMPTS, padding="max_length", max_length=300, return_tensors="pt")
     expected = reference.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-    embeddings = pipe.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    embeddings = stock.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
     assert relative_error(embeddings, expected) < 1e-5
 
     generator = torch.Generator().manual_seed(1)
@@ -42,17 +46,17 @@ def test_float32_components_through_the_stock_class(float32_folder, reference):
     for step in (999, 3):
         timestep = torch.full((4,), step)
         (noise,) = reference.transformer(**pair, timestep=timestep, added_cond_kwargs=conditions, return_dict=False)
-        predicted = pipe.transformer(**pair, timestep=timestep, return_dict=False)[0]
+        predicted = stock.transformer(**pair, timestep=timestep, return_dict=False)[0]
         assert relative_error(predicted, noise) < 1e-5
 
     latents = torch.randn(2, 4, 32, 32, generator=generator)
-    decoded = pipe.vae.decode(latents, return_dict=False)[0]
+    decoded = stock.vae.decode(latents, return_dict=False)[0]
     assert (decoded - reference.vae.decode(latents, return_dict=False)[0]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("load", [load_stock, load_ours])
-def test_float32_pictures(float32_folder, reference_images, load):
-    assert_same_pictures(load(float32_folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+def test_float32_pictures(float32_folder, stock, reference_images):
+    for pipe in (stock, load_ours(float32_folder)):
+        assert_same_pictures(pipe(PROMPTS, **pipeline_arguments()).images, reference_images)
 
 
 @pytest.mark.parametrize(

@@ -101,14 +101,6 @@ def with_wrong_shape(folder: Path) -> None:
     save_file(weights, folder / TEXT_ENCODER)
 
 
-def only_pickled(folder: Path) -> None:
-    (folder / TEXT_ENCODER).rename(folder / "text_encoder" / "pytorch_model.bin")
-
-
-def cut(path: Path, keep: int) -> None:
-    path.write_bytes(path.read_bytes()[:keep])
-
-
 def missing_shard(folder: Path) -> None:
     (folder / TRANSFORMER).unlink()
     index = {"metadata": {}, "weight_map": {"proj_out.bias": "diffusion_pytorch_model-00001-of-00002.safetensors"}}
@@ -123,16 +115,11 @@ def without_tokenizer_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: shutil.rmtree(folder / "vae"), "has no vae; an export needs it"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "has no tokenizer"),
         (lambda folder: rewrite(folder / "model_index.json", scheduler=None), "has no scheduler"),
         (lambda folder: rewrite(folder / "model_index.json", _class_name="FluxPipeline"), "is a FluxPipeline, not a"),
         (lambda folder: (folder / "vae" / "config.json").unlink(), "vae/config.json is missing"),
         (lambda folder: (folder / "vae" / "config.json").write_text("{"), "vae/config.json is damaged: EOF"),
-        (
-            lambda folder: (folder / "model_index.json").write_text("[]"),
-            "model_index.json is damaged: it is not a JSON object",
-        ),
         (
             lambda folder: rewrite(folder / "transformer" / "config.json", sample_size=None),
             "transformer/config.json has no sample_size",
@@ -140,12 +127,9 @@ def without_tokenizer_model(folder: Path) -> None:
         (without_tokenizer_model, "tokenizer holds neither spiece.model nor tokenizer.json"),
         (lambda folder: (folder / TRANSFORMER).unlink(), "diffusion_pytorch_model.safetensors is missing"),
         (missing_shard, "00001-of-00002.safetensors is missing, though .* names it"),
-        (lambda folder: cut(folder / TRANSFORMER, 100), "is not a readable safetensors file"),
-        (lambda folder: cut(folder / TRANSFORMER, 100_000), "is not a readable safetensors file"),
-        (lambda folder: (folder / TEXT_ENCODER).write_bytes(b"\n" * 64), "is not a readable safetensors file"),
+        (lambda folder: os.truncate(folder / TRANSFORMER, 100), "is not a readable safetensors file"),
         (without_weight, "transformer: the checkpoint has no weight proj_out.bias"),
         (with_wrong_shape, r"final_layer_norm.weight has shape \(3,\), config.json asks for \(64,\)"),
-        (only_pickled, "holds only .bin weights; .* convert them to model.safetensors first"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -7,19 +7,16 @@ from optimum_pixart_neuron.errors import ArtifactError
 from optimum_pixart_neuron.hardware.sdk_releases import DEFAULT_RELEASE, SDK_RELEASES
 
 from ..parity import psnr
-from .conftest import PROMPTS, load_ours, pipeline_arguments, reference, reference_images  # noqa: F401
+from .conftest import PROMPTS, export_to, load_ours, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 
 @pytest.mark.parametrize("name", [name for name in SDK_RELEASES if name != DEFAULT_RELEASE])
-def test_it_exports_loads_and_draws(name, monkeypatch, tiny_checkpoint, tmp_path, reference_images):  # noqa: F811
-    from optimum_pixart_neuron.export.exporter import export
-    from optimum_pixart_neuron.export.options import ExportOptions
-
+def test_it_exports_loads_and_draws(name, monkeypatch, tiny_checkpoint, tmp_path, reference_images):
     monkeypatch.setenv("NEURON_EMULATOR_SDK", name)
-    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one", "disable_validation": True}
-    folder = export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "pipeline", **options))
+    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
+    folder = export_to(tmp_path / "pipeline", tiny_checkpoint, **options)
     versions = Manifest.read(folder).versions
     release = SDK_RELEASES[name]
     assert versions["neuronx-cc"] == f"{release.versions['neuronx-cc']}+emulated"

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.artifact.manifest import Manifest, listed_files
 from optimum_pixart_neuron.artifact.manifest_records import ValidationRecord
-from optimum_pixart_neuron.errors import CheckpointError, ValidationFailed
-from optimum_pixart_neuron.export.options import ExportOptions
+from optimum_pixart_neuron.errors import ValidationFailed
 from optimum_pixart_neuron.files import FileRecord
+
+from .conftest import export_to
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -28,10 +29,7 @@ ALL = ["text_encoder", "transformer", "vae_decoder"]
 
 
 def run(checkpoint: Path, output: Path, **options) -> Path:
-    from optimum_pixart_neuron.export.exporter import export
-
-    options = {"tensor_parallel_size": 2, "vae_parallel": "one", "disable_validation": True, **options}
-    return export(ExportOptions(model=str(checkpoint), output=output, **options))
+    return export_to(output, checkpoint, **{"tensor_parallel_size": 2, "vae_parallel": "one", **options})
 
 
 def holder(output: Path) -> Path:
@@ -221,23 +219,6 @@ def test_saving_a_program_to_a_full_disk_is_an_error():
     with pytest.raises(OSError) as full:
         save_program(torch.jit.script(torch.nn.Linear(64, 64)), Path("/dev/full"))
     assert full.value.errno == errno.ENOSPC
-
-
-@pytest.mark.soak
-def test_a_checkpoint_that_changes_while_it_is_compiled(tiny_checkpoint, tmp_path, output, compiler):
-    checkpoint = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
-
-    def compile_and_change(job, taken):
-        job.folder.mkdir()
-        if job.component.COMPONENT.name == "transformer":
-            change_weight(checkpoint)
-
-    compiler.real = compile_and_change
-    with pytest.raises(CheckpointError, match=r"diffusion_pytorch_model.safetensors was changed during the export"):
-        run(checkpoint, output)
-    compiler.real = None
-    run(checkpoint, output)
-    assert compiler.compiled == ["text_encoder", "transformer", "transformer", "vae_decoder"]
 
 
 # Validation

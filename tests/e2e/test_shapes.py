@@ -30,16 +30,6 @@ def world():
         sys.path.remove(str(SHAPES))
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory) -> Path:
-    from optimum_pixart_neuron.export.exporter import export
-    from optimum_pixart_neuron.export.options import ExportOptions
-
-    output = tmp_path_factory.mktemp("shapes") / "shapes-neuron"
-    options = {"tensor_parallel_size": 4, "batch_size": 8, "sequence_length": 16, "disable_validation": True}
-    return export(ExportOptions(model=str(CHECKPOINT), output=output, **options))
-
-
 def _draw(pipe, prompts: list[str], **arguments) -> list:
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(number) for number in range(len(prompts))]
@@ -48,9 +38,10 @@ def _draw(pipe, prompts: list[str], **arguments) -> list:
 
 
 @pytest.mark.soak
-def test_the_export_draws_what_the_caption_says_as_often_as_diffusers(world, export):
+def test_the_export_draws_what_the_caption_says_as_often_as_diffusers(world, exported):
     from diffusers import PixArtSigmaPipeline
 
+    export = exported(model=str(CHECKPOINT), tensor_parallel_size=4, batch_size=8, sequence_length=16)
     scenes = world["evaluate"].held_out_scenes(CAPTIONS)
     prompts = [world["world"].caption(scene) for scene in scenes]
     pictures = {

@@ -196,12 +196,9 @@ def test_other_modes(exported, reference, references, ranks, options):
 
 
 @pytest.mark.soak
-def test_every_program_is_validated(tiny_checkpoint, tmp_path, logged):
-    from optimum_pixart_neuron.export.exporter import export
-    from optimum_pixart_neuron.export.options import ExportOptions
-
-    options = {"tensor_parallel_size": 2, "sizes": NAMES, "guidance": "both"}
-    folder = export(ExportOptions(model=str(tiny_checkpoint), output=tmp_path / "out", **options))
+def test_every_program_is_validated(exported):
+    options = {"tensor_parallel_size": 2, "sizes": NAMES, "guidance": "both", "disable_validation": False}
+    folder = exported(**options)
     records = json.loads((folder / "neuron_manifest.json").read_text())["validation"]
     named = [(each["component"], each.get("program")) for each in records if each["passed"]]
     both = [name for size in NAMES for name in (size, f"{size}-one-half")]

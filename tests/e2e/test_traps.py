@@ -4,14 +4,14 @@
 
 optimum-neuron 0.4.5
  1  T5's padding mask is dropped            e2e/test_parity.py::test_float32_components_through_the_stock_class
- 2  timestep cast to the model's dtype      here::test_timesteps_stay_apart_through_the_stock_loader,
+ 2  timestep cast to the model's dtype      here::test_the_stock_loader_keeps_timesteps_and_the_process,
                                             components/test_parity.py::test_bfloat16_transformer_keeps_the_timestep
  3  guidance pair served by DataParallel    e2e/test_pipeline.py::test_guidance_off,
                                             e2e/test_pipeline.py::test_one_core_takes_any_number_too
  4  sharded transformer becomes a `str`     e2e/test_parity.py::test_float32_pictures [2-ranks] [4-ranks]
  5  text encoder without the sharding size  here::test_every_component_has_weights_for_every_rank
  6  trn2 fails; no --lnc, LNC of 1          here::test_trn2
- 7  patched scaled_dot_product_attention    here::test_the_process_is_as_before
+ 7  patched scaled_dot_product_attention    here::test_the_stock_loader_keeps_timesteps_and_the_process
  8  shell=True, `python3`                   here::test_no_name_matters_to_the_command,
                                             commands/test_command.py::test_arguments_reach_the_child_as_they_are
  9  T5 attention computed whole, fp32 sums  here::test_the_text_encoder_reduces_twice_a_layer_in_bfloat16
@@ -20,7 +20,7 @@ optimum-neuron 0.4.5
 12  None instead of a pipeline off device   e2e/test_python_way.py::
                                             test_without_a_device_the_artifacts_stay_and_are_named
 13  float32 by default; false inline record here::test_defaults, here::test_the_record_of_inlined_weights_is_true
-14  replace_weights skips most weights      here::test_replacing_weights_is_refused
+14  replace_weights skips most weights      runtime/test_pipeline.py::test_replacing_weights_is_refused
 15  compiler_workdir is deleted             here::test_the_users_work_folder_survives
 16  flags by substring of a path            here::test_no_name_matters_to_the_command
 17  validation runs an unloaded T5          not met: the export runs no program
@@ -30,7 +30,7 @@ optimum-neuron 0.4.5
 20  images per prompt, cores, length        e2e/test_pipeline.py::test_three_prompts_two_images_each,
                                             here::test_defaults,
                                             emulator/test_device.py::test_the_environment_is_read_once
-21  weights re-read, no variant files       here::test_variants_and_split_files_give_the_same_weights
+21  weights re-read, no variant files       export/test_checkpoints.py::test_files_as_save_pretrained_writes_them
 22  `do_classifier_free_guidance`           not met: neither diffusers' PixArt pipeline nor ours asks for it
 
 NxD 0.15
@@ -42,7 +42,7 @@ NxD 0.15
  e  padded bias of finfo.min                not met: sizes must divide, e2e/test_refusals.py
  f  padded row layer with a bias            not met: as e
  g  mocked torch.distributed                not met: no name is imported from it
- h  layers outside a parallel state         here::test_the_process_is_as_before
+ h  layers outside a parallel state         here::test_the_stock_loader_keeps_timesteps_and_the_process
  i  expert size in another's place          not met: the export asks for no experts
  j  more ranks than tensor ranks            here::test_every_component_has_weights_for_every_rank
     tied weights stored twice               here::test_every_component_has_weights_for_every_rank
@@ -70,33 +70,23 @@ import torch
 from safetensors.torch import load_file
 
 from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-from optimum_pixart_neuron.errors import PixArtNeuronError
 from optimum_pixart_neuron.export.options import ExportOptions
-from tests.tiny import build_tiny_checkpoint
 
 from ..parity import psnr
-from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, export_to, load_stock, pipeline_arguments
+from .test_processes import SCRIPT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 RANKS = 4
-STOCK_SCRIPT = """
-import sys
-import numpy as np
-import torch
-from optimum.neuron import NeuronPixArtSigmaPipeline
-folder, output = sys.argv[1:]
-pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
-latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-arguments = dict(negative_prompt="blurry", num_inference_steps=3, latents=latents, output_type="np")
-np.save(output, pipe("a red cat on a mat", **arguments).images)
-"""
+OPTIONS = {"tensor_parallel_size": RANKS, "batch_size": 2, "attention": "nki"}
+"""Exported by other tests, too."""
 
 
 @pytest.fixture(scope="module")
 def folder(exported):
     """In bfloat16, as by default."""
-    return exported(tensor_parallel_size=RANKS, batch_size=2)
+    return exported(**OPTIONS)
 
 
 def neuron_section(folder: Path, component: str) -> dict:
@@ -132,9 +122,14 @@ def test_the_table_names_tests_that_exist():
 
 
 @torch.no_grad()
-def test_timesteps_stay_apart_through_the_stock_loader(folder):
-    """bfloat16 has no 999: cast to it, the first step of every schedule would be step 1000."""
+def test_the_stock_loader_keeps_timesteps_and_the_process(folder):
+    """bfloat16 has no 999: cast to it, the first step of every schedule would be step 1000.
+
+    Nothing is patched, and no process group is left behind by an export or a load.
+    """
     transformer = load_stock(folder).transformer
+    assert torch.nn.functional.scaled_dot_product_attention is torch._C._nn.scaled_dot_product_attention
+    assert not torch.distributed.is_initialized()
     assert torch.tensor(999.0).bfloat16() == torch.tensor(1000.0).bfloat16()
     generator = torch.Generator().manual_seed(0)
     inputs = {
@@ -170,7 +165,7 @@ def test_weight_files_are_those_of_nxd(folder, tiny_checkpoint, tmp_path):
 
     from optimum_pixart_neuron.neuron.compiler import environment_variables
 
-    settings, components = describe(tiny_checkpoint, tensor_parallel_size=RANKS, batch_size=2)
+    settings, components = describe(tiny_checkpoint, **OPTIONS)
     for name in ("text_encoder", "transformer"):
         component = components[name]
         builder = ModelBuilder(
@@ -201,13 +196,6 @@ def test_the_text_encoder_reduces_twice_a_layer_in_bfloat16(folder):
     assert collectives == {"all-reduce": {"count": 4, "bytes_sent": 4 * bytes_sent}}
 
 
-def test_the_process_is_as_before(folder):
-    """Nothing patched, no process group left behind by an export or a load."""
-    load_stock(folder)
-    assert torch.nn.functional.scaled_dot_product_attention is torch._C._nn.scaled_dot_product_attention
-    assert not torch.distributed.is_initialized()
-
-
 @pytest.mark.soak
 def test_trn2(exported, tmp_path, reference):
     """Compiled for trn2 from a machine that is none, loaded by the stock class on one."""
@@ -217,18 +205,11 @@ def test_trn2(exported, tmp_path, reference):
         assert (neuron["instance_type"], neuron["target"], neuron["lnc"]) == ("trn2", "trn2", 2)
         # The target of several ranks' programs comes from the environment: ModelBuilder's layout step knows no other.
         assert "--target" not in neuron["compiler_args"] and "--lnc=2" in neuron["compiler_args"]
-    (tmp_path / "script.py").write_text(STOCK_SCRIPT)
-    command = [
-        sys.executable,
-        "-m",
-        "optimum_pixart_neuron.emulator",
-        tmp_path / "script.py",
-        folder,
-        tmp_path / "x.npy",
-    ]
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "optimum_pixart_neuron.emulator", tmp_path / "script.py", folder]
     environment = {**os.environ, "NEURON_EMULATOR_INSTANCE": "trn2.48xlarge"}
     environment.pop("NEURON_PLATFORM_TARGET_OVERRIDE", None)
-    subprocess.run([str(word) for word in command], env=environment, check=True)
+    subprocess.run([str(word) for word in [*command, tmp_path / "x.npy"]], env=environment, check=True)
     expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
     assert psnr(np.load(tmp_path / "x.npy")[0], expected) >= 38
 
@@ -239,8 +220,8 @@ def test_no_name_matters_to_the_command(folder, tiny_checkpoint, tmp_path):
     model, output = tmp_path / "sdxlvae unet's transformers; exit 3" / "text_encoder", tmp_path / 'out "vae" $HOME'
     shutil.copytree(tiny_checkpoint, model)
     command = [Path(sys.executable).with_name("optimum-cli"), "export", "neuron", "--model", model, output]
-    command += ["--tensor_parallel_size", RANKS, "--batch_size", 2, "--task", "auto", "--disable-validation"]
-    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    command += [*(word for name, value in OPTIONS.items() for word in (f"--{name}", value)), "--task", "auto"]
+    subprocess.run([str(word) for word in [*command, "--disable-validation"]], check=True, capture_output=True)
     for component in ("text_encoder", "transformer", "vae_decoder"):
         config, plain = (json.loads((each / component / "config.json").read_text()) for each in (output, folder))
         assert config == plain
@@ -271,21 +252,13 @@ def test_the_record_of_inlined_weights_is_true(exported, reference):
     assert psnr(image, reference(PROMPTS[0], **pipeline_arguments(1)).images[0]) >= 38
 
 
-def test_replacing_weights_is_refused(folder):
-    with pytest.raises(PixArtNeuronError, match="give load_transformer the changed model"):
-        load_ours(folder).replace_weights({"transformer": {}})
-
-
 @pytest.mark.soak
 def test_the_users_work_folder_survives(tiny_checkpoint, tmp_path):
     """Even the checkpoint's own folder: the intermediate files lie beside, and a second run replaces only them."""
-    from optimum_pixart_neuron.export.exporter import export
-
     model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
     before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
     for run in range(2):
-        options = {"compiler_workdir": model, "tensor_parallel_size": 2, "disable_validation": True}
-        export(ExportOptions(model=str(model), output=tmp_path / f"out {run}", **options))
+        export_to(tmp_path / f"out {run}", model, compiler_workdir=model, tensor_parallel_size=2)
     assert {path: path.read_bytes() for path in before} == before
     assert {path.name for path in model.iterdir()} >= {"neuronx-cc-text_encoder", "neuronx-cc-transformer"}
 
@@ -303,12 +276,3 @@ def test_the_vae_is_bfloat16_whatever_force_upcast_says(tiny_checkpoint):
     _, components = describe(tiny_checkpoint)
     dtypes = {weight.dtype for weight in components["vae_decoder"].weights().values()}
     assert dtypes == {torch.bfloat16, torch.int32}  # the number of a rank, as of every band of rows
-
-
-def test_variants_and_split_files_give_the_same_weights(tiny_checkpoint, tmp_path):
-    build_tiny_checkpoint(tmp_path / "split", variant="fp16", max_shard_size="100KB")
-    assert len(list((tmp_path / "split" / "transformer").glob("*.fp16*.safetensors"))) > 1
-    (_, split), (_, whole) = describe(tmp_path / "split", variant="fp16"), describe(tiny_checkpoint)
-    for name, component in whole.items():
-        for weight in component.weights():
-            assert torch.equal(split[name].read_weight(weight), component.read_weight(weight)), f"{name} {weight}"

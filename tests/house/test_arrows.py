@@ -1,7 +1,5 @@
 """Arrows point one way: high floors use lower ones."""
 
-import pytest
-
 from .source import PACKAGE, product
 
 FLOORS = (
@@ -15,7 +13,6 @@ FLOORS = (
 GROUND = {"hub", "aten_graph", "options", "files", "hardware", "errors"}
 
 
-@pytest.mark.seconds
 def test_nothing_imports_upwards():
     """Also not in a function: that closes a circle of rooms. Commands, on the highest floor, are nobody's."""
     found = [
@@ -27,7 +24,6 @@ def test_nothing_imports_upwards():
     assert not found, f"a room uses the floors below it, so that each can be understood and tested alone: {found}"
 
 
-@pytest.mark.seconds
 def test_modules_are_not_imported_in_a_circle():
     arrows = {module.name: set(module.imports()) - {module.name} for module in product(with_emulator=True)}
     while arrows:

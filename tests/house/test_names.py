@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from optimum_pixart_neuron.components.registry import COMPONENTS, PARTS
 from optimum_pixart_neuron.parallel.modes import MODES
 
@@ -26,7 +24,6 @@ def pattern(name: str) -> re.Pattern[str]:
 PATTERNS = {name: pattern(name) for name in FOLDERS}
 
 
-@pytest.mark.seconds
 def test_a_components_name_is_spelled_in_its_own_folder_only():
     found = []
     for module in product():
@@ -43,7 +40,6 @@ def test_a_components_name_is_spelled_in_its_own_folder_only():
     )
 
 
-@pytest.mark.seconds
 def test_a_modes_name_is_spelled_in_one_module_only():
     found = [
         f"{module.path}:{line}"

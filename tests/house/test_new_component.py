@@ -26,7 +26,15 @@ from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.compiler import UNET_MODEL, ComponentFlags
 
-from ..e2e.conftest import PROMPTS, fresh_runtime, load_ours, load_stock, pipeline_arguments, sdk  # noqa: F401
+from ..e2e.conftest import (  # noqa: F401
+    PROMPTS,
+    export_to,
+    fresh_runtime,
+    load_ours,
+    load_stock,
+    pipeline_arguments,
+    sdk,
+)
 
 NAME = "sharpener"
 
@@ -120,11 +128,9 @@ def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(registered, checkpoint, tmp_path_factory) -> Path:
-    from optimum_pixart_neuron.export.exporter import export
-
     output = tmp_path_factory.mktemp("sharpened export") / "pipeline"
     options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
-    return export(ExportOptions(model=str(checkpoint), output=output, **options))
+    return export_to(output, checkpoint, **options, disable_validation=False)
 
 
 def original_of(checkpoint: Path) -> Sharpener:
@@ -244,8 +250,6 @@ class TestRegistering:
                 register_component(component)
 
     def test_one_of_main_cannot_be_validated(self, registered, checkpoint, tmp_path):
-        from optimum_pixart_neuron.export.exporter import export
-
         class InMain(SharpenerComponent):
             __module__ = "__main__"
 
@@ -253,7 +257,7 @@ class TestRegistering:
         register_component(InMain())
         try:
             with pytest.raises(InvalidExportOption, match=f"{NAME} is defined in __main__, which the"):
-                export(ExportOptions(model=str(checkpoint), output=tmp_path / "out"))
+                export_to(tmp_path / "out", checkpoint, disable_validation=False)
         finally:
             unregister_component(NAME)
             register_component(registered)

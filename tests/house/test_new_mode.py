@@ -21,7 +21,15 @@ from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.parallel.modes import ParallelMode, Workload
 from optimum_pixart_neuron.parallel.split import Split
 
-from ..e2e.conftest import PROMPTS, load_ours, pipeline_arguments, reference, reference_images, sdk  # noqa: F401
+from ..e2e.conftest import (  # noqa: F401
+    PROMPTS,
+    export_to,
+    load_ours,
+    pipeline_arguments,
+    reference,
+    reference_images,
+    sdk,
+)
 from ..parity import psnr
 
 NAME = "batch"
@@ -81,11 +89,9 @@ def registered():
 
 @pytest.fixture(scope="module")
 def exported(registered, tiny_checkpoint, tmp_path_factory) -> Path:
-    from optimum_pixart_neuron.export.exporter import export
-
     output = tmp_path_factory.mktemp("batch") / "pipeline"
-    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one", "disable_validation": True}
-    return export(ExportOptions(model=str(tiny_checkpoint), output=output, parallel_mode=NAME, **options))
+    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
+    return export_to(output, tiny_checkpoint, parallel_mode=NAME, **options)
 
 
 @pytest.mark.e2e

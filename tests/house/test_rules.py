@@ -27,7 +27,6 @@ def library() -> list[Module]:
     return [module for module in product() if module.room != "commands"]
 
 
-@pytest.mark.seconds
 def test_only_commands_print():
     prints = re.compile(r"(builtins\.)?print|sys\.(stdout|stderr)\.(write|writelines)|[Cc]onsole")
     found = [
@@ -47,7 +46,6 @@ def _writes_elsewhere(function: str, call: ast.Call, module: Module) -> bool:
     return (bool(given) and "sys." not in given[0]) or module.name == "terminal.table"
 
 
-@pytest.mark.seconds
 def test_progress_bars_are_for_terminals():
     found = [
         f"{module.path}:{line}"
@@ -58,7 +56,6 @@ def test_progress_bars_are_for_terminals():
     assert not found, f"a bar fills a file with its pieces; disable=None draws it on a terminal only: {found}"
 
 
-@pytest.mark.seconds
 def test_only_commands_say_what_is_logged():
     # Lines of these packages are left out in processes that this one starts for a command.
     others = r"(?!logging\.getLogger\('(ray|diffusers|optimum\.neuron)\.)"
@@ -74,7 +71,6 @@ def test_only_commands_say_what_is_logged():
     assert not found, f"handlers and levels are the application's: {found}"
 
 
-@pytest.mark.seconds
 def test_flags_are_made_from_options():
     parsers = {module.room for module in product() if "argparse" in module.outside}
     assert parsers == {"commands"}, "an option is a field; argparse is one of the things that are made from it"
@@ -87,7 +83,6 @@ def test_flags_are_made_from_options():
     assert not spelled, f"a flag that is written out is missing in Python, in the record and in the manual: {spelled}"
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("name", ON_DISK)
 def test_a_files_name_is_spelled_once(name):
     alone = re.compile(rf"(.*/)?[^ /]*{re.escape(name)}[^ /]*")  # and not in a sentence
@@ -100,7 +95,6 @@ def test_a_files_name_is_spelled_once(name):
     assert not found, f"{ON_DISK[name]} says what lies where; who writes and who reads go by it: {found}"
 
 
-@pytest.mark.seconds
 def test_one_module_reads_the_section_of_a_compiled_component():
     found = [
         f"{module.path}:{node.lineno}"
@@ -120,7 +114,6 @@ def _keys(node: ast.AST) -> list[ast.expr]:
     return node.args[:1] if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".get") else []
 
 
-@pytest.mark.seconds
 def test_configs_of_components_come_from_the_tasks_manager():
     makers = {"components.export_config", "components.registration"}
     found = [
@@ -132,7 +125,6 @@ def test_configs_of_components_come_from_the_tasks_manager():
     assert not found, f"who makes a config by itself does not see that somebody registered another one: {found}"
 
 
-@pytest.mark.seconds
 def test_what_is_public_is_documented():
     modules = [module for module in product(with_emulator=True) if module.path.name != "__init__.py"]
     found = [str(module.path) for module in modules if not ast.get_docstring(module.tree)]

@@ -37,7 +37,6 @@ def test_rule_without_a_parameter():
         plan(column("block"), row("gone")).placements(["block.weight"])
 
 
-@pytest.mark.seconds
 def test_transformer_plan_covers_xl_2():
     from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 

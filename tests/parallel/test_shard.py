@@ -63,7 +63,6 @@ def test_wrong_shape(tmp_path):
         write_shards(wrong, TENSORS.__getitem__, files(tmp_path), title="test")
 
 
-@pytest.mark.seconds
 def test_a_disk_that_fills_up_ends_all_writers(tmp_path):
     files(tmp_path)[1].symlink_to("/dev/full")
     before = set(threading.enumerate())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import PixArtSigmaPipeline
 
-from optimum_pixart_neuron.errors import ProgramInputError
+from optimum_pixart_neuron.errors import PixArtNeuronError, ProgramInputError
 from optimum_pixart_neuron.export.options import ExportOptions
 
 
@@ -41,6 +41,11 @@ def test_to_returns_the_pipeline(stand_in):
 def test_encoding_images_needs_the_encoder(stand_in):
     with pytest.raises(ProgramInputError, match="the VAE encoder is not compiled.*export with --with_vae_encoder"):
         stand_in().vae.encode(torch.zeros(1, 3, 256, 256))
+
+
+def test_replacing_weights_is_refused(stand_in):
+    with pytest.raises(PixArtNeuronError, match="give load_transformer the changed model"):
+        stand_in().replace_weights({"transformer": {}})
 
 
 def test_prompts_are_encoded_at_the_compiled_length(stand_in):

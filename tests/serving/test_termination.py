@@ -100,7 +100,6 @@ with Termination(1.0).in_force() as termination:
 """
 
 
-@pytest.mark.seconds
 def test_a_start_that_hears_no_signal_ends_in_time_with_all_it_started(tmp_path):
     command = subprocess.Popen([sys.executable, "-c", DEAF, tmp_path], stdout=subprocess.PIPE, text=True)
     try:

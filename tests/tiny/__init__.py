@@ -1,5 +1,5 @@
 """The small random checkpoint of the tests."""
 
-from .checkpoint import PATCH_SIZE, build_tiny_checkpoint
+from .checkpoint import build_tiny_checkpoint
 
-__all__ = ["PATCH_SIZE", "build_tiny_checkpoint"]
+__all__ = ["build_tiny_checkpoint"]

@@ -1,6 +1,4 @@
-"""A small random PixArt-Sigma checkpoint with all components, for tests and for the demo.
-
-    python -m tests.tiny OUT
+"""A small random PixArt-Sigma checkpoint with all components.
 
 It has the layout, classes and settings of the released checkpoints, including a real T5 tokenizer; only the sizes
 are small. The weights are random but not degenerate: the prompt, the padding mask, the timestep and each weight
@@ -9,7 +7,6 @@ vector change the outputs visibly, so that a mistake in any of them shows in a c
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -17,7 +14,6 @@ from torch import nn
 
 from .tokenizer import build_tokenizer
 
-PATCH_SIZE = 2
 _SEEDS = {"text_encoder": 1, "transformer": 2, "vae": 3}
 """Added to the seed of the checkpoint: the size of one component then does not change the weights of another."""
 
@@ -124,7 +120,7 @@ def _transformer(
         caption_channels=caption_dim,
         in_channels=4,
         out_channels=8,
-        patch_size=PATCH_SIZE,
+        patch_size=2,
         sample_size=sample_size,
         interpolation_scale=max(sample_size // 64, 1),
         use_additional_conditions=conditions,
@@ -173,19 +169,3 @@ def _make_lively(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.dim() == 1:
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
-
-
-def main() -> None:
-    """Entry point of `python -m tests.tiny`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.tiny", description="Write a small random PixArt-Sigma checkpoint."
-    )
-    parser.add_argument("out", type=Path, help="Folder to write to.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the weights (default: %(default)s).")
-    parser.add_argument("--sample_size", type=int, default=32, help="Latent cells per side (default: %(default)s).")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="Stored type.")
-    args = parser.parse_args()
-    folder = build_tiny_checkpoint(
-        args.out, seed=args.seed, sample_size=args.sample_size, dtype=getattr(torch, args.dtype)
-    )
-    print(f"Wrote a PixArt-Sigma checkpoint for {8 * args.sample_size} x {8 * args.sample_size} pixels to {folder}")

@@ -1,8 +1,6 @@
 """The small checkpoint: complete, reproducible, and not so degenerate that a comparison with it proves nothing."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -135,12 +133,3 @@ def test_variants_of_the_files(tmp_path):
     assert pipeline.transformer.config.sample_size == 64
     assert pipeline.transformer.config.num_attention_heads == 4
     assert pipeline.text_encoder.config.d_model == pipeline.transformer.config.caption_channels == 32
-
-
-@pytest.mark.soak
-def test_the_command_writes_a_checkpoint(tmp_path, tiny_checkpoint):
-    argv = [sys.executable, "-m", "tests.tiny", str(tmp_path / "out dir")]
-    run = subprocess.run(argv, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == f"Wrote a PixArt-Sigma checkpoint for 256 x 256 pixels to {tmp_path / 'out dir'}\n"
-    assert _files(tmp_path / "out dir") == _files(tiny_checkpoint)
