@@ -25,8 +25,6 @@ class Subject:
     """A folder; what it says can be relied on once `check_artifact` has passed it. A plan takes it for a checkpoint.
 
     Attributes:
-        folder: of the artifacts.
-        manifest: None where there is none.
         drawn: height and width in pixels of the pictures, of several that are compiled; None for the first.
     """
 

@@ -43,10 +43,7 @@ def run_main(prog: str, work: Callable[[], int | None]) -> int:
 def run_child(module: str, prog: str, argv: Sequence[str]) -> int:
     """Do a command's work in a process of its own, see `process.run`, and return the exit status for the shell.
 
-    Args:
-        module: With a `__main__` guard.
-        prog: The command as the user typed it, for messages.
-        argv: The arguments after it.
+    The module has a `__main__` guard; `prog` is the command as the user typed it, for messages.
     """
     status = run_module(module, argv)
     if status < 0:

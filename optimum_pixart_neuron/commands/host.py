@@ -64,9 +64,6 @@ def extend_host_command(command_class: type[BaseOptimumCLICommand]) -> None:
 
     Only the help is of both. Which parser reads the arguments is decided when the command runs: ours for PixArt,
     and for every other model the host's own, which then meets no flag of ours.
-
-    Args:
-        command_class: The host's class. Its `parse_args` and `run` stay in use for all other models.
     """
     hosts = vars(command_class).get(_OF_HOST) or (command_class.parse_args, command_class.run)
     setattr(command_class, _OF_HOST, hosts)

@@ -27,8 +27,7 @@ _LINES_OF_A_LOG = 200
 def bundle(diagnosis: Diagnosis, output: Path) -> bytes:
     """The diagnosis, versions, devices, variables and the end of kept compiler logs, as JSON.
 
-    Args:
-        output: folder of exports, in which logs are looked for.
+    Logs are looked for in `output`, a folder of exports.
     """
     host = diagnosis.host
     content: dict[str, Any] = {

@@ -19,12 +19,7 @@ _HUB_PATIENCE_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What was found.
-
-    Attributes:
-        host: the machine, as it was seen.
-        findings: by what was looked at, in the order in which things have to be mended.
-    """
+    """A machine as it was seen, and what was found, by what was looked at, in the order in which it is mended."""
 
     host: Host
     findings: Mapping[str, Finding]

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,13 +49,7 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A process that has a device open.
-
-    Attributes:
-        process: its id.
-        command: what it runs, without its arguments' secrets.
-        device: number of the device.
-    """
+    """A process, by its id, that has a device open; its command is told without arguments, which may be secrets."""
 
     process: int
     command: str
@@ -181,19 +176,14 @@ def _open_files(places: Places) -> tuple[Holder, ...]:
 
 
 def _opened(process: Path, devices: Path) -> set[int]:
-    opened: set[int] = set()
-    try:
-        links = list((process / "fd").iterdir())
-    except OSError:  # of another user, or gone
-        return opened
-    for link in links:
-        try:
-            target = Path(os.readlink(link))
-        except OSError:
-            continue
-        named = _DEVICE.fullmatch(target.name)
-        if named and target.parent == devices:
-            opened.add(int(named[1]))
+    opened = set()
+    with suppress(OSError):  # of another user, or gone
+        for link in list((process / "fd").iterdir()):
+            with suppress(OSError):  # closed since
+                target = Path(os.readlink(link))
+                named = _DEVICE.fullmatch(target.name)
+                if named and target.parent == devices:
+                    opened.add(int(named[1]))
     return opened
 
 

@@ -123,11 +123,7 @@ def check_caches(host: Host, hub_cache: Path) -> Finding:
 
 
 def check_hub(problem: str | None, hub_cache: Path, needs: Needs) -> Finding:
-    """Whether the released model can be had.
-
-    Args:
-        problem: why the Hub does not give it; None if it does.
-    """
+    """Whether the released model can be had; `problem` is why the Hub does not give it, None if it does."""
     if problem is None:
         return Finding(f"{MODEL} can be read")
     if downloaded_bytes(hub_cache) >= needs.checkpoint // 2:  # the Hub may hold it in 16 bits

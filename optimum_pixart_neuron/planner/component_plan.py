@@ -24,7 +24,6 @@ class ComponentPlan:
     """One program.
 
     Attributes:
-        component: whose program it is.
         cost: of one core in one run.
         bound: of one run.
         runs: one after another, for the images that a pipeline makes at once.
@@ -39,12 +38,7 @@ class ComponentPlan:
 
     @classmethod
     def of(cls, component: Component, config: dict[str, Any], deployment: Deployment, steps: int) -> ComponentPlan:
-        """Plan a component.
-
-        Args:
-            config: the `config.json` of the component's part.
-            steps: denoising steps of an image.
-        """
+        """Plan a component, by the `config.json` of its part, for so many denoising steps an image."""
         cost = component_cost(component, config, deployment)
         runs, core_runs = _runs(component, config, deployment, steps)
         bound = Bound.of(cost, deployment.instance, deployment.weights_dtype)
@@ -80,12 +74,9 @@ def _runs(component: Component, config: dict[str, Any], deployment: Deployment, 
 
 
 def component_cost(component: Component, config: dict[str, Any], deployment: Deployment) -> Cost:
-    """One run of one rank's program.
+    """One run of one rank's program, by the `config.json` of the component's part.
 
     A program of equal blocks is counted with one of them and with two; the rest follows from these, exactly.
-
-    Args:
-        config: the `config.json` of the component's part.
     """
     mode, attention = deployment.mode_of(component), None
     if component.has_kernel and deployment.attention_kernel is not None:

@@ -16,11 +16,7 @@ from .table import advice
 def report(
     rows: list[PlanRow], checkpoint: Configurations, request: Request, instances: int | None = None
 ) -> dict[str, Any]:
-    """Everything that JSON can hold of a plan.
-
-    Args:
-        instances: of each kind side by side; None leaves them out.
-    """
+    """Everything that JSON can hold of a plan, and of so many instances of each kind side by side; None for none."""
     deployment = rows[0].deployment
     return {
         "model": checkpoint.source,

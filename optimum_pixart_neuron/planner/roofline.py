@@ -37,11 +37,7 @@ class Bound:
 
     @classmethod
     def of(cls, cost: Cost, instance: Instance, dtype: torch.dtype) -> Bound:
-        """The bound of one core's program on the logical cores of an instance.
-
-        Args:
-            dtype: of matrix products, bfloat16 or float32.
-        """
+        """The bound of one core's program on an instance; matrix products are in `dtype`, bfloat16 or float32."""
         chip = instance.chip
         cores = chip.physical_cores // instance.default_lnc
         flops = chip.bf16_flops if dtype == torch.bfloat16 else chip.fp32_flops

@@ -33,9 +33,7 @@ def show(
 ) -> None:
     """Print the advice, the tables, and what a reader needs to judge them.
 
-    Args:
-        wide: every column.
-        summary: one row an instance.
+    All columns if `wide`, one row an instance if `summary`.
     """
     paragraph(console, _headline(checkpoint, request, rows[0]), style="bold")
     for sentence in advice(rows):

@@ -29,13 +29,7 @@ def paragraph(to: Console, text: str, style: str | None = None) -> None:
 
 
 def table(rows: Iterable[Sequence[str]], titles: Sequence[str], *, words: Sequence[str], title: str = "") -> Table:
-    """A table of texts.
-
-    Args:
-        titles: of the columns.
-        words: titles of the columns that hold words; the others hold numbers and are set to the right.
-        title: of the table.
-    """
+    """A table of texts; columns whose titles are not among `words` hold numbers, and are set to the right."""
     made = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     made.padding = (0, 0, 0, 1)
     for name in titles:
