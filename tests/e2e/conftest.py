@@ -57,6 +57,20 @@ def export_to(output: Path, model: Path | str, **options) -> Path:
     return export(ExportOptions(model=str(model), output=output, **{"disable_validation": True, **options}))
 
 
+def describe(checkpoint: Path, **options) -> tuple:
+    """The decisions of an export that is not made, and its components by name."""
+    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
+    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
+    from optimum_pixart_neuron.export.describe import describe_components
+    from optimum_pixart_neuron.export.options import ExportOptions
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
+
+    asked = ExportOptions(model=str(checkpoint), output="out", **options)
+    opened = open_checkpoint(asked)
+    deployment = decide(asked, opened, chosen_instance(asked, ensure_sdk()))
+    return deployment, {each.COMPONENT.name: each for each in describe_components(opened, deployment, asked)}
+
+
 @pytest.fixture(scope="session")
 def exported(tiny_checkpoint, made_once):
     """Exports of the tiny checkpoint by options, each made once: `exported(tensor_parallel_size=2, ...)` -> folder."""

@@ -9,13 +9,10 @@ import json
 import pytest
 import torch
 
-from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
 from optimum_pixart_neuron.errors import InvalidExportOption
-from optimum_pixart_neuron.export.options import ExportOptions
 
 from ..parity import psnr
-from .conftest import PROMPTS, assert_same_pictures, export_to, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, assert_same_pictures, describe, export_to, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -60,10 +57,9 @@ def test_pictures_of_a_size_that_is_taken_as_it_is(exported, expected, case):
     assert psnr(load(folder)(PROMPTS[0], **arguments()).images[0], expected) >= 38
 
 
-def test_auto_takes_what_gains(tiny_checkpoint, sdk):
+def test_auto_takes_what_gains(tiny_checkpoint):
     def decided(**options) -> tuple[str | None, str | None]:
-        options = ExportOptions(model=str(tiny_checkpoint), output="nowhere", **options)
-        deployment = decide(options, open_checkpoint(options), chosen_instance(options, sdk))
+        deployment, _ = describe(tiny_checkpoint, **options)
         return deployment.attention_kernel, deployment.masked_kernel
 
     assert decided(**SIZE, **GATHER) == (KERNEL, KERNEL)

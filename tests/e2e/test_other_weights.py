@@ -64,7 +64,7 @@ def fine_tune(tiny_checkpoint, tmp_path_factory):
 
 
 TWO = {"torch_dtype": "float32", "batch_size": 2}
-TENSOR = {"tensor_parallel_size": 2, "parallel_mode": "tensor", **TWO}
+TENSOR = {"tensor_parallel_size": 2, "parallel_mode": "tensor", "vae_parallel": "one", **TWO}
 CONTEXT = {"tensor_parallel_size": 2, **TWO}
 COPIES = {"tensor_parallel_size": 2, "parallel_mode": "data", **TWO}
 ONE_RANK = {"tensor_parallel_size": 1, **TWO}

@@ -63,7 +63,8 @@ def test_context_at_a_resolution_bin_that_is_not_square(exported, reference):
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_tensor(exported, reference_images, ranks):
-    folder = exported(tensor_parallel_size=ranks, parallel_mode="tensor", torch_dtype="float32", batch_size=2)
+    options = {"torch_dtype": "float32", "batch_size": 2, "vae_parallel": "one"}
+    folder = exported(tensor_parallel_size=ranks, parallel_mode="tensor", **options)
     assert parallel(folder, "transformer")["collectives"]["all-reduce"]["count"] == 2 * 3
     assert_same_pictures(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
 

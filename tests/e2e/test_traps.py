@@ -24,7 +24,7 @@ optimum-neuron 0.4.5
 15  compiler_workdir is deleted             here::test_the_users_work_folder_survives
 16  flags by substring of a path            here::test_no_name_matters_to_the_command
 17  validation runs an unloaded T5          not met: the export runs no program
-18  binning changes what was compiled       here::test_sizes_without_a_bin_are_announced,
+18  binning changes what was compiled       export/test_settings.py::test_a_size_between_the_bins_is_noted,
                                             e2e/test_pipeline.py::test_a_size_that_is_binned_to_the_compiled_one
 19  VAE decoder wrapped into float32        here::test_the_vae_is_bfloat16_whatever_force_upcast_says
 20  images per prompt, cores, length        e2e/test_pipeline.py::test_three_prompts_two_images_each,
@@ -73,7 +73,7 @@ from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.export.options import ExportOptions
 
 from ..parity import psnr
-from .conftest import PROMPTS, export_to, load_stock, pipeline_arguments
+from .conftest import PROMPTS, describe, export_to, load_stock, pipeline_arguments
 from .test_processes import SCRIPT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
@@ -96,20 +96,6 @@ def neuron_section(folder: Path, component: str) -> dict:
 def rank_weights(folder: Path, component: str) -> list[dict[str, torch.Tensor]]:
     weights = folder / component / "weights"
     return [load_file(weights / f"tp{rank}_sharded_checkpoint.safetensors") for rank in range(RANKS)]
-
-
-def describe(checkpoint: Path, **options) -> tuple:
-    """The decisions and the components of an export that is not made."""
-    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
-    from optimum_pixart_neuron.export.describe import describe_components
-    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
-
-    options = ExportOptions(model=str(checkpoint), output=Path("out"), **options)
-    opened = open_checkpoint(options)
-    settings = decide(options, opened, chosen_instance(options, ensure_sdk()))
-    return settings, {
-        component.COMPONENT.name: component for component in describe_components(opened, settings, options)
-    }
 
 
 def test_the_table_names_tests_that_exist():
@@ -261,13 +247,6 @@ def test_the_users_work_folder_survives(tiny_checkpoint, tmp_path):
         export_to(tmp_path / f"out {run}", model, compiler_workdir=model, tensor_parallel_size=2)
     assert {path: path.read_bytes() for path in before} == before
     assert {path.name for path in model.iterdir()} >= {"neuronx-cc-text_encoder", "neuronx-cc-transformer"}
-
-
-def test_sizes_without_a_bin_are_announced(tiny_checkpoint):
-    """diffusers would map such a size to another one, which is not what was compiled."""
-    assert describe(tiny_checkpoint)[0].notes == ()
-    (note,) = describe(tiny_checkpoint, height=304, width=256)[0].notes
-    assert "256 x 304 is none of the checkpoint's resolutions" in note and "use_resolution_binning=False" in note
 
 
 def test_the_vae_is_bfloat16_whatever_force_upcast_says(tiny_checkpoint):

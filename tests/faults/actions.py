@@ -1,5 +1,6 @@
 """What the runs of these tests do, each in a child of the warm process: what a user's command does, and checks."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -72,6 +73,8 @@ def warm_up() -> None:
     build_tiny_checkpoint(folder / "checkpoint", **CHECKPOINT_SIZES)
     export({"model": str(folder / "checkpoint"), "output": folder / "out"})
     shutil.rmtree(folder)
+    logging.basicConfig()
+    logging.getLogger("optimum_pixart_neuron").setLevel(logging.INFO)  # shown with a run's output, as commands do it
 
 
 def make_checkpoint(folder: Path) -> None:

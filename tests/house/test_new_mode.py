@@ -23,6 +23,7 @@ from optimum_pixart_neuron.parallel.split import Split
 
 from ..e2e.conftest import (  # noqa: F401
     PROMPTS,
+    describe,
     export_to,
     load_ours,
     pipeline_arguments,
@@ -113,13 +114,9 @@ def test_artifacts_name_it(exported):
     assert list(compiled.parallel.collectives) == ["all-gather"]
 
 
-def test_its_own_rule_for_ranks_is_asked(registered, tiny_checkpoint, sdk):  # noqa: F811
-    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
-
+def test_its_own_rule_for_ranks_is_asked(registered, tiny_checkpoint):
     def ranks(**options) -> int:
-        asked = ExportOptions(model=str(tiny_checkpoint), output="out", parallel_mode=NAME, **options)
-        return decide(asked, open_checkpoint(asked), chosen_instance(asked, sdk)).ranks
+        return describe(tiny_checkpoint, parallel_mode=NAME, **options)[0].ranks
 
     assert ranks() == 2, "of the 8 that are wanted, the most that can share the work"
     with pytest.raises(InvalidExportOption, match="--tensor_parallel_size 4: a run has 2 row"):

@@ -5,7 +5,7 @@ import pytest
 from optimum_pixart_neuron import register
 from optimum_pixart_neuron.components.registry import COMPONENTS
 
-from ..e2e.conftest import sdk  # noqa: F401
+from ..e2e.conftest import describe, sdk  # noqa: F401
 
 DECODER = COMPONENTS["vae_decoder"]
 
@@ -45,19 +45,9 @@ def results(component) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.seconds
-def test_the_exporter_takes_the_config_that_the_tasks_manager_has(ours, tiny_checkpoint, sdk):  # noqa: F811
-    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
-    from optimum_pixart_neuron.export.describe import describe_components
-    from optimum_pixart_neuron.export.options import ExportOptions
-
-    options = ExportOptions(model=str(tiny_checkpoint), output="out", tensor_parallel_size=1)
-    checkpoint = open_checkpoint(options)
-    deployment = decide(options, checkpoint, chosen_instance(options, sdk))
-
+def test_the_exporter_takes_the_config_that_the_tasks_manager_has(ours, tiny_checkpoint):
     def decoder():
-        components = describe_components(checkpoint, deployment, options)
-        return next(each for each in components if each.COMPONENT is DECODER)
+        return describe(tiny_checkpoint, tensor_parallel_size=1)[1][DECODER.name]
 
     assert ours.COMPONENT is DECODER, "register() put it there, and optimum gives it to whoever asks"
     assert results(decoder()) == [(1, 3, 256, 256)]
