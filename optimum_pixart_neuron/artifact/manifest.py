@@ -13,11 +13,12 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
+from ..checkpoint.few_steps import CallDefaults
 from ..checkpoint.layout import KINDS, SIGMA, Kind
 from ..errors import ArtifactError, printable
 from ..files import RECORDS_BYTES, FileRecord, first_problem, read_json, write_whole
 from .compiled import AGAIN, Count
-from .manifest_records import AdapterRecord, CallRecord, ComponentRecord, Record, SourceRecord, Text, ValidationRecord
+from .manifest_records import AdapterRecord, ComponentRecord, Record, SourceRecord, Text, ValidationRecord
 
 MANIFEST_FILE = "neuron_manifest.json"
 SCHEMA_VERSION: Final = 1
@@ -80,7 +81,7 @@ class Manifest(Record):
     components: dict[Text, ComponentRecord]
     copied: dict[Text, SourceRecord] = {}
     validation: tuple[ValidationRecord, ...] = ()
-    call: CallRecord | None = None
+    call: CallDefaults | None = None
     files: dict[Text, FileRecord]
 
     LATER = ("call", "pipeline")

@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
-from ..checkpoint.few_steps import MOST_STEPS
 from ..files import FileRecord
 from .compiled import MOST_PROGRAMS, Count
 
@@ -159,31 +158,6 @@ class ComponentRecord(Record):
     inputs_digest: Text
     attention: Text | None = None
     recipes: Annotated[tuple[ProgramRecipe, ...], Field(max_length=MOST_PROGRAMS)] = ()
-
-
-class CallRecord(Record):
-    """What a call does where its arguments do not say, in a checkpoint that was distilled for few steps.
-
-    Attributes:
-        steps: denoising steps; None for diffusers' own number.
-        timesteps: of these steps; empty where the scheduler chooses them.
-        guidance_scale: up to 1 nothing is guided; None for diffusers' own.
-        sources: who said so, by name of the value: a flag, a class of scheduler, or an id on the Hub.
-    """
-
-    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
-    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, lt=MOST_STEPS)], ...], Field(max_length=MOST_STEPS)] = ()
-    guidance_scale: Annotated[float, Field(ge=0, le=MOST_STEPS, allow_inf_nan=False)] | None = None
-    sources: dict[Text, Text] = {}
-
-    def arguments(self) -> dict[str, Any]:
-        """By the names of diffusers' arguments."""
-        found: dict[str, Any] = {
-            "num_inference_steps": self.steps,
-            "timesteps": list(self.timesteps) or None,
-            "guidance_scale": self.guidance_scale,
-        }
-        return {name: value for name, value in found.items() if value is not None}
 
 
 class StepRecord(Record):

@@ -123,9 +123,8 @@ def open_adapter(
     path = folder / found
     configuration = path.with_name(CONFIGURATION)
     adapter = read_adapter(path, configuration if configuration.is_file() else None, geometry)
-    where = f"{address.path}/{found}" if address.path else found
     model = str(address.folder) if address.folder is not None else address.on_the_hub
-    return NamedAdapter(name=name, model=model, revision=commit, file=where, adapter=adapter)
+    return NamedAdapter(name=name, model=model, revision=commit, file=address.prefix + found, adapter=adapter)
 
 
 def _folder_and_file(address: Address, file: str | None) -> tuple[Address, str | None]:
@@ -150,7 +149,7 @@ def _bring(
         if not folder.is_dir():
             raise CheckpointError(f"{address.flag} {address.name}: no such folder; give a LoRA's, or an id of the Hub")
         return folder, None, _chosen(address, [path.name for path in folder.iterdir()], file, folder)
-    prefix = f"{address.path}/" if address.path else ""
+    prefix = address.prefix
     address = replace(address, revision=address.revision or revision)
     listed = list_repository(address, options)
     chosen = file

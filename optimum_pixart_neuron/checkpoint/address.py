@@ -1,17 +1,14 @@
-"""What a user may call a model, and what the Hugging Face Hub answers, in one line. Imports nothing heavy."""
+"""What a user may call a model. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from ..errors import CheckpointError
-
-_SHOWN_FILES = 5
 
 # The paths of huggingface_hub's file system without their `hf://`: id[@revision][/path]. A slash inside a revision is
 # written %2F, except in those of pull requests and conversions (huggingface_hub 0.36, `HfFileSystem.resolve_path`).
@@ -63,6 +60,11 @@ class Address:
         assert self.repository is not None
         return self.repository
 
+    @property
+    def prefix(self) -> str:
+        """What the path of a file in it begins with, inside the repository."""
+        return f"{self.path}/" if self.path else ""
+
     def below(self, path: str) -> Address:
         """A folder inside it."""
         return replace(self, path="/".join(part for part in (self.path, path.strip("/")) if part))
@@ -74,51 +76,3 @@ def local_folder(text: str) -> Path | None:
     with suppress(RuntimeError):  # ~somebody who has no home here
         path = path.expanduser()
     return path if path.exists() or text.startswith((".", "/", "~")) else None
-
-
-def download_error(error: Exception, address: Address) -> CheckpointError:
-    """What huggingface_hub raised (0.36), as one line that names the flag."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    from ..hub import hub_reason
-
-    if isinstance(error, RevisionNotFoundError):
-        flag = "--revision" if address.flag == "--model" else f"{address.flag.rstrip(':')}: revision"
-        return CheckpointError(f"{flag} {address.revision} does not exist in {address.repository}")
-    reason = hub_reason(error)
-    if isinstance(error, (HFValidationError, RepositoryNotFoundError)) and not isinstance(error, GatedRepoError):
-        reason = f"no such folder, and {reason}"
-    token = " (--token)" if isinstance(error, RepositoryNotFoundError) else ""
-    return CheckpointError(f"{address.flag} {address.name}: {reason}{token}")
-
-
-def not_cached(
-    missing: Mapping[str, Sequence[str]], *, cache_dir: str | Path | None, local_files_only: bool
-) -> CheckpointError:
-    """Say which files the download cache would have to hold.
-
-    Args:
-        missing: id of a repository -> its files.
-    """
-    from huggingface_hub import constants
-
-    left, parts = _SHOWN_FILES, []
-    for repository, names in missing.items():
-        if left > 0:
-            parts.append(f"{repository}: {', '.join(names[:left])}")
-        left -= len(names)
-    more = f" and {-left} more" if left < 0 else ""
-    if local_files_only:
-        reason = "--local_files_only is given"
-    elif constants.HF_HUB_OFFLINE:
-        reason = "HF_HUB_OFFLINE is set"
-    else:
-        reason = "the Hugging Face Hub cannot be reached"
-    return CheckpointError(
-        f"{reason}, and the download cache {cache_dir or constants.HF_HUB_CACHE} lacks {'; '.join(parts)}{more}"
-    )

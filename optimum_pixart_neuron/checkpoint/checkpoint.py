@@ -23,8 +23,6 @@ from .sources import Source
 from .weights import AdaptedWeights, ComponentWeights, header_of
 
 if TYPE_CHECKING:  # configurations are read without torch
-    import torch
-
     from .adapters import NamedAdapter
 
 
@@ -150,10 +148,3 @@ class PixArtCheckpoint:
             ]
             flags = [f"--{part}" for part, _ in ends if PARTS[part].flag_help]
             raise CheckpointError(f"{', '.join(sides)}: they do not fit; choose another {' or '.join(flags)}")
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """`"bfloat16"` -> `torch.bfloat16`."""
-    import torch
-
-    return getattr(torch, name)

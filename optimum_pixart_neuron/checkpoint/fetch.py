@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from requests.exceptions import ConnectionError, Timeout
 
 from ..components.registry import PARTS
 from ..errors import CheckpointError
 from ..hub import HUB_ERRORS, bars_on_terminals, hub_reason
-from .address import Address, download_error, not_cached
+from .address import Address
 from .layout import INDEX
 from .options import CheckpointOptions
 from .sources import Source
 from .weights import WeightNames, indexed_files, only_pickled, why_missing
 
 _PICKLED, _WEIGHTS, _CONFIG = (".pth", ".pt", ".ckpt"), ".safetensors", "config.json"
+_SHOWN_FILES = 5
 _UNREACHABLE = (ConnectionError, Timeout, OfflineModeIsEnabled)
 
 
@@ -37,10 +45,9 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     if address.folder is not None:
         folder = _existing_folder(address, address.folder)
         return Source(address=address, folder=folder, files=_files_below(folder))
-    prefix = f"{address.path}/" if address.path else ""
-    repository = address.on_the_hub
+    prefix = address.prefix
     expected = [prefix + file for name in components for file in PARTS[name].expected_files]
-    nothing_cached = uncached({repository: expected}, options)
+    nothing_cached = uncached({address.on_the_hub: expected}, options)
     listed = list_repository(address, options)
     patterns = [prefix + name for name in _configurations(components)]
     snapshot = snapshot_of(address, patterns, options, nothing_cached, offline=listed is None)
@@ -117,8 +124,7 @@ def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> 
             where = f"{source.address.repository}/{source.address.path}".rstrip("/")
             raise CheckpointError(why_missing(where, source.files, PARTS[component].stem, source.variant))
         files = wanted.setdefault((source.address.repository, source.revision), [])
-        names = [name for name in (found.index, *found.files) if name]
-        files += [f"{source.address.path}/{name}" if source.address.path else name for name in names]
+        files += [source.address.prefix + name for name in (found.index, *found.files) if name]
     for (repository, revision), names in wanted.items():
         try:
             # The commit of the configurations, whatever the branch has become meanwhile.
@@ -144,9 +150,10 @@ def refuse_uncached(sources: dict[str, Source], options: CheckpointOptions, *, w
             configurations = _missing_configurations(component, source)
             files = [*configurations, *_missing_weights(component, source)]
             reason = reason or bool(files if weights else configurations)
-            names = [f"{source.address.path}/{name}" if source.address.path else name for name in files]
-            if names:
-                missing.setdefault(source.address.on_the_hub, []).extend(names)
+            if files:
+                missing.setdefault(source.address.on_the_hub, []).extend(
+                    source.address.prefix + name for name in files
+                )
     if reason:
         raise uncached(missing, options)
 
@@ -179,7 +186,7 @@ def list_repository(address: Address, options: CheckpointOptions) -> list[str] |
     except _UNREACHABLE:
         return None
     except HUB_ERRORS as error:
-        raise download_error(error, address) from None
+        raise _download_error(error, address) from None
     return [file.rfilename for file in info.siblings or ()]
 
 
@@ -204,7 +211,7 @@ def snapshot_of(
     except LocalEntryNotFoundError:
         raise nothing_cached from None
     except HUB_ERRORS as error:
-        raise download_error(error, address) from None
+        raise _download_error(error, address) from None
 
 
 def _download(
@@ -234,6 +241,35 @@ def _files_below(folder: Path) -> frozenset[str]:
     return frozenset(path.relative_to(folder).as_posix() for path in paths if path.is_file())
 
 
-def uncached(missing: dict[str, list[str]], options: CheckpointOptions) -> CheckpointError:
-    """The refusal of what the download cache lacks; see `address.not_cached`."""
-    return not_cached(missing, cache_dir=options.cache_dir, local_files_only=options.local_files_only)
+def _download_error(error: Exception, address: Address) -> CheckpointError:
+    """What huggingface_hub raised (0.36), as one line that names the flag."""
+    if isinstance(error, RevisionNotFoundError):
+        flag = "--revision" if address.flag == "--model" else f"{address.flag.rstrip(':')}: revision"
+        return CheckpointError(f"{flag} {address.revision} does not exist in {address.repository}")
+    reason = hub_reason(error)
+    if isinstance(error, (HFValidationError, RepositoryNotFoundError)) and not isinstance(error, GatedRepoError):
+        reason = f"no such folder, and {reason}"
+    token = " (--token)" if isinstance(error, RepositoryNotFoundError) else ""
+    return CheckpointError(f"{address.flag} {address.name}: {reason}{token}")
+
+
+def uncached(missing: Mapping[str, Sequence[str]], options: CheckpointOptions) -> CheckpointError:
+    """Say which files the download cache would have to hold.
+
+    Args:
+        missing: id of a repository -> its files.
+    """
+    left, parts = _SHOWN_FILES, []
+    for repository, names in missing.items():
+        if left > 0:
+            parts.append(f"{repository}: {', '.join(names[:left])}")
+        left -= len(names)
+    more = f" and {-left} more" if left < 0 else ""
+    if options.local_files_only:
+        reason = "--local_files_only is given"
+    elif constants.HF_HUB_OFFLINE:
+        reason = "HF_HUB_OFFLINE is set"
+    else:
+        reason = "the Hugging Face Hub cannot be reached"
+    cache = options.cache_dir or constants.HF_HUB_CACHE
+    return CheckpointError(f"{reason}, and the download cache {cache} lacks {'; '.join(parts)}{more}")

@@ -6,12 +6,12 @@ by the repository that the transformer, or a LoRA for it, comes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..components.registry import DENOISER
 from ..components.scheduler.scheduler import Scheduler
@@ -20,6 +20,7 @@ from ..errors import CheckpointError, InvalidExportOption
 from ..options import Flag, Options
 from .address import Address
 from .layout import ALPHA
+from .options import listed
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 MOST_STEPS = 1000
 """Of a schedule: the timesteps that PixArt was trained with."""
 _GROUP = "Defaults of a call"
+_Word = Annotated[str, Field(max_length=4096)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +86,6 @@ BY_REPOSITORY: Mapping[str, Distilled] = {
 """By the id on the Hub; where a transformer or a LoRA lies in a folder of this machine, nobody knows it."""
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, (list, tuple)) else (value,)
-
-
 def _falling(timesteps: tuple[int, ...]) -> tuple[int, ...]:
     if any(later >= earlier for earlier, later in pairwise(timesteps)):
         raise ValueError("timesteps fall from step to step")
@@ -105,7 +103,7 @@ class CallOptions(Options):
     )
     default_timesteps: Annotated[
         tuple[Annotated[int, Field(ge=0, le=MOST_STEPS - 1)], ...],
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         AfterValidator(_falling),
         Flag(nargs="+", metavar="TIMESTEP", group=_GROUP),
     ] = Field(
@@ -131,19 +129,20 @@ class CallOptions(Options):
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class CallDefaults:
-    """What a call does where its arguments do not say; None and empty where diffusers' own defaults hold.
+class CallDefaults(BaseModel):
+    """What a call does where its arguments do not say, in the manifest too; None and empty for diffusers' defaults.
 
     Attributes:
         steps, timesteps, guidance_scale: as of `Distilled`.
-        sources: who said so, by name of the value.
+        sources: who said so, by name of the value: a flag, a class of scheduler, or an id on the Hub.
     """
 
-    steps: int | None = None
-    timesteps: tuple[int, ...] = ()
-    guidance_scale: float | None = None
-    sources: Mapping[str, str] = field(default_factory=dict)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
+    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, lt=MOST_STEPS)], ...], Field(max_length=MOST_STEPS)] = ()
+    guidance_scale: Annotated[float, Field(ge=0, le=MOST_STEPS, allow_inf_nan=False)] | None = None
+    sources: dict[_Word, _Word] = {}
 
     @classmethod
     def of(cls, options: CallOptions, checkpoint: PixArtCheckpoint, loras: Iterable[str]) -> CallDefaults:
@@ -155,27 +154,30 @@ class CallDefaults:
         known, scheduler = distilled(checkpoint.sources, loras), checkpoint.copied[SCHEDULER.name].class_name
         if scheduler in BY_SCHEDULER and not any(each.scheduler for each in known.values()):
             known = {scheduler: BY_SCHEDULER[scheduler], **known}
-        found = next(iter(known.items()), None)
-        chosen = cls()
-        if found:
-            name, each = found
-            chosen = cls(
-                steps=each.steps,
-                timesteps=each.timesteps,
-                guidance_scale=each.guidance_scale,
-                sources={"steps": name, "guidance_scale": name},
-            )
+        chosen: dict[str, Any] = {}
+        said: dict[str, str] = {}
+        for name, each in [*known.items()][:1]:
+            chosen = {"steps": each.steps, "timesteps": each.timesteps, "guidance_scale": each.guidance_scale}
+            said = {"steps": name, "guidance_scale": name}
         if options.default_timesteps:
-            chosen = chosen._with("--default_timesteps", len(options.default_timesteps), options.default_timesteps)
+            chosen |= {"steps": len(options.default_timesteps), "timesteps": options.default_timesteps}
+            said["steps"] = "--default_timesteps"
         elif options.default_steps is not None:
-            chosen = chosen._with("--default_steps", options.default_steps, ())
-        if options.default_guidance_scale is None:
-            return chosen
-        said = {**chosen.sources, "guidance_scale": "--default_guidance_scale"}
-        return replace(chosen, guidance_scale=options.default_guidance_scale, sources=said)
+            chosen |= {"steps": options.default_steps, "timesteps": ()}
+            said["steps"] = "--default_steps"
+        if options.default_guidance_scale is not None:
+            chosen["guidance_scale"] = options.default_guidance_scale
+            said["guidance_scale"] = "--default_guidance_scale"
+        return cls(**chosen, sources=said)
 
-    def _with(self, flag: str, steps: int, timesteps: tuple[int, ...]) -> CallDefaults:
-        return replace(self, steps=steps, timesteps=timesteps, sources={**self.sources, "steps": flag})
+    def arguments(self) -> dict[str, Any]:
+        """By the names of diffusers' arguments."""
+        found = {
+            "num_inference_steps": self.steps,
+            "timesteps": list(self.timesteps) or None,
+            "guidance_scale": self.guidance_scale,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def unguided(self) -> bool:
@@ -192,19 +194,21 @@ class CallDefaults:
             parts.append(f"guidance scale {self.guidance_scale:g} ({self.sources['guidance_scale']})")
         return ", ".join(parts)
 
-    def check(self, scheduler: Scheduler) -> None:
-        """Refuse a schedule that the scheduler of the checkpoint cannot have.
 
-        Raises:
-            InvalidExportOption: says what was asked for, and why not.
-        """
-        if self.steps is None:
-            return
-        try:
-            scheduler.try_schedule(self.steps, self.timesteps)
-        except CheckpointError as error:
-            wanted = f"timesteps {', '.join(map(str, self.timesteps))}" if self.timesteps else f"{self.steps} steps"
-            raise InvalidExportOption(f"{self.sources['steps']}: {wanted} are not possible, {error}") from None
+def check_schedule(scheduler: Scheduler, asked_by: str, steps: int, timesteps: Sequence[int] = ()) -> None:
+    """Refuse a schedule that the scheduler of the checkpoint cannot have.
+
+    Args:
+        asked_by: flag, class or id, for the message.
+
+    Raises:
+        InvalidExportOption: says what was asked for, and why not.
+    """
+    try:
+        scheduler.try_schedule(steps, timesteps)
+    except CheckpointError as error:
+        wanted = f"timesteps {', '.join(map(str, timesteps))}" if timesteps else f"{steps} steps"
+        raise InvalidExportOption(f"{asked_by}: {wanted} are not possible, {error}") from None
 
 
 def distilled(sources: Mapping[str, Source], loras: Iterable[str]) -> dict[str, Distilled]:

@@ -15,17 +15,13 @@ from .layout import ALPHA, SIGMA
 _GROUP = "Checkpoint"
 _SOURCE = Flag(group=_GROUP)
 _OF_THIS_MACHINE = Flag(group=_GROUP, recorded=False)
-
-
 _LORA = Flag(group="LoRA", nargs="*", recorded=False)  # the manifest tells of each adapter
+_MOST_ADAPTERS = 64
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """The host takes one of anything in place of a list."""
     return value if isinstance(value, (list, tuple)) else (value,)
-
-
-_MOST_ADAPTERS = 64
 
 
 class _ModelOptions(Options):
@@ -81,19 +77,19 @@ class CheckpointOptions(_PartOptions):
     Each part of a checkpoint that may come from elsewhere has an option of its name.
     """
 
-    lora_model_ids: Annotated[tuple[Text, ...], BeforeValidator(_listed), _LORA] = Field(
+    lora_model_ids: Annotated[tuple[Text, ...], BeforeValidator(listed), _LORA] = Field(
         (),
         max_length=_MOST_ADAPTERS,
         description="Ids or folders of LoRAs that are merged into the weights, in this order.",
     )
-    lora_weight_names: Annotated[tuple[str, ...], BeforeValidator(_listed), _LORA] = Field(
+    lora_weight_names: Annotated[tuple[str, ...], BeforeValidator(listed), _LORA] = Field(
         (), description="File of each; default: the one that there is."
     )
-    lora_adapter_names: Annotated[tuple[str, ...], BeforeValidator(_listed), _LORA] = Field(
+    lora_adapter_names: Annotated[tuple[str, ...], BeforeValidator(listed), _LORA] = Field(
         (), description="Name of each, for the manifest; default: default_0 and so on."
     )
     lora_scales: Annotated[
-        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], BeforeValidator(_listed), _LORA
+        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], BeforeValidator(listed), _LORA
     ] = Field((), description="Factor of each; default: 1.")
     variant: Annotated[str | None, _SOURCE] = Field(None, description="Variant of the weight files, for example fp16.")
     token: Annotated[str | bool | None, _OF_THIS_MACHINE] = Field(

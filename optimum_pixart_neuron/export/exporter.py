@@ -15,7 +15,7 @@ from ..artifact.compiled import CONFIG_FILE, Compiled
 from ..artifact.manifest import Manifest, listed_files, own_name
 from ..artifact.manifest_records import ComponentRecord, SourceRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..checkpoint.few_steps import CallDefaults
+from ..checkpoint.few_steps import CallDefaults, check_schedule
 from ..checkpoint.layout import ALPHA, INDEX, Kind
 from ..checkpoint.open import fetch_weights, open_checkpoint
 from ..components.registry import DENOISER, added_components
@@ -146,7 +146,8 @@ def _call_defaults(options: ExportOptions, checkpoint: PixArtCheckpoint) -> Call
     scheduler = checkpoint.copied[SCHEDULER.name]
     assert isinstance(scheduler, Scheduler)
     call = CallDefaults.of(options, checkpoint, options.lora_model_ids)
-    call.check(scheduler)
+    if call.steps is not None:
+        check_schedule(scheduler, call.sources["steps"], call.steps, call.timesteps)
     if checkpoint.kind is ALPHA and call.steps == 1 and not gives_denoised(scheduler.load()):
         raise InvalidExportOption(
             f"{call.sources['steps']}: of a single step {ALPHA.label} takes the denoised sample, which"

@@ -10,7 +10,6 @@ from typing import Any
 
 from ..artifact.manifest import Manifest, installed_versions
 from ..artifact.manifest_records import (
-    CallRecord,
     ComponentRecord,
     ProgramRecord,
     SourceRecord,
@@ -171,6 +170,6 @@ def describe_export(
         components=components,
         copied=copied,
         validation=validation,
-        call=CallRecord(**vars(call)) if call.sources else None,
+        call=call if call.sources else None,
         files=dict(sorted(files.items())),
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..artifact.checks import machine_problem
 from ..artifact.manifest_records import StepRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..checkpoint.few_steps import CallDefaults
+from ..checkpoint.few_steps import check_schedule
 from ..components.common.original import Samples
 from ..components.component import Component
 from ..components.registry import COMPONENTS, DENOISER, added_components, register_component
@@ -67,7 +67,7 @@ def validate_artifacts(
     if steps is not None:
         scheduler = checkpoint.copied[SCHEDULER.name]
         assert isinstance(scheduler, Scheduler)
-        CallDefaults(steps=steps, sources={"steps": "--steps"}).check(scheduler)
+        check_schedule(scheduler, "--steps", steps)
     sdk = ensure_sdk()
     problem = None if sdk.emulated else machine_problem(folder, sdk)
     if problem:

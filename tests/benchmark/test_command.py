@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.artifact.manifest_records import CallRecord
 from optimum_pixart_neuron.benchmark.measure import _request, _run, benchmark
 from optimum_pixart_neuron.benchmark.report import EMULATOR_NOTE
 from optimum_pixart_neuron.benchmark.subject import Subject
+from optimum_pixart_neuron.checkpoint.few_steps import CallDefaults
 from optimum_pixart_neuron.commands.pixart_benchmark import COMMAND, CommandOptions
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 
@@ -188,7 +188,7 @@ def test_a_request_keeps_every_copy_busy_unless_told_otherwise():
 
 
 def test_guidance_is_that_of_the_export_unless_told_otherwise():
-    few = CallRecord(steps=4, guidance_scale=0.5)
+    few = CallDefaults(steps=4, guidance_scale=0.5)
     for guided, call, steps, scale in ((True, None, 20, 4.5), (False, None, 20, 1), (True, few, 4, 0.5)):
         subject = Subject(Path("out"), SimpleNamespace(guided=guided, call=call))
         assert (subject.steps, subject.guidance_scale) == (steps, scale)

@@ -10,7 +10,13 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, LCMScheduler
 
-from optimum_pixart_neuron.checkpoint.few_steps import BY_REPOSITORY, BY_SCHEDULER, CallDefaults, CallOptions
+from optimum_pixart_neuron.checkpoint.few_steps import (
+    BY_REPOSITORY,
+    BY_SCHEDULER,
+    CallDefaults,
+    CallOptions,
+    check_schedule,
+)
 from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
@@ -37,7 +43,8 @@ def opened(model, hub, rest, **asked):
     )
     checkpoint = open_checkpoint(options)
     call = CallDefaults.of(options, checkpoint, options.lora_model_ids)
-    call.check(checkpoint.copied["scheduler"])
+    if call.steps is not None:
+        check_schedule(checkpoint.copied["scheduler"], call.sources["steps"], call.steps, call.timesteps)
     return checkpoint, call
 
 

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from optimum_pixart_neuron.artifact.card import EXAMPLE_PROMPT, Licence, is_generated, model_card
-from optimum_pixart_neuron.artifact.manifest_records import CallRecord
+from optimum_pixart_neuron.checkpoint.few_steps import CallDefaults
 
 from .exports import components, make_export
 
@@ -77,7 +77,7 @@ def test_how_to_load_it(manifest):
     code = re.search(r"```python\n(.*?)```", model_card(manifest, REPO, None), re.DOTALL)[1]
     compile(code, "card", "exec")
     assert f'NeuronPixArtSigmaPipeline.from_pretrained("{REPO}")' in code
-    call = CallRecord(steps=1, timesteps=(400,), guidance_scale=1.0)
+    call = CallDefaults(steps=1, timesteps=(400,), guidance_scale=1.0)
     alpha = manifest.model_copy(update={"pipeline": "PixArtAlphaPipeline", "call": call})
     card = model_card(alpha, REPO, None)
     assert f'NeuronPixArtAlphaPipeline.from_pretrained("{REPO}")' in card
