@@ -1,5 +1,6 @@
 """Errors that a user can mend; each is one line, and the command line exits with its status."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 _LONGEST_MESSAGE = 2000  # characters
@@ -105,6 +106,12 @@ def printable(text: object, longest: int = 80) -> str:
     """Text of unknown origin as it may be shown in a terminal: characters that do not print as escapes, cut."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: longest + 1])
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
+
+
+def some_of(names: Sequence[object], more: str = "more") -> str:
+    """The first three of some names of unknown origin, and the number of the others."""
+    shown, left = ", ".join(map(printable, names[:3])), len(names) - 3
+    return f"{shown} and {left} {more}" if left > 0 else shown
 
 
 def one_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,12 @@ RECORDS_BYTES = 4 << 20
 """Read of a manifest, or of what an export notes for its next run, at most: about 8000 files; none has as many."""
 HEADER_BYTES = 4 << 20
 """Read of a safetensors header at most, about 40 000 tensors; T5-XXL's takes 25 kB."""
+
+UNFINISHED = ".unfinished"
+"""Behind the name of a file while `write_whole` writes it."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of a write that failed for want of room."""
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 _BLOCK = 4096  # bytes
 _BLOCKS = 16
@@ -145,14 +152,24 @@ def read_typed(path: Path, model: type[_Model], raises: type[PixArtNeuronError],
     """Read a JSON object that a pydantic model describes.
 
     Raises:
-        PixArtNeuronError: of the type `raises`: as by `read_json`; or a key is missing or has a wrong value.
+        PixArtNeuronError: of the type `raises`: as by `read_json` and `typed`.
     """
-    content = read_json(path, raises, advice=advice)
+    return typed(read_json(path, raises, advice=advice), model, path, raises, advice=advice)
+
+
+def typed(
+    content: Any, model: type[_Model], place: object, raises: type[PixArtNeuronError], *, advice: str = ""
+) -> _Model:
+    """What a pydantic model makes of the content of a place.
+
+    Raises:
+        PixArtNeuronError: of the type `raises`: a key is missing or has a wrong value.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
         end = f"; {advice}" if advice else ""
-        raise raises(f"{first_problem(path, error)}{end}") from None
+        raise raises(f"{first_problem(place, error)}{end}") from None
 
 
 def first_problem(place: object, error: ValidationError) -> str:
@@ -336,12 +353,19 @@ def _small_parts(file: BinaryIO) -> list[tuple[int, int]]:
     return [(0, data), *((data + begin, count) for begin, count in small)]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that it is there whole or, after a kill or a power cut, as it was before."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_bytes(content)
-    flush(unfinished)
-    os.replace(unfinished, path)
+def write_whole(path: Path, content: bytes | Path) -> None:
+    """Write a file, or copy one, so that it is there whole or, after a kill or a power cut, as it was before."""
+    unfinished = path.with_name(f"{path.name}{UNFINISHED}")
+    try:
+        if isinstance(content, Path):
+            shutil.copyfile(content, unfinished)
+        else:
+            unfinished.write_bytes(content)
+        flush(unfinished)
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     flush(path.parent, below=False)
 
 

@@ -12,11 +12,11 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..components.component import ONE_HALF
 from ..errors import ArtifactError, printable
-from ..files import first_problem, read_json
+from ..files import read_json, typed
 
 CONFIG_FILE = "config.json"
 PROGRAM_FILE = "model.neuron"
@@ -220,10 +220,7 @@ class Compiled(BaseModel):
         """
         if not config.get(_SECTION):
             return None
-        try:
-            return cls.model_validate(config[_SECTION])
-        except ValidationError as error:
-            raise ArtifactError(f"{first_problem(f'{named}: {_SECTION}', error)}; {AGAIN}") from None
+        return typed(config[_SECTION], cls, f"{named}: {_SECTION}", ArtifactError, advice=AGAIN)
 
     @classmethod
     def read(cls, component: Path) -> Compiled | None:

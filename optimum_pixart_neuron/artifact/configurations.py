@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..checkpoint.index import ModelIndex
 from ..checkpoint.layout import INDEX
 from ..components.common.copied import CopiedPart
 from ..components.component import Component
 from ..components.registry import PARTS
 from ..errors import ArtifactError
-from ..files import first_problem, read_json
+from ..files import read_json, typed
 from .compiled import AGAIN, CONFIG_FILE, Compiled
 
 _DTYPES = (None, "float32", "float16", "bfloat16", "float64")
@@ -35,10 +33,7 @@ def check_configuration(folder: Path, component: Component) -> None:
     if compiled is None:
         raise ArtifactError(f"{path}: nothing in it is compiled; {AGAIN}")
     if component.part.settings is not None:
-        try:
-            component.part.settings.model_validate(config)
-        except ValidationError as error:
-            raise ArtifactError(f"{first_problem(path, error)}; {AGAIN}") from None
+        typed(config, component.part.settings, path, ArtifactError, advice=AGAIN)
     for key in _REFUSED:
         if config.get(key) is not None:
             raise ArtifactError(f"{path}: a {component.name} has no {key}; {AGAIN}")

@@ -11,12 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
-
 from ..checkpoint.few_steps import CallDefaults
 from ..checkpoint.layout import KINDS, SIGMA, Kind
 from ..errors import ArtifactError, printable
-from ..files import RECORDS_BYTES, FileRecord, first_problem, read_json, write_whole
+from ..files import RECORDS_BYTES, FileRecord, read_json, typed, write_whole
 from .compiled import AGAIN, Count
 from .manifest_records import AdapterRecord, ComponentRecord, Record, SourceRecord, Text, ValidationRecord
 
@@ -102,10 +100,7 @@ class Manifest(Record):
                 f"{path} has schema version {printable(content['schema_version'])}, this package reads"
                 f" {SCHEMA_VERSION}; update optimum-pixart-neuron"
             )
-        try:
-            written = _Written.model_validate(content)
-        except ValidationError as error:
-            raise ArtifactError(f"{first_problem(path, error)}; {AGAIN}") from None
+        written = typed(content, _Written, path, ArtifactError, advice=AGAIN)
         manifest = cls(**{name: getattr(written, name) for name in cls.model_fields})
         if written.sha256 not in (None, manifest._digest()):
             raise ArtifactError(f"{path} is damaged: it has another SHA-256 than it says; {AGAIN}")

@@ -14,7 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..checkpoint.index import ModelIndex
 from ..checkpoint.layout import INDEX
 from ..components.registry import COMPONENTS, DENOISER
-from ..errors import ArtifactError, HubError
+from ..errors import ArtifactError, HubError, some_of
 from ..files import FileRecord, records_of
 from ..hub import patiently
 from .compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled
@@ -24,7 +24,7 @@ from .owners import check_owner
 
 _DOWNLOADS = 2
 """Of one file, before a digest that differs is held to be the repository's own."""
-_SHOWN_FILES = 3
+_MORE = "more files"
 
 
 def is_repository(address: str | Path) -> bool:
@@ -51,6 +51,7 @@ def pull(
     local_files_only: bool = False,
     force_download: bool = False,
     trusted_owners: Collection[str] | None = None,
+    programs_only: bool = False,
 ) -> Path:
     """Download the artifacts of a repository into huggingface_hub's cache, and nothing else that it holds.
 
@@ -67,6 +68,7 @@ def pull(
         local_files_only: leave the network alone.
         force_download: drop what the cache has, and download it again.
         trusted_owners: see `check_owner`; asked before anything is downloaded.
+        programs_only: leave out weights, and refuse a repository without a manifest.
 
     Returns:
         the folder of the commit in the cache.
@@ -80,42 +82,17 @@ def pull(
     check_owner(repo_id, trusted_owners)
     access: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     named = f"{repo_id}@{revision}" if revision else repo_id
-    find = partial(_find, repo_id, revision=revision, force_download=force_download, **access)
-    manifest_file = patiently(partial(find, MANIFEST_FILE), f"{named}, {MANIFEST_FILE}")
-    if manifest_file is not None:
-        snapshot = _Snapshot(repo_id, named, manifest_file.parent, access)
-        snapshot.bring(snapshot.manifest().files, force_download)
-        return snapshot.folder
-    index_file = patiently(partial(find, INDEX), f"{named}, {INDEX}")
-    if index_file is None:
-        raise HubError(f"{named} holds no artifacts of optimum-neuron: there is neither {MANIFEST_FILE} nor {INDEX}")
-    _Snapshot(repo_id, named, index_file.parent, access).bring_stock(force_download)
-    return index_file.parent
-
-
-def pull_programs(
-    repo_id: str,
-    *,
-    revision: str | None = None,
-    token: bool | str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-) -> Path:
-    """Download the programs of a repository and its manifest, without weights; arguments and errors as of `pull`.
-
-    Raises:
-        HubError: the repository has no manifest.
-    """
-    check_owner(repo_id, None)
-    access = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    named = f"{repo_id}@{revision}" if revision else repo_id
-    find = partial(_find, repo_id, MANIFEST_FILE, revision=revision, **access)
-    manifest_file = patiently(find, f"{named}, {MANIFEST_FILE}")
-    if manifest_file is None:
+    find = partial(_Snapshot.with_file, repo_id, named, revision, access, force_download)
+    if snapshot := find(MANIFEST_FILE):
+        records = snapshot.manifest().files
+        wanted = [name for name in records if not programs_only or name.endswith(f"/{PROGRAM_FILE}")]
+        snapshot.bring({name: records[name] for name in wanted}, force_download)
+    elif programs_only:
         raise HubError(f"{named} has no {MANIFEST_FILE}, so nobody can tell what its programs are of")
-    snapshot = _Snapshot(repo_id, named, manifest_file.parent, access)
-    files = snapshot.manifest().files
-    snapshot.bring({name: record for name, record in files.items() if name.endswith(f"/{PROGRAM_FILE}")}, False)
+    elif snapshot := find(INDEX):
+        snapshot.bring_stock(force_download)
+    else:
+        raise HubError(f"{named} holds no artifacts of optimum-neuron: there is neither {MANIFEST_FILE} nor {INDEX}")
     return snapshot.folder
 
 
@@ -148,6 +125,15 @@ class _Snapshot:
     folder: Path
     access: dict[str, Any]
 
+    @classmethod
+    def with_file(
+        cls, repo_id: str, named: str, revision: str | None, access: dict[str, Any], force: bool, file: str
+    ) -> "_Snapshot | None":
+        """The commit that a revision is, with this file of it; None where it has none of that name."""
+        find = partial(_find, repo_id, file, revision=revision, force_download=force, **access)
+        path = patiently(find, f"{named}, {file}")
+        return cls(repo_id, named, path.parent, access) if path else None
+
     def manifest(self) -> Manifest:
         """The manifest that is here; one that is damaged is downloaded again, which the cache alone would never do."""
         try:
@@ -164,11 +150,13 @@ class _Snapshot:
         """Have all these files here and as recorded."""
         unknown = [name for name in records if not is_known(name)]
         if unknown:  # it is somebody else's manifest, and files that differ from it are removed
-            raise HubError(f"{self.named}: {MANIFEST_FILE} lists {_some(unknown)}, which no export has; do not use it")
+            raise HubError(
+                f"{self.named}: {MANIFEST_FILE} lists {some_of(unknown, _MORE)}, which no export has; do not use it"
+            )
         wanted = [name for name, record in records.items() if force or not record.resembles(self.folder / name)]
         if wanted and self.access["local_files_only"]:
             raise HubError(
-                f"{self.named}: the download cache lacks {_some(wanted)} or has them damaged;"
+                f"{self.named}: the download cache lacks {some_of(wanted, _MORE)} or has them damaged;"
                 " leave out local_files_only to download them"
             )
         for name in wanted:
@@ -178,13 +166,13 @@ class _Snapshot:
                 wanted = self._download_verified({name: records[name] for name in wanted})
         if wanted:
             raise HubError(
-                f"{self.named}: {_some(wanted)}: not what {MANIFEST_FILE} lists, also when downloaded again;"
+                f"{self.named}: {some_of(wanted, _MORE)}: not what {MANIFEST_FILE} lists, also when downloaded again;"
                 " somebody changed the repository, push the export again"
             )
 
     def _download_verified(self, records: dict[str, FileRecord]) -> list[str]:
         """Download files and drop the ones that differ from their records; returns their names."""
-        named = f"{self.named}, {_some(list(records))}"
+        named = f"{self.named}, {some_of(list(records), _MORE)}"
         try:
             patiently(partial(self._download, list(records)), named)
         except HubError:
@@ -199,7 +187,7 @@ class _Snapshot:
         missing = [name for name in names if not (self.folder / name).is_file()]
         for name in missing:
             fetch = partial(hf_hub_download, self.repo_id, name, **where)
-            patiently(fetch, f"{self.named}, {_some(missing)}")
+            patiently(fetch, f"{self.named}, {some_of(missing, _MORE)}")
 
     def _drop_different(self, records: dict[str, FileRecord]) -> list[str]:
         here = [name for name in records if (self.folder / name).is_file()]
@@ -229,8 +217,3 @@ class _Snapshot:
         wanted = known_files(COMPONENTS, compiled.tensor_parallel_size)
         fetch = partial(snapshot_download, self.repo_id, allow_patterns=wanted, **where)
         patiently(fetch, self.named)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN_FILES} more files" if len(names) > _SHOWN_FILES else ""
-    return ", ".join(names[:_SHOWN_FILES]) + more

@@ -17,7 +17,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import tqdm, validate_repo_id
 
-from ..errors import ArtifactError, HubError, one_line, printable
+from ..errors import ArtifactError, HubError, one_line, printable, some_of
 from ..hub import HUB_ERRORS, patiently
 from .card import Licence, is_generated, model_card
 from .expected_files import is_known
@@ -27,7 +27,6 @@ CARD_FILE = "README.md"
 
 _PACKAGE = "optimum-pixart-neuron"
 _log = logging.getLogger(__name__)
-_SHOWN = 3  # names in a message
 _PORTION = 5 * 1024**3
 """Bytes that are sent and acknowledged together: what a push that breaks loses at most."""
 
@@ -190,11 +189,6 @@ def _uploaded(folder: Path, manifest: Manifest) -> list[str]:
     return [*manifest.files, *(name for name in NOT_LISTED if name != MANIFEST_FILE and (folder / name).is_file())]
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(printable, names[:_SHOWN])) + more
-
-
 def _portions(additions: Iterable[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
     portion: list[CommitOperationAdd] = []
     size = 0
@@ -253,7 +247,7 @@ def _check_folder(folder: Path, changed: Collection[str]) -> Manifest:
             raise ArtifactError(f"{folder / name} is {wrong}; export again")
     foreign = strangers(folder, manifest)
     if foreign:
-        _log.warning("%s: not pushed, because %s does not list it: %s", folder, MANIFEST_FILE, _some(foreign))
+        _log.warning("%s: not pushed, because %s does not list it: %s", folder, MANIFEST_FILE, some_of(foreign))
     return manifest
 
 

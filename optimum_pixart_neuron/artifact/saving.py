@@ -1,18 +1,13 @@
 """Copies of compiled artifacts in other folders, with another scheduler perhaps; no file is ever half replaced."""
 
-import errno
 import os
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..checkpoint.layout import INDEX
 from ..errors import ArtifactError, OutputFull
-from ..files import flush, full_digest, write_whole
+from ..files import NO_ROOM, full_digest, write_whole
 from .manifest import MANIFEST_FILE, NOT_LISTED, Manifest, listed_files
-
-_UNFINISHED = ".unfinished"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def save_copy(folder: Path, target: Path, changed: Mapping[str, bytes] | None = None) -> None:
@@ -42,7 +37,7 @@ def save_copy(folder: Path, target: Path, changed: Mapping[str, bytes] | None = 
             _check_target(folder, target, names)
             _copy(folder, target, dict.fromkeys(names), changed, manifest)
     except OSError as error:
-        kind = OutputFull if error.errno in _NO_ROOM else ArtifactError
+        kind = OutputFull if error.errno in NO_ROOM else ArtifactError
         raise kind(f"{target} cannot be written: {error.strerror or error}") from None
 
 
@@ -92,10 +87,7 @@ def _copy(
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if name in NOT_LISTED and (target / name).exists():
             continue  # the user's own words about the target
-        if name in changed:
-            write_whole(target / name, changed[name])
-        else:
-            _replace(folder / name, target / name)
+        write_whole(target / name, changed.get(name, folder / name))
 
 
 def _write_manifest(manifest: Manifest | None, changed: Mapping[str, bytes], target: Path) -> None:
@@ -104,14 +96,3 @@ def _write_manifest(manifest: Manifest | None, changed: Mapping[str, bytes], tar
         manifest.with_changes(changed).write(target)
     else:
         (target / MANIFEST_FILE).unlink(missing_ok=True)
-
-
-def _replace(source: Path, path: Path) -> None:
-    unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
-    try:
-        shutil.copyfile(source, unfinished)
-        flush(unfinished)
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from ..components.common.copied import CopiedPart, check_inside
 from ..components.common.single_file import SingleFile
 from ..components.component import Part, Seam
@@ -17,7 +15,7 @@ from ..components.registry import DENOISER, IMAGE_DECODER, PARTS, PROMPT_ENCODER
 from ..components.tokenizer.spec import TOKENIZER
 from ..components.tokenizer.tokenizer import last_token
 from ..errors import CheckpointError
-from ..files import first_problem, read_json, read_typed
+from ..files import read_json, read_typed, typed
 from .layout import Kind, kind_of_parts
 from .sources import Source
 from .weights import AdaptedWeights, ComponentWeights, header_of
@@ -93,10 +91,7 @@ class PixArtCheckpoint:
 
     def _told_by_shapes(self, part: Part, form: SingleFile, file: Path) -> dict[str, Any]:
         assert part.settings is not None  # of a compiled part
-        try:
-            return part.settings.model_validate(form.configuration(header_of(file), file)).as_written()
-        except ValidationError as error:
-            raise CheckpointError(first_problem(file, error)) from None
+        return typed(form.configuration(header_of(file), file), part.settings, file, CheckpointError).as_written()
 
     def weights(self, component: str) -> ComponentWeights:
         """A component's weight files, with the adapters."""

@@ -46,7 +46,7 @@ class ModelIndex:
             if name.startswith("_") or not isinstance(value, list):
                 continue  # settings of the pipeline
             pair = tuple(value[:2])
-            if len(pair) < 2 or not all(word is None or _is_word(word) for word in pair):
+            if len(pair) < 2 or not all(map(_is_word_or_none, pair)):
                 raise raises(f"{path}: {printable(name)} does not name a library and a class{end}")
             if None in pair:
                 continue  # a component that the pipeline does without
@@ -54,18 +54,12 @@ class ModelIndex:
                 entries[name] = pair
             else:
                 others.append(printable(name))
-        words = {}
-        for name in ("_class_name", "_diffusers_version"):
-            words[name] = content.get(name)
-            if words[name] is not None and not _is_word(words[name]):
-                raise raises(f"{path}: {name} is not a name{end}")
-        return cls(
-            class_name=words["_class_name"],
-            diffusers_version=words["_diffusers_version"],
-            entries=entries,
-            others=tuple(others),
-        )
+        words = [content.get(name) for name in ("_class_name", "_diffusers_version")]
+        if not all(map(_is_word_or_none, words)):
+            wrong = "_diffusers_version" if _is_word_or_none(words[0]) else "_class_name"
+            raise raises(f"{path}: {wrong} is not a name{end}")
+        return cls(*words, entries=entries, others=tuple(others))
 
 
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+def _is_word_or_none(value: object) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= _LONGEST_NAME)

@@ -10,8 +10,6 @@ one; and it lists what was compiled, while programs themselves are found by grap
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +18,7 @@ from optimum.neuron.cache.entries.cache_entry import CACHE_WHITE_LIST, ModelCach
 from transformers import PretrainedConfig
 
 from ..components.registry import COMPONENTS, DENOISER
+from .recipes import digest_of
 
 MODEL_TYPE = "pixart-sigma"
 _NEURON = "neuron"
@@ -85,8 +84,7 @@ class MultiModelCacheEntry(multi_model.MultiModelCacheEntry):
             name: {key: value for key, value in config.items() if key not in _ADDED}
             for name, config in self._configs.items()
         }
-        content = json.dumps({"model_type": MODEL_TYPE, "configs": plain}, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return digest_of({"model_type": MODEL_TYPE, "configs": plain})
 
 
 def register_cache_entry() -> None:

@@ -20,7 +20,7 @@ from ..neuron.sdk import ensure_sdk
 from .archive import save_program
 from .compiler_failure import compiler_failures
 from .recipes import by_file
-from .store import ProgramStore
+from .store import keep_program
 from .weighting import write_weights
 from .workplace import current_folder, one_word
 
@@ -151,10 +151,10 @@ def _take(job: CompileJob, file: Path, content: bytes) -> None:
 
 def _keep_programs(job: CompileJob, programs: Sequence[ExportConfig]) -> None:
     """Have the files of what was compiled in the cache before weights are in them."""
-    store, compiled = ProgramStore(job.cache), set(map(job.program_file, programs))
+    compiled = set(map(job.program_file, programs))
     for name, recipes in job.files.items():
         if name in compiled:
-            store.put(recipes, job.folder / name)
+            keep_program(job.cache, recipes, job.folder / name)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..artifact.compiled import PROGRAM_FILE, PROGRAM_PATH
 from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.manifest_records import ProgramRecipe
-from ..artifact.pull import pull_programs
+from ..artifact.pull import pull
 from ..checkpoint.address import Address
 from ..errors import ArtifactError, HubError, InvalidExportOption
 from ..files import FileRecord
@@ -52,12 +52,13 @@ class EarlierExport:
             raise InvalidExportOption(f"{_FLAG} {named}: an export is a whole repository; leave out /{address.path}")
         else:
             try:
-                folder = pull_programs(
+                folder = pull(
                     address.on_the_hub,
                     revision=address.revision,
                     token=options.token,
                     cache_dir=options.cache_dir,
                     local_files_only=options.local_files_only,
+                    programs_only=True,
                 )
             except HubError as error:
                 raise HubError(f"{_FLAG}: {error}") from None

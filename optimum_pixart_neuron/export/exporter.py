@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..artifact.compiled import CONFIG_FILE, Compiled
-from ..artifact.manifest import Manifest, listed_files, own_name
+from ..artifact.manifest import Manifest, installed_versions, listed_files, own_name
 from ..artifact.manifest_records import ComponentRecord, SourceRecord, ValidationRecord
 from ..checkpoint.checkpoint import PixArtCheckpoint
 from ..checkpoint.few_steps import CallDefaults, check_schedule
@@ -220,8 +220,7 @@ def _record_in_cache(request: _Request) -> None:
     entry = cache_entry(model, configs, section.model_dump(exclude_unset=True), sizes)
     register_cache_entry()
     try:
-        with request.cache.record(entry):
-            pass
+        request.cache.record(entry)
     except OSError as error:
         logger.warning(f"the compile cache takes no entry of this export: {error}")
 
@@ -310,15 +309,15 @@ def _compile_or_take(job: "CompileJob", earlier: EarlierExport | None, title: st
     several = f", {len(programs)} programs" if len(programs) > 1 else ""
     title = f"{title}: {job.component.ranks} rank(s){several}"
     found = find_programs(job, earlier)
-    missing = [program.program_name for program in job.missing(found.content)]
-    taken = f"taken from {' and '.join(found.places)}"
+    missing = [program.program_name for program in job.missing(found)]
+    taken = f"taken from {' and '.join(dict.fromkeys(place for _, place in found.values()))}"
     if not missing:
         logger.info(f"{title}, {taken}")
-    elif found.content:
+    elif found:
         logger.info(f"{title}, compiling {', '.join(missing)}; the others {taken}")
     else:
         logger.info(f"{title}, compiling")
-    compile_component(job, found.content)
+    compile_component(job, {file: content for file, (content, _) in found.items()})
 
 
 def _validate(request: _Request, unfinished: UnfinishedExport) -> tuple[ValidationRecord, ...]:
@@ -338,25 +337,31 @@ def _manifest(
     copied: dict[str, SourceRecord],
     validation: tuple[ValidationRecord, ...],
 ) -> Manifest:
-    from .record import describe_export
-
-    checkpoint = request.checkpoint
+    checkpoint, deployment = request.checkpoint, request.deployment
     unfinished.index.write_text(json.dumps(dict(checkpoint.model_index), indent=2) + "\n", encoding="utf-8")
     files: dict[str, FileRecord] = {INDEX: FileRecord.of(unfinished.index)}
     for component in finished.values():
         files |= component.files
     rest = [name for name in listed_files(unfinished.artifacts) if name not in files]
     files |= records_of(unfinished.artifacts, rest, title="    reading configurations")
-    return describe_export(
-        request.options,
-        checkpoint,
-        request.deployment,
+    sources = checkpoint.sources.values()
+    return Manifest(
+        pipeline=checkpoint.kind.class_name,
+        model=checkpoint.source,
+        revision=next((source.revision for source in sources if source.model == checkpoint.source), None),
+        instance=deployment.instance.name,
+        target=deployment.compiler.target,
+        lnc=deployment.compiler.lnc,
+        ranks=deployment.ranks,
+        parallel_mode=deployment.parallel_mode,
         emulated=request.sdk.emulated,
+        options=request.options.recorded(),
+        versions=installed_versions(),
         components={name: component.record for name, component in finished.items()},
         copied=copied,
         validation=validation,
-        call=request.call,
-        files=files,
+        call=request.call if request.call.sources else None,
+        files=dict(sorted(files.items())),
     )
 
 

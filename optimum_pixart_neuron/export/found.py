@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .earlier import EarlierExport
-from .store import ProgramStore
+from .store import find_program
 
 if TYPE_CHECKING:
     from .compile import CompileJob
@@ -15,20 +14,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FoundPrograms:
-    """Files of a component's programs that need not be compiled.
-
-    Attributes:
-        content: by file, as in `CompileJob.files`.
-        places: where they were, in words, each once.
-    """
-
-    content: dict[str, bytes]
-    places: tuple[str, ...]
-
-
-def find_programs(job: CompileJob, earlier: EarlierExport | None) -> FoundPrograms:
+def find_programs(job: CompileJob, earlier: EarlierExport | None) -> dict[str, tuple[bytes, str]]:
     """The files that `job` would compile and that are there; why those of an earlier export are not is logged.
 
     A file is one whole: NxD compiles programs of several ranks for the layout of weights that the compiler chose for
@@ -38,23 +24,24 @@ def find_programs(job: CompileJob, earlier: EarlierExport | None) -> FoundProgra
     Args:
         earlier: an export that the user named.
 
+    Returns:
+        by file, as in `CompileJob.files`: its content, and where it was, in words.
+
     Raises:
         ArtifactError: the earlier export has one, and damaged.
     """
-    store, content, places = ProgramStore(job.cache), {}, []
+    found = {}
     if earlier is not None and not job.files:
         logger.info(f"    {job.name} is not taken from {earlier.named}: {earlier.why_not(job.name, ())}")
     for name, recipes in job.files.items():
         file = earlier and earlier.file_of(job.name, recipes)
         if earlier and file:
-            content[name] = earlier.program(file).read_bytes()
-            places.append(earlier.named)
+            found[name] = earlier.program(file).read_bytes(), earlier.named
             continue
         if earlier:
             label = job.name if len(job.files) == 1 else f"{job.name}/{name}"
             logger.info(f"    {label} is not taken from {earlier.named}: {earlier.why_not(job.name, recipes)}")
-        cached = store.find(recipes)
+        cached = find_program(job.cache, recipes)
         if cached is not None:
-            content[name] = cached
-            places.append("the compile cache")
-    return FoundPrograms(content, tuple(dict.fromkeys(places)))
+            found[name] = cached, "the compile cache"
+    return found

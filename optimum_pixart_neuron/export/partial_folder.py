@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidExportOption
-from ..files import write_whole
+from ..files import OTHERS_WRITE, UNFINISHED, write_whole
 
 MARK = "README"
 _TEXT = """\
@@ -22,8 +22,6 @@ ARTIFACTS, RECORDS, REPLACED = "artifacts", "finished", "replaced"
 PIPELINE_INDEX, SOURCES, PLACED = "pipeline.json", "checkpoint_files.json", "placed"
 WORKDIR_PREFIX = "work-"
 _NAMES = {MARK, LOCK, ARTIFACTS, RECORDS, REPLACED, PIPELINE_INDEX, SOURCES, PLACED}
-_UNFINISHED = ".unfinished"  # of `files.write_whole`
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def partial_folder(output: Path) -> Path:
@@ -65,7 +63,7 @@ def _foreign(holder: Path) -> str | None:
         return "is a link" if stat.S_ISLNK(found.st_mode) else "is not a folder"
     if found.st_uid != os.geteuid():
         return "is of another user"
-    if found.st_mode & _OTHERS_WRITE:
+    if found.st_mode & OTHERS_WRITE:
         return "can be written by other users"
     names = sorted(os.listdir(holder))
     strange = next((name for name in names if not _is_ours(name)), None)
@@ -85,7 +83,7 @@ def _foreign(holder: Path) -> str | None:
 
 
 def _is_ours(name: str) -> bool:
-    return name.removesuffix(_UNFINISHED) in _NAMES or name.startswith(WORKDIR_PREFIX)
+    return name.removesuffix(UNFINISHED) in _NAMES or name.startswith(WORKDIR_PREFIX)
 
 
 def _all_of(path: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.fx import GraphModule
 
@@ -31,7 +31,7 @@ def program_recipes(job: CompileJob, programs: Sequence[TracedProgram]) -> tuple
     installed = installed_versions()
     return tuple(
         ProgramRecipe(
-            graph=_graph_digest(job, config, program),
+            graph=graph_digest(job, config, program),
             compiler_args=job.arguments,
             target=job.compiler.target,
             ranks=job.component.ranks,
@@ -42,9 +42,9 @@ def program_recipes(job: CompileJob, programs: Sequence[TracedProgram]) -> tuple
     )
 
 
-def fingerprint(recipes: Sequence[ProgramRecipe]) -> str:
-    """SHA-256 of the recipes of one file."""
-    return hashlib.sha256(json.dumps([recipe.model_dump() for recipe in recipes], sort_keys=True).encode()).hexdigest()
+def digest_of(parts: Any) -> str:
+    """SHA-256 of what JSON can write, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def by_file(files: Iterable[str], recipes: Iterable[ProgramRecipe]) -> dict[str, tuple[ProgramRecipe, ...]]:
@@ -87,26 +87,27 @@ def _differences(wanted: ProgramRecipe, found: ProgramRecipe) -> list[str]:
     return reasons
 
 
-def _graph_digest(job: CompileJob, component: ExportConfig, program: TracedProgram) -> str:
+def graph_digest(job: CompileJob, component: ExportConfig, program: TracedProgram) -> str:
     """Of everything that decides what the compiler is given, but the flags; no weight's value is among it."""
     weights = {name: [each.rank_shape(component.ranks), str(each.dtype)] for name, each in component.weights().items()}
     inputs = zip(component.COMPONENT.inputs, component.example_inputs())
-    parts = {
-        "graph": graph_module_digest(program.graph.graph_module),
-        "collectives": [repr(collective) for collective in program.collectives],
-        "weights": [[name, weights.get(name)] for name in program.graph.weight_names],
-        "inputs": [[spec.name, list(tensor.shape), str(tensor.dtype)] for spec, tensor in inputs],
-        "outputs": component.COMPONENT.outputs,
-        "kernel": repr(component.kernel),
-        "lowering": LOWERING,
-        "environment": job.compiler.environment(component.ranks),
-        "loads_lazily": component.COMPONENT.loads_lazily,
-        "spmd": job.spmd,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return digest_of(
+        {
+            "graph": _module_digest(program.graph.graph_module),
+            "collectives": [repr(collective) for collective in program.collectives],
+            "weights": [[name, weights.get(name)] for name in program.graph.weight_names],
+            "inputs": [[spec.name, list(tensor.shape), str(tensor.dtype)] for spec, tensor in inputs],
+            "outputs": component.COMPONENT.outputs,
+            "kernel": repr(component.kernel),
+            "lowering": LOWERING,
+            "environment": job.compiler.environment(component.ranks),
+            "loads_lazily": component.COMPONENT.loads_lazily,
+            "spmd": job.spmd,
+        }
+    )
 
 
-def graph_module_digest(graph_module: GraphModule) -> str:
+def _module_digest(graph_module: GraphModule) -> str:
     """SHA-256 of a traced graph, with the constants that were baked into it."""
     digest = hashlib.sha256(graph_module.code.encode())
     for node in graph_module.graph.nodes:

@@ -1,31 +1,24 @@
-"""What the manifest says of an export: of each component, and of the whole."""
+"""What the manifest says of each component of an export."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import Manifest, installed_versions
+from ..artifact.manifest import installed_versions
 from ..artifact.manifest_records import (
     ComponentRecord,
     ProgramRecord,
     SourceRecord,
     TensorRecord,
-    ValidationRecord,
 )
-from ..checkpoint.checkpoint import PixArtCheckpoint
-from ..checkpoint.few_steps import CallDefaults
 from ..components.common.attention_kernel import WRITTEN_OUT
 from ..components.export_config import ExportConfig
-from ..deployment.deployment import Deployment
-from ..files import FileRecord
 from ..program.program import TracedProgram
 from .compile import CompileJob
-from .options import ExportOptions
-from .recipes import graph_module_digest
+from .recipes import digest_of, graph_digest
 
 COMPUTING_CODE = (
     *("components", "parallel", "checkpoint", "lora", "neuron", "cpu", "files.py"),
@@ -90,31 +83,27 @@ def _inputs_digest(job: CompileJob, programs: Sequence[TracedProgram], source: S
 
     The traced programs stand for most of it: shapes, dtypes, the configuration of the checkpoint, the plan as applied.
     """
-    component, compiler = job.component, job.compiler
+    component = job.component
     weights = component.weights()
-    parts = {
-        "programs": [graph_module_digest(program.graph.graph_module) for program in programs],
-        "program_files": [job.program_file(each) for each in component.programs],
-        "collectives": [repr(collective) for program in programs for collective in program.collectives],
-        "program_weights": [program.graph.weight_names for program in programs],
-        "inputs": [repr(spec) for spec in component.COMPONENT.inputs],
-        "config": component.source_config,
-        "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
-        "weight_files": {name: [file.size, file.sha256] for name, file in source.files.items()},
-        "adapters": [[each.content.sha256, each.scale] for each in source.adapters],
-        "split": [repr(each.split) for each in component.programs],
-        "kernel": [repr(each.kernel) for each in component.programs],
-        "compiler_arguments": job.arguments,
-        "environment": compiler.environment(component.ranks),
-        "lnc": compiler.lnc,
-        "inline": job.inline,
-        "dynamic_batch": component.dynamic_batch,
-        "emulated": emulated,
-        "versions": installed_versions(),
-        "config_class": f"{type(component).__module__}.{type(component).__qualname__}",
-        "code": code_digest(component),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return digest_of(
+        {
+            "programs": [graph_digest(job, *pair) for pair in zip(component.programs, programs, strict=True)],
+            "program_files": [job.program_file(each) for each in component.programs],
+            "config": component.source_config,
+            "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
+            "weight_files": {name: [file.size, file.sha256] for name, file in source.files.items()},
+            "adapters": [[each.content.sha256, each.scale] for each in source.adapters],
+            "split": [repr(each.split) for each in component.programs],
+            "compiler_arguments": job.arguments,
+            "lnc": job.compiler.lnc,
+            "inline": job.inline,
+            "dynamic_batch": component.dynamic_batch,
+            "emulated": emulated,
+            "versions": installed_versions(),
+            "config_class": f"{type(component).__module__}.{type(component).__qualname__}",
+            "code": code_digest(component),
+        }
+    )
 
 
 def code_digest(component: ExportConfig) -> str:
@@ -139,37 +128,3 @@ def code_digest(component: ExportConfig) -> str:
 def _source_file(made_by: type) -> str | None:
     """None for what is built in, and for what was typed into an interpreter."""
     return getattr(sys.modules.get(made_by.__module__), "__file__", None)
-
-
-def describe_export(
-    options: ExportOptions,
-    checkpoint: PixArtCheckpoint,
-    deployment: Deployment,
-    *,
-    emulated: bool,
-    components: dict[str, ComponentRecord],
-    copied: dict[str, SourceRecord],
-    validation: tuple[ValidationRecord, ...],
-    call: CallDefaults,
-    files: dict[str, FileRecord],
-) -> Manifest:
-    """The manifest of a finished export."""
-    sources = checkpoint.sources.values()
-    return Manifest(
-        pipeline=checkpoint.kind.class_name,
-        model=checkpoint.source,
-        revision=next((source.revision for source in sources if source.model == checkpoint.source), None),
-        instance=deployment.instance.name,
-        target=deployment.compiler.target,
-        lnc=deployment.compiler.lnc,
-        ranks=deployment.ranks,
-        parallel_mode=deployment.parallel_mode,
-        emulated=emulated,
-        options=options.recorded(),
-        versions=installed_versions(),
-        components=components,
-        copied=copied,
-        validation=validation,
-        call=call if call.sources else None,
-        files=dict(sorted(files.items())),
-    )

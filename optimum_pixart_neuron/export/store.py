@@ -9,21 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ..artifact.compiled import PROGRAM_FILE
 from ..artifact.manifest_records import ProgramRecipe
 from ..errors import printable
-from ..files import open_regular, write_whole
+from ..files import OTHERS_WRITE, open_regular, write_whole
 from ..neuron.compile_cache import CompileCache
 from .archive import packed, unpacked
-from .recipes import fingerprint
+from .recipes import digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,6 @@ _ABOUT = "program.json"
 _MOST_ABOUT = 1 << 20
 _MOST_PROGRAM = 32 << 30
 """Bytes of a program and of the zeros in place of its weights; the largest instance has this much a core."""
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _About(BaseModel):
@@ -46,62 +44,50 @@ class _About(BaseModel):
     sha256: str
 
 
-class ProgramStore:
-    """The entries of one cache.
-
-    Args:
-        cache: that was chosen; without one nothing is found and nothing kept.
-    """
-
-    def __init__(self, cache: CompileCache) -> None:
-        self._cache = cache
-
-    def find(self, recipes: Sequence[ProgramRecipe]) -> bytes | None:
-        """The file of these programs; None where there is none, or where somebody else can write to it."""
-        if not self._cache.enabled or not recipes:
+def find_program(cache: CompileCache, recipes: Sequence[ProgramRecipe]) -> bytes | None:
+    """The file of these programs; None where there is none, or where somebody else can write to it."""
+    if not cache.enabled or not recipes:
+        return None
+    with cache.in_force():
+        sdk_cache, entry = _entry(recipes)
+        try:
+            about = _About.model_validate_json(_read(sdk_cache, f"{entry}/{_ABOUT}", _MOST_ABOUT))
+            if about.recipes != tuple(recipes):
+                return None
+            content = _read(sdk_cache, f"{entry}/{PROGRAM_FILE}", _MOST_PROGRAM)
+            if hashlib.sha256(content).hexdigest() != about.sha256:
+                raise ValueError("it is not what was stored")
+            return unpacked(content, _MOST_PROGRAM)
+        except FileNotFoundError:
             return None
-        with self._cache.in_force():
-            cache = _open_cache()
-            entry = _entry(cache, recipes)
-            try:
-                about = _About.model_validate_json(_read(cache, f"{entry}/{_ABOUT}", _MOST_ABOUT))
-                if about.recipes != tuple(recipes):
-                    return None
-                content = _read(cache, f"{entry}/{PROGRAM_FILE}", _MOST_PROGRAM)
-                if hashlib.sha256(content).hexdigest() != about.sha256:
-                    raise ValueError("it is not what was stored")
-                return unpacked(content, _MOST_PROGRAM)
-            except FileNotFoundError:
-                return None
-            except (OSError, ValueError, ValidationError) as error:
-                logger.warning(f"the cached program {entry} is left out: {printable(error, 200)}")
-                return None
-
-    def put(self, recipes: Sequence[ProgramRecipe], program: Path) -> None:
-        """Keep the file of these programs, whose weights are zero or elsewhere."""
-        if not self._cache.enabled or not recipes:
-            return
-        content = packed(program.read_bytes())
-        about = _About(recipes=tuple(recipes), sha256=hashlib.sha256(content).hexdigest())
-        with self._cache.in_force():
-            cache = _open_cache()
-            entry = _entry(cache, recipes)
-            try:
-                for name, each in ((PROGRAM_FILE, content), (_ABOUT, about.model_dump_json().encode())):
-                    _write(cache, f"{entry}/{name}", each)
-            except OSError as error:
-                logger.warning(f"the compile cache takes no program: {printable(error, 200)}")
+        except (OSError, ValueError) as error:
+            logger.warning(f"the cached program {entry} is left out: {printable(error, 200)}")
+            return None
 
 
-def _open_cache() -> Any:
-    """The SDK's, or optimum-neuron's proxy of one on the Hub, which it puts in that function's place."""
+def keep_program(cache: CompileCache, recipes: Sequence[ProgramRecipe], program: Path) -> None:
+    """Keep the file of these programs, whose weights are zero or elsewhere."""
+    if not cache.enabled or not recipes:
+        return
+    content = packed(program.read_bytes())
+    about = _About(recipes=tuple(recipes), sha256=hashlib.sha256(content).hexdigest())
+    with cache.in_force():
+        sdk_cache, entry = _entry(recipes)
+        try:
+            for name, each in ((PROGRAM_FILE, content), (_ABOUT, about.model_dump_json().encode())):
+                _write(sdk_cache, f"{entry}/{name}", each)
+        except OSError as error:
+            logger.warning(f"the compile cache takes no program: {printable(error, 200)}")
+
+
+def _entry(recipes: Sequence[ProgramRecipe]) -> tuple[Any, str]:
+    """The SDK's cache, or optimum-neuron's proxy of one on the Hub in its place, and the entry's path in it."""
     from libneuronxla import neuron_cc_cache
 
-    return neuron_cc_cache.create_compile_cache(neuron_cc_cache.CacheUrl.get_cache_url())
-
-
-def _entry(cache: Any, recipes: Sequence[ProgramRecipe]) -> str:
-    return cache.get_cache_dir_with_cache_key(f"MODULE_{fingerprint(recipes)[:20]}+pixart")
+    cache = neuron_cc_cache.create_compile_cache(neuron_cc_cache.CacheUrl.get_cache_url())
+    return cache, cache.get_cache_dir_with_cache_key(
+        f"MODULE_{digest_of([each.model_dump() for each in recipes])[:20]}+pixart"
+    )
 
 
 def _read(cache: Any, path: str, most: int) -> bytes:
@@ -134,7 +120,7 @@ def _read(cache: Any, path: str, most: int) -> bytes:
 
 def _check_own(path: str, *found: os.stat_result) -> None:
     for each in found:
-        if each.st_uid not in (os.geteuid(), 0) or each.st_mode & _OTHERS_WRITE:
+        if each.st_uid not in (os.geteuid(), 0) or each.st_mode & OTHERS_WRITE:
             raise PermissionError(f"{path} can be written by other users")
 
 

@@ -15,6 +15,7 @@ Beside the output NAME lies `.NAME.partial`, for as long as the export is unfini
 
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import shutil
@@ -31,7 +32,7 @@ from ..artifact.manifest import Manifest, listed_files
 from ..artifact.manifest_records import ComponentRecord
 from ..checkpoint.layout import INDEX
 from ..errors import CompilationFailed, InvalidExportOption, OutputFull, PixArtNeuronError
-from ..files import RECORDS_BYTES, FileRecord, flush, read_bytes, records_of, write_whole
+from ..files import NO_ROOM, RECORDS_BYTES, FileRecord, flush, read_bytes, records_of, write_whole
 from . import partial_folder
 from .fingerprints import Fingerprints
 from .output import LONGEST_NAME, check_output, copy_users_files, resolved
@@ -39,7 +40,6 @@ from .swap import exchange
 
 logger = logging.getLogger(__name__)
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # torch and neuronx-cc say only that a write failed. Less than this is free after one that found no room.
 _NO_ROOM_BYTES = 1 << 20
 
@@ -184,12 +184,8 @@ class UnfinishedExport:
         return kept
 
     def _free_sibling(self, label: str, ending: str = "") -> Path:
-        number = 1
-        while os.path.lexists(
-            free := self._sibling(f"{label}{ending}" if number == 1 else f"{label}-{number}{ending}")
-        ):
-            number += 1
-        return free
+        names = (f"{label}{f'-{number}' if number > 1 else ''}{ending}" for number in itertools.count(1))
+        return next(path for path in map(self._sibling, names) if not os.path.lexists(path))
 
     def restore(self) -> None:
         """Put a former export back whose successor did not take its place."""
@@ -361,7 +357,7 @@ def _no_room(error: BaseException, folder: Path) -> str | None:
     """The reason if a write found no room on the disk of `folder`, else None."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+        if isinstance(cause, OSError) and cause.errno in NO_ROOM:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     explained = isinstance(error, PixArtNeuronError) and not isinstance(error, CompilationFailed)

@@ -92,26 +92,19 @@ class CompileCache:
                 url = stack.enter_context(tempfile.TemporaryDirectory(prefix="no-cache-", dir=scratch))
             if url is not None:
                 values[URL] = url
-            with environment_variables(values), self._hub():
-                yield
+            stack.enter_context(environment_variables(values))
+            if self.repository is not None:
+                from optimum.neuron.cache.hub_cache import hub_neuronx_cache
 
-    @contextmanager
-    def record(self, entry: Any) -> Iterator[None]:
-        """Have an entry of optimum-neuron's registry in the cache when the block ends."""
+                stack.enter_context(hub_neuronx_cache(cache_repo_id=self.repository))
+            yield
+
+    def record(self, entry: Any) -> None:
+        """Have an entry of optimum-neuron's registry in the cache."""
         from optimum.neuron.cache.hub_cache import hub_neuronx_cache
 
         with self.in_force(), hub_neuronx_cache(entry=entry):
-            yield
-
-    @contextmanager
-    def _hub(self) -> Iterator[None]:
-        if self.repository is None:
-            yield
-            return
-        from optimum.neuron.cache.hub_cache import hub_neuronx_cache
-
-        with hub_neuronx_cache(cache_repo_id=self.repository):
-            yield
+            pass
 
 
 def chosen_repository(environment: Mapping[str, str]) -> str | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from optimum_pixart_neuron.artifact import saving
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, listed_files
 from optimum_pixart_neuron.artifact.saving import save_copy
 from optimum_pixart_neuron.errors import ArtifactError, OutputFull
@@ -151,7 +150,7 @@ def test_a_disk_that_fills_up_leaves_nothing_that_loads(folder, tmp_path, monkey
         return original(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(saving.shutil, "copyfile", copyfile)
+        patch.setattr(shutil, "copyfile", copyfile)
         with pytest.raises(OutputFull, match="copy cannot be written: No space left on device"):
             save_copy(folder, tmp_path / "copy")
     assert not (tmp_path / "copy" / "model_index.json").exists()

@@ -54,25 +54,25 @@ def found(tmp_path, logged):
 def test_each_file_is_taken_by_what_it_is_made_of(found, logged):
     """The earlier export's second size is this one's first."""
     taken = found({FIRST: (B,), OTHER: (C,)}, [(FIRST, A), (OTHER, B)])
-    assert (taken.content, taken.places) == ({FIRST: OTHER.encode()}, ("old",))
+    assert taken == {FIRST: (OTHER.encode(), "old")}
     assert logged.messages == [
         f"    vae_decoder/{OTHER} is not taken from old: another traced graph (sizes, dtype, mode or configuration)"
     ]
 
 
 def test_programs_of_one_file_are_taken_together(found, logged):
-    assert found({FIRST: (A, B)}, [(FIRST, A), (FIRST, B)]).content == {FIRST: FIRST.encode()}
-    assert found({FIRST: (A, B, C)}, [(FIRST, A), (FIRST, B)]).content == {}
+    assert found({FIRST: (A, B)}, [(FIRST, A), (FIRST, B)]) == {FIRST: (FIRST.encode(), "old")}
+    assert found({FIRST: (A, B, C)}, [(FIRST, A), (FIRST, B)]) == {}
     (said,) = logged.messages
     assert "not taken from old: its file holds 2 program(s), 2 of the 3 asked for, and is taken whole" in said
-    assert found({FIRST: (B, A)}, [(FIRST, A), (FIRST, B)]).content == {}, "the first decides the layout of weights"
+    assert found({FIRST: (B, A)}, [(FIRST, A), (FIRST, B)]) == {}, "the first decides the layout of weights"
 
 
 def test_what_differs_is_said_whatever_their_number(found, logged):
-    assert found({FIRST: (recipe("d", ranks=8), C)}, [(FIRST, A)]).content == {}
+    assert found({FIRST: (recipe("d", ranks=8), C)}, [(FIRST, A)]) == {}
     assert logged.messages[0].endswith("ranks 1, not 8; another traced graph (sizes, dtype, mode or configuration)")
 
 
 def test_a_manifest_names_no_file_elsewhere(found, tmp_path):
     (tmp_path / "elsewhere").write_text("x")
-    assert found({FIRST: (A,)}, [("../elsewhere", A)]).content == {}
+    assert found({FIRST: (A,)}, [("../elsewhere", A)]) == {}
