@@ -114,7 +114,7 @@ def push(
     read = cache(partial(_read, folder, manifest, changed))
     message = commit_message or f"{manifest.kind.label} for {manifest.instance}, {manifest.ranks} core(s)"
     attempt = partial(_push, _api(endpoint, token), read, manifest.for_others(), message)
-    return patiently(partial(attempt, repository_id=repository_id, private=private, revision=revision), repository_id)
+    return patiently(partial(attempt, repository_id, private, revision), repository_id)
 
 
 def _push(
@@ -122,7 +122,6 @@ def _push(
     read: Callable[[], dict[str, CommitOperationAdd]],
     manifest: Manifest,
     message: str,
-    *,
     repository_id: str,
     private: bool | None,
     revision: str | None,

@@ -52,26 +52,25 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
         sources |= {name: rest.component(name) for name in lacking}
     sources, notes = _with_variants(sources, options.variant)
     refuse_uncached(sources, options, weights=False)
-    base = own if index is not None else rest
-    copied = _copied(sources, base, options)
+    base, base_index = (own, index) if index is not None else (rest, rest and rest.index())
+    copied = _copied(sources, base, base_index, options)
     checkpoint = PixArtCheckpoint(
         source=options.model,
         sources={name: sources[name] for name in PARTS if name in sources},
         model_index={},
         copied=copied,
-        notes=(*_origins(sources, options.model), *notes, *_others(base)),
-        named=_named(base, whole=DENOISER.part.name not in chosen and rest is None),
+        notes=(*_origins(sources, options.model), *notes, *_others(base_index)),
+        named=_named(base_index, whole=DENOISER.part.name not in chosen and rest is None),
     )
     checkpoint.check()
     adapters = adapters_of(options, {name: checkpoint.config(name) for name in TARGETS})
     notes = (*checkpoint.notes, *_notes(checkpoint), *(each.describe() for each in adapters))
-    model_index = _model_index(base, copied, checkpoint.kind)
+    model_index = _model_index(base_index, copied, checkpoint.kind)
     return replace(checkpoint, model_index=model_index, notes=notes, adapters=adapters, named=checkpoint.kind)
 
 
-def _named(base: Source | None, *, whole: bool) -> Kind | None:
+def _named(index: ModelIndex | None, *, whole: bool) -> Kind | None:
     """What the index of a checkpoint says that it is; of what is put together PixArt-Alpha may be either."""
-    index = base and base.index()
     kind = KINDS.get(index.class_name or "") if index else None
     return kind if whole or kind is SIGMA else None
 
@@ -253,9 +252,8 @@ def _origins(sources: Mapping[str, Source], model: str) -> list[str]:
     return [f"{', '.join(name for name in models if models[name] == other)} from {other}" for other in others]
 
 
-def _others(base: Source | None) -> list[str]:
+def _others(index: ModelIndex | None) -> list[str]:
     """A line for components of other pipelines, which diffusers leaves out too."""
-    index = base and base.index()
     if not index or not index.others:
         return []
     return [f"{', '.join(index.others)} in {INDEX}: PixArt has no such component, it is left out"]
@@ -267,9 +265,10 @@ def _notes(checkpoint: PixArtCheckpoint) -> list[str]:
     return [note for notes in (*of_parts, *(part.notes for part in checkpoint.copied.values())) for note in notes]
 
 
-def _copied(sources: Mapping[str, Source], base: Source | None, options: CheckpointOptions) -> dict[str, CopiedPart]:
+def _copied(
+    sources: Mapping[str, Source], base: Source | None, index: ModelIndex | None, options: CheckpointOptions
+) -> dict[str, CopiedPart]:
     """Tokenizer and scheduler, of the classes that their own checkpoint's index names."""
-    index = base.index() if base else None
     copied = {}
     for name, part in PARTS.items():
         if part.copied is None:
@@ -282,13 +281,8 @@ def _copied(sources: Mapping[str, Source], base: Source | None, options: Checkpo
     return copied
 
 
-def _model_index(base: Source | None, copied: Mapping[str, CopiedPart], kind: Kind) -> dict[str, Any]:
-    """The index of the export: PixArt's, with the classes that are loaded, whatever the checkpoint's says.
-
-    Args:
-        base: the checkpoint, or what completes it where the checkpoint has no index; None for neither.
-    """
-    index = base and base.index()
+def _model_index(index: ModelIndex | None, copied: Mapping[str, CopiedPart], kind: Kind) -> dict[str, Any]:
+    """The index of the export: PixArt's, with the classes that are loaded, whatever the checkpoint's own says."""
     written: dict[str, Any] = {name: [part.library, part.class_name] for name, part in PARTS.items()}
     written |= {name: [part.library, part.class_name] for name, part in copied.items()}
     written["_class_name"] = kind.class_name

@@ -99,7 +99,7 @@ class ComponentWeights:
         paths = indexed_files(folder / found.index) if found.index else [folder / found.files[0]]
         files, entries, stored = {}, {}, {}
         for path in paths:
-            for name, entry in _header(path, found.index).items():
+            for name, entry in header_of(path, found.index).items():
                 today = _todays_name(name, path)
                 files[today], entries[today] = path, entry
                 if today != name:
@@ -115,12 +115,10 @@ class ComponentWeights:
         """
         header = header_of(path)
         stored = form.pieces(header, path)
-        entries = {
-            name: header[piece.name].model_copy(
-                update={"shape": [header[piece.name].shape[0] // piece.count, *header[piece.name].shape[1:]]}
-            )
-            for name, piece in stored.items()
-        }
+        entries = {}
+        for name, piece in stored.items():
+            rows, *others = header[piece.name].shape
+            entries[name] = header[piece.name].model_copy(update={"shape": [rows // piece.count, *others]})
         return cls(files=dict.fromkeys(stored, path), entries=entries, stored=stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -176,16 +174,12 @@ class AdaptedWeights(ComponentWeights):
         return merged(weight, changes)
 
 
-def header_of(path: Path) -> dict[str, TensorEntry]:
-    """What the header of a file says.
+def header_of(path: Path, index: str | None = None) -> dict[str, TensorEntry]:
+    """What the header of a file says, which an index may have named.
 
     Raises:
         CheckpointError: it cannot be read, or is no safetensors file.
     """
-    return _header(path, None)
-
-
-def _header(path: Path, index: str | None) -> dict[str, TensorEntry]:
     try:
         with open_regular(path) as file:
             return safetensors_header(file)

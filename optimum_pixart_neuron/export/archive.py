@@ -23,15 +23,10 @@ def save_program(program: torch.jit.ScriptModule, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with path.open("wb") as file:
-        write_program(program, file)
-
-
-def write_program(program: torch.jit.ScriptModule, file: BinaryIO) -> None:
-    """The same into an open file."""
     whole = io.BytesIO()
     torch.jit.save(program, whole)
-    _rewrite(whole, file, None)
+    with path.open("wb") as file:
+        _rewrite(whole, file, None)
 
 
 def packed(archive: bytes) -> bytes:

@@ -136,11 +136,7 @@ def compile_component(job: CompileJob, taken: Mapping[str, bytes] = MappingProxy
 
 
 def _take(job: CompileJob, file: Path, content: bytes) -> None:
-    """A program that was compiled before, in place.
-
-    Raises:
-        PixArtNeuronError: it is none.
-    """
+    """A program that was compiled before, in place; refused where it is none."""
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content)
     try:
@@ -159,11 +155,7 @@ def _keep_programs(job: CompileJob, programs: Sequence[ExportConfig]) -> None:
 
 @contextmanager
 def _compiler_at_work(job: CompileJob, workdir: Path) -> Iterator[None]:
-    """Let the compiler work in a folder of its own, with the cache that was chosen.
-
-    Raises:
-        CompilationFailed: it ended without a program.
-    """
+    """Let the compiler work in a folder of its own, with the cache that was chosen."""
     with (
         compiler_failures(job.name, workdir, job.keep_log),
         current_folder(workdir),

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 FAILED_LABEL = "failed-validation"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Request:
     """What one export goes by: what was asked for, of which checkpoint, what was decided, with which SDK and cache.
 
@@ -108,27 +108,14 @@ def export(options: ExportOptions, *, kind: Kind | None = None) -> Path:
     _say_choices(options, checkpoint, deployment, decoding, call, sdk.emulated)
     fetch_weights(options, checkpoint)
     with torch.no_grad():
-        request = _Request(
-            options=options,
-            checkpoint=checkpoint,
-            deployment=deployment,
-            sdk=sdk,
-            cache=cache,
-            earlier=earlier,
-            call=call,
-        )
-        _make(request)
+        _make(_Request(options, checkpoint, deployment, sdk, cache, earlier, call))
     logger.info(f"saved to {options.output}")
     publish(options, sdk)
     return options.output
 
 
 def _check_importable(options: ExportOptions) -> None:
-    """Refuse, before anything is compiled, a component that the process of the validation could not import.
-
-    Raises:
-        InvalidExportOption: names it, and what to do.
-    """
+    """Refuse, before anything is compiled, a component that the process of the validation could not import."""
     for component in () if options.disable_validation else added_components():
         if type(component).__module__ == "__main__":
             raise InvalidExportOption(
@@ -138,11 +125,7 @@ def _check_importable(options: ExportOptions) -> None:
 
 
 def _call_defaults(options: ExportOptions, checkpoint: PixArtCheckpoint) -> CallDefaults:
-    """What a call of the pipeline does where its arguments do not say.
-
-    Raises:
-        InvalidExportOption: the checkpoint's scheduler has no such schedule.
-    """
+    """What a call does where its arguments do not say; refused where the scheduler has no such schedule."""
     scheduler = checkpoint.copied[SCHEDULER.name]
     assert isinstance(scheduler, Scheduler)
     call = CallDefaults.of(options, checkpoint, options.lora_model_ids)
@@ -226,12 +209,7 @@ def _record_in_cache(request: _Request) -> None:
 
 
 def _check_all(components: list["ExportConfig"], request: _Request) -> list["TracedComponent"]:
-    """Trace every program, and refuse what cannot work before the first, long, compilation.
-
-    Raises:
-        CheckpointError: a weight is missing or has another shape.
-        InvalidExportOption: the programs do not fit the memory of a core, or cannot share weights.
-    """
+    """Trace every program, and refuse what cannot work before the first, long, compilation."""
     from ..program.memory import check_memory
     from .traced import check_shared, trace_all, within_memory
     from .unused import check_unused
@@ -366,11 +344,7 @@ def _manifest(
 
 
 def _copy(checkpoint: PixArtCheckpoint, folder: Path) -> dict[str, SourceRecord]:
-    """Write what no compiler touches, tokenizer and scheduler, as it was read when the export started.
-
-    Returns:
-        what was read of each, whatever the files have become since.
-    """
+    """Write what no compiler touches, tokenizer and scheduler, as it was read when the export started."""
     copied = {}
     for name, part in checkpoint.copied.items():
         part.write(folder / name)
@@ -381,11 +355,7 @@ def _copy(checkpoint: PixArtCheckpoint, folder: Path) -> dict[str, SourceRecord]
 
 
 def _refuse_failed(validation: tuple[ValidationRecord, ...], unfinished: UnfinishedExport) -> None:
-    """Put artifacts that do not compute what they should under a name that says so.
-
-    Raises:
-        ValidationFailed: names each failed component, its error and limit, and the folder.
-    """
+    """Put artifacts that do not compute what they should under a name that says so."""
     failed = [record for record in validation if not record.passed]
     if not failed:
         return

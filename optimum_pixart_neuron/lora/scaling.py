@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import CheckpointError, printable
-from ..files import first_problem, parse_json, read_json
+from ..files import parse_json, read_typed, typed
 
 CONFIGURATION = "adapter_config.json"
 METADATA = "lora_adapter_metadata"
@@ -88,7 +88,7 @@ class LoraSettings(BaseModel):
         Raises:
             CheckpointError: the file is missing, or says what cannot be merged; names the key.
         """
-        return cls._of(read_json(path, CheckpointError), path)
+        return read_typed(path, cls, CheckpointError)
 
     @classmethod
     def of_part(cls, said: Mapping[str, str], part: str, path: Path) -> LoraSettings | None:
@@ -108,11 +108,4 @@ class LoraSettings(BaseModel):
             raise CheckpointError(f"{path}: {METADATA} in its header is not a JSON object")
         prefix = f"{part}."
         own = {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
-        return cls._of(own, path) if own else None
-
-    @classmethod
-    def _of(cls, content: Mapping[str, Any], path: Path) -> LoraSettings:
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise CheckpointError(first_problem(path, error)) from None
+        return typed(own, cls, path, CheckpointError) if own else None

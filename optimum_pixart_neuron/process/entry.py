@@ -26,7 +26,9 @@ def main() -> None:
     if start["parent"] is None:
         os.close(lifeline)
     else:
-        _end_with_parent(lifeline, start["parent"])
+        import threading
+
+        threading.Thread(target=_watch, args=(lifeline, start["parent"]), daemon=True).start()
     import runpy
 
     runpy.run_module(start["module"], run_name="__main__", alter_sys=True)
@@ -64,12 +66,6 @@ def _import_package(name: str, folder: str) -> None:
     assert spec is not None and spec.loader is not None
     sys.modules[name] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
-
-
-def _end_with_parent(lifeline: int, parent: int) -> None:
-    import threading
-
-    threading.Thread(target=_watch, args=(lifeline, parent), daemon=True).start()
 
 
 def _watch(lifeline: int, parent: int) -> None:
