@@ -18,11 +18,7 @@ from .under_check import VERIFY, Artifact, Check
 
 
 def check_verify(verify: str) -> None:
-    """Refuse what is none of `VERIFY`.
-
-    Raises:
-        InvalidExportOption: it is none; names all.
-    """
+    """Refuse what is none of `VERIFY`: an InvalidExportOption names all."""
     if verify not in VERIFY:
         raise InvalidExportOption(f"verify={verify!r}: choose {', '.join(VERIFY)}")
 
@@ -58,11 +54,7 @@ def check_artifact(folder: Path, sdk: NeuronSdk, *, verify: str = "sizes") -> Ma
 
 
 def check_kind(folder: Path, kind: Kind) -> None:
-    """Refuse a folder of the other pipeline.
-
-    Raises:
-        ArtifactError: names the class that loads it.
-    """
+    """Refuse a folder of the other pipeline: an ArtifactError names the class that loads it."""
     found = kind_of(folder)
     if found != kind:
         raise ArtifactError(f"{folder} is {found.label}, not {kind.label}; load it with {found.neuron_class}")

@@ -233,11 +233,7 @@ class Compiled(BaseModel):
 
     @classmethod
     def require(cls, component: Path) -> Compiled:
-        """As `read`, of a folder that must hold a compiled component.
-
-        Raises:
-            ArtifactError: nothing in it is compiled, or see `read`.
-        """
+        """As `read`, of a folder that must hold a compiled component: that nothing in it is, is an ArtifactError."""
         compiled = cls.read(component)
         if compiled is None:
             raise ArtifactError(f"{component}: nothing in it is compiled; {AGAIN}")

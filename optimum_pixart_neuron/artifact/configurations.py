@@ -22,11 +22,7 @@ _REFUSED = ("num_labels", "id2label", "label2id", "pruned_heads", "quantization_
 
 
 def check_configuration(folder: Path, component: Component) -> None:
-    """Refuse a `config.json` that is not the component's.
-
-    Raises:
-        ArtifactError: names the key.
-    """
+    """Refuse a `config.json` that is not the component's: an ArtifactError names the key."""
     path = folder / CONFIG_FILE
     config = read_json(path, ArtifactError, advice=AGAIN)
     compiled = Compiled.of(config, path)

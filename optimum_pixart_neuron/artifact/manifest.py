@@ -114,11 +114,7 @@ class Manifest(Record):
 
     @classmethod
     def require(cls, folder: Path) -> "Manifest":
-        """As `read`, of a folder that has one.
-
-        Raises:
-            ArtifactError: it has none, or see `read`.
-        """
+        """As `read`, of a folder that has one: to have none is an ArtifactError."""
         manifest = cls.read(folder)
         if manifest is None:
             raise ArtifactError(f"{folder} is no export of this package: it has no {MANIFEST_FILE}")

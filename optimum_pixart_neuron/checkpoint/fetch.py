@@ -135,13 +135,10 @@ def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> 
 
 
 def refuse_uncached(sources: dict[str, Source], options: CheckpointOptions, *, weights: bool) -> None:
-    """Refuse an export without network of which files are missing in the download cache, and name all of them.
+    """Refuse an export without network for files that the download cache lacks: a CheckpointError names them all.
 
     Args:
         weights: whether missing weights are a reason; else they are only named beside missing configurations.
-
-    Raises:
-        CheckpointError: see above.
     """
     missing: dict[str, list[str]] = {}
     reason = False

@@ -196,13 +196,10 @@ class CallDefaults(BaseModel):
 
 
 def check_schedule(scheduler: Scheduler, asked_by: str, steps: int, timesteps: Sequence[int] = ()) -> None:
-    """Refuse a schedule that the scheduler of the checkpoint cannot have.
+    """Refuse a schedule that the scheduler of the checkpoint cannot have: an InvalidExportOption says why.
 
     Args:
         asked_by: flag, class or id, for the message.
-
-    Raises:
-        InvalidExportOption: says what was asked for, and why not.
     """
     try:
         scheduler.try_schedule(steps, timesteps)

@@ -76,11 +76,7 @@ def _named(index: ModelIndex | None, *, whole: bool) -> Kind | None:
 
 
 def fetch_weights(options: CheckpointOptions, checkpoint: PixArtCheckpoint) -> None:
-    """Download the weight files that the export reads, and check that all are there.
-
-    Raises:
-        CheckpointError: names the missing or unreadable file.
-    """
+    """Download the weight files that the export reads; a CheckpointError names a missing or unreadable one."""
     compiled = [name for name in checkpoint.sources if PARTS[name].weights is not None]
     download_weights({name: checkpoint.sources[name] for name in compiled}, options)
     for name in compiled:
@@ -116,13 +112,10 @@ def pipeline_class(options: CheckpointOptions) -> str | None:
 
 
 def check_kind(found: str | None, options: CheckpointOptions) -> None:
-    """Refuse other pipelines than those of PixArt.
+    """Refuse other pipelines than those of PixArt: a CheckpointError says what the model is.
 
     Args:
         found: what `pipeline_class` says of the options.
-
-    Raises:
-        CheckpointError: says what the model is.
     """
     if found is None:
         raise CheckpointError(

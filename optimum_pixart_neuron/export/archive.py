@@ -16,12 +16,9 @@ _PADDING_ID = b"FB"  # torch's own
 
 
 def save_program(program: torch.jit.ScriptModule, path: Path) -> None:
-    """Write a TorchScript archive, by way of memory.
+    """Write a TorchScript archive, by way of memory; that it cannot be written is an OSError.
 
     On a full disk torch's own file writer ends the process (torch 2.13, `PyTorchStreamWriter`).
-
-    Raises:
-        OSError: it cannot be written.
     """
     whole = io.BytesIO()
     torch.jit.save(program, whole)

@@ -94,11 +94,7 @@ class EarlierExport:
         return {file: recipes for file, recipes in files.items() if PROGRAM_PATH.fullmatch(file)}
 
     def program(self, file: str) -> Path:
-        """A file of programs, by its path in the export.
-
-        Raises:
-            ArtifactError: it is not the file that the manifest lists.
-        """
+        """A file of programs, by its path in the export; any other than the manifest lists is an ArtifactError."""
         path = self.folder / file
         try:
             whole = FileRecord.of(path) == self.manifest.files.get(file)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from ..artifact.manifest_records import AdapterRecord, SourceRecord
 from ..checkpoint.adapters import NamedAdapter
@@ -16,20 +16,8 @@ from ..files import RECORDS_BYTES, FileRecord, read_bytes, records_of, sample_di
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-class _Stamp(BaseModel):
-    """What tells, on one machine, that a file was not written since."""
-
-    model_config = ConfigDict(frozen=True)
-
-    size: int
-    inode: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, path: Path) -> "_Stamp":
-        found = path.stat()
-        return cls(size=found.st_size, inode=found.st_ino, modified=found.st_mtime_ns, changed=found.st_ctime_ns)
+_Stamp = tuple[int, int, int, int]
+"""What tells, on one machine, that a file was not written since: size, inode, times of both kinds of change."""
 
 
 class _Seen(BaseModel):
@@ -57,7 +45,7 @@ class Fingerprints:
 
     def note(self, paths: Iterable[Path]) -> None:
         """Take these files to be what they are now, though `record` reads them later, or on another thread."""
-        self._noted |= {os.path.realpath(path): _Stamp.of(path) for path in paths}
+        self._noted |= {os.path.realpath(path): _stamp(path) for path in paths}
 
     def record(self, source: Source, paths: Iterable[Path], adapters: Iterable[NamedAdapter] = ()) -> SourceRecord:
         """Fingerprints of files in a component's folder, and of adapters, read whole unless they were before."""
@@ -82,25 +70,26 @@ class Fingerprints:
         )
 
     def check_unchanged(self, paths: Iterable[Path]) -> None:
-        """Refuse files that were written while they were read.
-
-        Raises:
-            CheckpointError: names the first one.
-        """
+        """Refuse files that were written while they were read: a CheckpointError names the first one."""
         for path in paths:
-            if _Stamp.of(path) != self._seen[os.path.realpath(path)].stamp:
+            if _stamp(path) != self._seen[os.path.realpath(path)].stamp:
                 raise CheckpointError(f"{path} was changed during the export; run it again")
 
     def _records(self, folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
         keys = {name: os.path.realpath(folder / name) for name in names}
         # Taken before the files are read, so that what is written meanwhile shows.
-        stamps = {name: self._noted.get(key) or _Stamp.of(folder / name) for name, key in keys.items()}
+        stamps = {name: self._noted.get(key) or _stamp(folder / name) for name, key in keys.items()}
         unseen = [name for name, key in keys.items() if key not in self._seen or self._seen[key].stamp != stamps[name]]
         if unseen:
             for name, record in _read(folder, unseen).items():
                 self._seen[keys[name]] = _Seen(stamp=stamps[name], record=record)
             write_whole(self._memory, _MEMORY.dump_json(self._seen))
         return {name: self._seen[key].record for name, key in keys.items()}
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = path.stat()
+    return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _read(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:

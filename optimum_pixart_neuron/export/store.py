@@ -95,11 +95,6 @@ def _read(cache: Any, path: str, most: int) -> bytes:
 
     A program is loaded as TorchScript, which can run code, and the SDK's default cache is in a folder that everybody
     may write to: only what this user or root wrote, and nobody else can change, is read.
-
-    Raises:
-        FileNotFoundError: there is none.
-        PermissionError: somebody else wrote it, or could.
-        ValueError: it has more than `most` bytes.
     """
     if not cache.exists(path):
         raise FileNotFoundError(path)

@@ -15,10 +15,8 @@ def exchange(first: Path, second: Path) -> bool:
     """Have two paths of one file system change places, so that neither name is ever without a file.
 
     Returns:
-        False where the system or the file system has no such call; then nothing has changed.
-
-    Raises:
-        OSError: it was refused, as without permission.
+        False where the system or the file system has no such call; then nothing has changed. A call that is refused,
+        as without permission, is an OSError.
     """
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 def write_weights(job: CompileJob) -> None:
     """Give the programs in the component's folder the checkpoint's weights.
 
-    A program of one core has them in its TorchScript file, from where they are read again and compared.
-
-    Raises:
-        PixArtNeuronError: the program did not take a weight.
+    A program of one core has them in its TorchScript file, from where they are read again and compared: a weight that
+    it did not take is a PixArtNeuronError.
     """
     first = job.component
     if job.spmd:
