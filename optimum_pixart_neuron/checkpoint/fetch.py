@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -52,16 +51,15 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     patterns = [prefix + name for name in _configurations(components)]
     snapshot = snapshot_of(address, patterns, options, nothing_cached, offline=listed is None)
     folder = snapshot / address.path
-    if listed is None:
-        source = Source(address=address, folder=folder, files=_files_below(folder), cached_only=True)
-        if source.index() is None and not any(source.holds(name) or source.is_component(name) for name in components):
+    below = {name.removeprefix(prefix) for name in listed or () if name.startswith(prefix)}
+    files = _files_below(folder) if listed is None else frozenset(below)
+    source = Source(address=address, folder=folder, files=files, revision=snapshot.name, cached_only=listed is None)
+    if source.cached_only and source.index() is None:
+        if not any(source.holds(name) or source.is_component(name) for name in components):
             raise nothing_cached
-    else:
-        below = (name.removeprefix(prefix) for name in listed if name.startswith(prefix))
-        source = Source(address=address, folder=folder, files=frozenset(below))
     if not source.files:
         raise CheckpointError(f"{address.flag} {address.name}: the repository has no {address.path or 'files'}")
-    return replace(source, revision=snapshot.name)
+    return source
 
 
 def _names_a_file(address: Address) -> bool:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,9 +18,10 @@ from ..errors import PixArtNeuronError
 from ..neuron.compile_cache import CompileCache
 from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import ensure_sdk
+from ..program.program import TracedProgram
 from .archive import save_program
 from .compiler_failure import compiler_failures
-from .recipes import by_file
+from .recipes import by_file, program_recipes
 from .store import keep_program
 from .weighting import write_weights
 from .workplace import current_folder, one_word
@@ -44,8 +46,8 @@ class CompileJob:
         cache: of compiled programs.
         folder: its folder in the export; made here.
         workdir: where the compiler's intermediate files go, in a new folder for each component.
+        traced: its programs, traced; none to keep none in the cache.
         inline_weights: whether a one-core program is asked to hold its weights.
-        recipes: what each of its programs is made of, by which the cache keeps them; none to keep none.
         keep_log: puts the compiler's log where it outlives a failed export, and returns that place; by default it
             stays where it is.
         one_at_a_time: whether of programs that share a file no two but the first are compiled at the same time.
@@ -56,8 +58,8 @@ class CompileJob:
     cache: CompileCache
     folder: Path
     workdir: Path
+    traced: tuple[TracedProgram, ...] = ()
     inline_weights: bool = False
-    recipes: tuple[ProgramRecipe, ...] = ()
     keep_log: Callable[[Path], Path] = left_there
     one_at_a_time: bool = False
 
@@ -70,6 +72,11 @@ class CompileJob:
     def spmd(self) -> bool:
         """Whether it is an NxD program."""
         return self.component.COMPONENT.needs_model_builder or self.component.ranks > 1
+
+    @cached_property
+    def recipes(self) -> tuple[ProgramRecipe, ...]:
+        """What each of its programs is made of, by which the cache keeps them."""
+        return program_recipes(self)
 
     @property
     def files(self) -> dict[str, tuple[ProgramRecipe, ...]]:

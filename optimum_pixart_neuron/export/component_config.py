@@ -1,7 +1,6 @@
 """The `config.json` of each compiled component: the checkpoint's, and what the stock loader and ours need to know."""
 
 import json
-from collections.abc import Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +16,16 @@ from ..program.program import TracedProgram
 from .compile import CompileJob
 
 
-def write_component_config(job: CompileJob, programs: Sequence[TracedProgram], deployment: Deployment) -> None:
+def write_component_config(job: CompileJob, deployment: Deployment) -> None:
     """Write the component's `config.json`: the checkpoint's, with the `neuron` section the stock loader reads.
 
-    That is of the first program, which alone the stock loader knows; `programs` lists all of several.
+    That is of the first program, which alone the stock loader knows; its `programs` lists all of several.
 
     Ours in that section: `torch_dtype` of weights and matmuls, `target`, `lnc`, `compiler_args`, `parallel` with the
     split and the collectives of one run, counted from the traced program, and `attention` where
     a kernel may compute it.
     """
-    component, compiler, program = job.component, job.compiler, programs[0]
+    component, compiler, program = job.component, job.compiler, job.traced[0]
     holder = SimpleNamespace(model_type=component.source_config.get("model_type"))
     store_compilation_config(
         holder,
@@ -62,7 +61,7 @@ def write_component_config(job: CompileJob, programs: Sequence[TracedProgram], d
         ),
     }
     if component.others:
-        ours["programs"] = tuple(map(partial(_describe, job), component.programs, programs))
+        ours["programs"] = tuple(map(partial(_describe, job), component.programs, job.traced))
     if component.COMPONENT.has_kernel:
         ours["attention"] = {
             "kernel": deployment.attention_kernel or WRITTEN_OUT,

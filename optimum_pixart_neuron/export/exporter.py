@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +235,6 @@ def _finish(
     from ..neuron.compiler import environment_variables
     from .compile import CompileJob, left_there
     from .component_config import write_component_config
-    from .recipes import program_recipes
     from .record import component_record
 
     started, deployment, sdk = time.monotonic(), request.deployment, request.sdk
@@ -247,11 +246,11 @@ def _finish(
         cache=request.cache,
         folder=unfinished.artifacts / name,
         workdir=request.options.compiler_workdir or unfinished.new_workdir(),
+        traced=traced.programs,
         inline_weights=request.options.inline_weights_to_neff,
         keep_log=left_there if request.options.compiler_workdir else unfinished.keep_log,
         one_at_a_time=not sdk.emulated,
     )
-    job = replace(job, recipes=program_recipes(job, traced.programs))
     part = component.COMPONENT.part.name
     adapters = [each for each in request.checkpoint.adapters if part in each.adapter.changes]
     weight_files = set(component.source_weights.files.values())
@@ -262,7 +261,7 @@ def _finish(
         source = reader.submit(unfinished.sources.record, request.checkpoint.sources[part], weight_files, adapters)
 
         def record() -> ComponentRecord:
-            return component_record(job, traced.programs, source.result(), mode=mode, emulated=sdk.emulated)
+            return component_record(job, source.result(), mode=mode, emulated=sdk.emulated)
 
         finished = unfinished.kept(name, record)
         if finished:
@@ -275,7 +274,7 @@ def _finish(
             unfinished.sources.check_unchanged(read_files)
             finished = unfinished.finish(name, now)
             logger.info(f"    done in {time.monotonic() - started:.1f} s")
-    write_component_config(job, traced.programs, deployment)
+    write_component_config(job, deployment)
     return finished
 
 

@@ -23,7 +23,7 @@ _MAKERS = ("optimum-pixart-neuron", "torch", "torch-neuronx", "neuronx-cc", "neu
 """Packages that a program's file comes from; those that only built the traced graph speak through it."""
 
 
-def program_recipes(job: CompileJob, programs: Sequence[TracedProgram]) -> tuple[ProgramRecipe, ...]:
+def program_recipes(job: CompileJob) -> tuple[ProgramRecipe, ...]:
     """A recipe for each program of a component; none where the program holds its weights, or takes them in a
     layout of its own (`NXD_LAYOUT_TRANSFORMATION_OPTIONS`)."""
     if job.inline or "NXD_LAYOUT_TRANSFORMATION_OPTIONS" in os.environ:
@@ -38,7 +38,7 @@ def program_recipes(job: CompileJob, programs: Sequence[TracedProgram]) -> tuple
             lnc=job.compiler.lnc,
             versions={name: installed[name] for name in _MAKERS if name in installed},
         )
-        for config, program in zip(job.component.programs, programs)
+        for config, program in zip(job.component.programs, job.traced)
     )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,20 +27,17 @@ COMPUTING_CODE = (
 """Modules and rooms of which an edit may change what a compilation writes."""
 
 
-def component_record(
-    job: CompileJob, programs: Sequence[TracedProgram], source: SourceRecord, *, mode: str | None, emulated: bool
-) -> ComponentRecord:
+def component_record(job: CompileJob, source: SourceRecord, *, mode: str | None, emulated: bool) -> ComponentRecord:
     """The record of a component that is or could be compiled by `job`.
 
     Args:
-        job: with its recipes.
-        programs: of the component, traced, the first one first.
+        job: with its traced programs.
         source: of its weights.
         mode: how the component uses the cores.
         emulated: whether the emulator stands in for the SDK.
     """
     component = job.component
-    records = tuple(map(partial(_program_record, job), component.programs, programs))
+    records = tuple(map(partial(_program_record, job), component.programs, job.traced))
     return ComponentRecord(
         ranks=component.ranks,
         mode=mode,
@@ -49,7 +45,7 @@ def component_record(
         outputs=records[0].outputs,
         programs=records if len(records) > 1 else (),
         source=source,
-        inputs_digest=_inputs_digest(job, programs, source, emulated),
+        inputs_digest=_inputs_digest(job, source, emulated),
         attention=_attention(job.component) if job.component.COMPONENT.has_kernel else None,
         recipes=job.recipes,
     )
@@ -78,7 +74,7 @@ def _tensor(name: str, tensor: Any) -> TensorRecord:
     return TensorRecord(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
 
 
-def _inputs_digest(job: CompileJob, programs: Sequence[TracedProgram], source: SourceRecord, emulated: bool) -> str:
+def _inputs_digest(job: CompileJob, source: SourceRecord, emulated: bool) -> str:
     """SHA-256 of everything that decides what a compilation writes; the same on every machine.
 
     The traced programs stand for most of it: shapes, dtypes, the configuration of the checkpoint, the plan as applied.
@@ -87,7 +83,7 @@ def _inputs_digest(job: CompileJob, programs: Sequence[TracedProgram], source: S
     weights = component.weights()
     return digest_of(
         {
-            "programs": [graph_digest(job, *pair) for pair in zip(component.programs, programs, strict=True)],
+            "programs": [graph_digest(job, *pair) for pair in zip(component.programs, job.traced, strict=True)],
             "program_files": [job.program_file(each) for each in component.programs],
             "config": component.source_config,
             "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
