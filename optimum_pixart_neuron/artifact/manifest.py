@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from ..checkpoint.few_steps import CallDefaults
 from ..checkpoint.layout import KINDS, SIGMA, Kind
@@ -154,19 +154,13 @@ class Manifest(Record):
             return own_name(value) if is_local else value
 
         def of(source: SourceRecord) -> SourceRecord:
-            adapters = tuple(
-                each.model_copy(update={"model": own_name(each.model)} if each.revision is None else {})
-                for each in source.adapters
-            )
-            model = own_name(source.model) if source.revision is None else source.model
-            return source.model_copy(update={"model": model, "adapters": adapters})
+            return _public(source).model_copy(update={"adapters": tuple(map(_public, source.adapters))})
 
         components = {
             name: each.model_copy(update={"source": of(each.source)}) for name, each in self.components.items()
         }
-        return self.model_copy(
+        return _public(self).model_copy(
             update={
-                "model": own_name(self.model) if self.revision is None else self.model,
                 "options": {name: public(value) for name, value in self.options.items()},
                 "components": components,
                 "copied": {name: of(source) for name, source in self.copied.items()},
@@ -181,6 +175,14 @@ class _Written(Manifest):
     """A manifest as its file has it, with the SHA-256 of everything else in it: no other file vouches for this one."""
 
     sha256: str | None = None
+
+
+_FromAPlace = TypeVar("_FromAPlace", Manifest, SourceRecord, AdapterRecord)
+
+
+def _public(record: _FromAPlace) -> _FromAPlace:
+    """The same with the last name alone of a folder of this machine."""
+    return record if record.revision is not None else record.model_copy(update={"model": own_name(record.model)})
 
 
 def own_name(folder: str) -> str:

@@ -35,12 +35,7 @@ _MOST_SIZES = 3
 class _Shown(str):
     """What an entry is found by, and more where it is printed."""
 
-    shown: str
-
-    def __new__(cls, value: str, shown: str) -> _Shown:
-        made = super().__new__(cls, value)
-        made.shown = shown
-        return made
+    shown = ""
 
     def __str__(self) -> str:
         return self.shown
@@ -66,14 +61,15 @@ class MultiModelCacheEntry(multi_model.MultiModelCacheEntry):
         sizes = [f"{wide}x{tall}" for tall, wide in section.get(_SIZES, ())]
         more = [f"and {len(sizes) - _MOST_SIZES} more"] if len(sizes) > _MOST_SIZES else []
         mode = parallel.get("mode") or "one core"
-        shown = " ".join([str(section.get("target")), *sizes[:_MOST_SIZES], *more, mode])
+        target = _Shown(section.get("target"))
+        target.shown = " ".join([target, *sizes[:_MOST_SIZES], *more, mode])
         return {
             "batch_size": section.get("static_batch_size"),
             "sequence_length": section.get("static_sequence_length"),
             "tensor_parallel_size": section.get("tensor_parallel_size"),
             "tp_degree": section.get("tensor_parallel_size"),
             "torch_dtype": section.get("torch_dtype"),
-            "target": _Shown(str(section.get("target")), shown),
+            "target": target,
         }
 
     def arch_digest(self) -> str:
