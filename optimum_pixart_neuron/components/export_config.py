@@ -110,6 +110,12 @@ class ExportConfig:
         return self.COMPONENT.build(self.source_config, self.input_shapes, self.weights_dtype, self.kernel)
 
     @cached_property
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """Those of the module on one core, by name: shapes and dtypes alone."""
+        with torch.device("meta"):
+            return dict(self.build_unsharded().named_parameters())
+
+    @cached_property
     def _computed(self) -> dict[str, ComputedWeight]:
         stored = self.source_weights.files.keys()
         return self.COMPONENT.computed_weights(self.source_config, self.input_shapes, stored)
@@ -120,12 +126,10 @@ class ExportConfig:
         Raises:
             CheckpointError: the checkpoint lacks a weight or has it in another shape; names the first one.
         """
-        with torch.device("meta"):
-            model = self.build_unsharded()
-        parameters = dict(model.named_parameters())
-        dims = self.split.divided_dims(list(parameters)) if self.split else dict.fromkeys(parameters)
+        names = list(self._parameters)
+        dims = self.split.divided_dims(names) if self.split else dict.fromkeys(names)
         result = {}
-        for name, parameter in parameters.items():
+        for name, parameter in self._parameters.items():
             shape = tuple(parameter.shape)
             computed = self._computed.get(name)
             for source, source_shape in (computed.sources if computed else {name: shape}).items():
@@ -137,10 +141,8 @@ class ExportConfig:
 
     def used_names(self) -> set[str]:
         """Names in the checkpoint of every weight that the program is made from, and of their repetitions."""
-        with torch.device("meta"):
-            names = {name for name, _ in self.build_unsharded().named_parameters()}
         sources = {source for computed in self._computed.values() for source in computed.sources}
-        return names | sources | set(self.COMPONENT.repeated)
+        return self._parameters.keys() | sources | set(self.COMPONENT.repeated)
 
     def _added_weights(self) -> dict[str, Tensor]:
         return self.split.added_weights() if self.split else {}

@@ -21,7 +21,7 @@ from ..neuron.sdk import ensure_sdk
 from ..program.program import TracedProgram
 from .archive import save_program
 from .compiler_failure import compiler_failures
-from .recipes import by_file, program_recipes
+from .recipes import by_file, graph_digest, program_recipes
 from .store import keep_program
 from .weighting import write_weights
 from .workplace import current_folder, one_word
@@ -72,6 +72,11 @@ class CompileJob:
     def spmd(self) -> bool:
         """Whether it is an NxD program."""
         return self.component.COMPONENT.needs_model_builder or self.component.ranks > 1
+
+    @cached_property
+    def graphs(self) -> list[str]:
+        """A digest of each traced program, in order: of all that the compiler is given but its flags."""
+        return [graph_digest(self, *pair) for pair in zip(self.component.programs, self.traced)]
 
     @cached_property
     def recipes(self) -> tuple[ProgramRecipe, ...]:

@@ -31,14 +31,14 @@ def program_recipes(job: CompileJob) -> tuple[ProgramRecipe, ...]:
     installed = installed_versions()
     return tuple(
         ProgramRecipe(
-            graph=graph_digest(job, config, program),
+            graph=graph,
             compiler_args=job.arguments,
             target=job.compiler.target,
             ranks=job.component.ranks,
             lnc=job.compiler.lnc,
             versions={name: installed[name] for name in _MAKERS if name in installed},
         )
-        for config, program in zip(job.component.programs, job.traced)
+        for graph in job.graphs
     )
 
 

@@ -17,7 +17,7 @@ from ..components.common.attention_kernel import WRITTEN_OUT
 from ..components.export_config import ExportConfig
 from ..program.program import TracedProgram
 from .compile import CompileJob
-from .recipes import digest_of, graph_digest
+from .recipes import digest_of
 
 COMPUTING_CODE = (
     *("components", "parallel", "checkpoint", "lora", "neuron", "cpu", "files.py"),
@@ -83,7 +83,7 @@ def _inputs_digest(job: CompileJob, source: SourceRecord, emulated: bool) -> str
     weights = component.weights()
     return digest_of(
         {
-            "programs": [graph_digest(job, *pair) for pair in zip(component.programs, job.traced, strict=True)],
+            "programs": job.graphs,
             "program_files": [job.program_file(each) for each in component.programs],
             "config": component.source_config,
             "weights": {name: [list(w.shape), str(w.dtype), w.dim] for name, w in weights.items()},
