@@ -54,11 +54,12 @@ class ModelIndex:
                 entries[name] = pair
             else:
                 others.append(printable(name))
-        words = [content.get(name) for name in ("_class_name", "_diffusers_version")]
-        if not all(map(_is_word_or_none, words)):
-            wrong = "_diffusers_version" if _is_word_or_none(words[0]) else "_class_name"
+        said = {name: content.get(name) for name in ("_class_name", "_diffusers_version")}
+        wrong = next((name for name, word in said.items() if not _is_word_or_none(word)), None)
+        if wrong:
             raise raises(f"{path}: {wrong} is not a name{end}")
-        return cls(*words, entries=entries, others=tuple(others))
+        class_name, diffusers_version = said.values()
+        return cls(class_name, diffusers_version, entries, tuple(others))
 
 
 def _is_word_or_none(value: object) -> bool:

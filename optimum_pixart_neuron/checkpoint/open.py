@@ -52,7 +52,7 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
         sources |= {name: rest.component(name) for name in lacking}
     sources, notes = _with_variants(sources, options.variant)
     refuse_uncached(sources, options, weights=False)
-    base, base_index = (own, index) if index is not None else (rest, rest and rest.index())
+    base, base_index = (own, index) if index is not None else (rest, rest.index() if rest else None)
     copied = _copied(sources, base, base_index, options)
     checkpoint = PixArtCheckpoint(
         source=options.model,
