@@ -61,11 +61,7 @@ def check_kind(folder: Path, kind: Kind) -> None:
 
 
 def kind_of(folder: Path) -> Kind:
-    """The pipeline that a folder holds; PixArt-Sigma where its index names neither.
-
-    Raises:
-        ArtifactError: its index cannot be read.
-    """
+    """The pipeline that a folder holds, PixArt-Sigma where its index names neither; no index is an ArtifactError."""
     index = ModelIndex.read(folder / INDEX, ArtifactError, advice=AGAIN)
     return KINDS.get(index.class_name or "", SIGMA)
 

@@ -210,13 +210,10 @@ class Compiled(BaseModel):
 
     @classmethod
     def of(cls, config: Mapping[str, Any], named: str | Path) -> Compiled | None:
-        """The section of a `config.json`'s content; None where nothing is compiled.
+        """The section of a `config.json`'s content; None where nothing is compiled, an ArtifactError if damaged.
 
         Args:
             named: the file, for messages.
-
-        Raises:
-            ArtifactError: the section is damaged.
         """
         if not config.get(_SECTION):
             return None
@@ -226,8 +223,7 @@ class Compiled(BaseModel):
     def read(cls, component: Path) -> Compiled | None:
         """The section in a component's folder; None where nothing in it is compiled.
 
-        Raises:
-            ArtifactError: `config.json` is missing or damaged.
+        To have no `config.json`, or a damaged one, is an ArtifactError.
         """
         return cls.of(read_json(component / CONFIG_FILE, ArtifactError, advice=AGAIN), component / CONFIG_FILE)
 

@@ -55,11 +55,7 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def read_copied(folder: Path) -> dict[str, CopiedPart]:
-    """Tokenizer and scheduler of an export, as far as its index names them; see `CopiedPart.read`.
-
-    Raises:
-        ArtifactError: one is not what it should be.
-    """
+    """Tokenizer and scheduler of an export, as far as its index names them; ArtifactError as of `CopiedPart.read`."""
     entries = ModelIndex.read(folder / INDEX, ArtifactError, advice=AGAIN).entries
     return {
         name: part.copied.read(folder / name, entries[name], ArtifactError)

@@ -11,11 +11,7 @@ from ..errors import PixArtNeuronError, one_line
 
 
 def load_unplaced(file: Path) -> torch.jit.ScriptModule:
-    """A program of one core in memory, on no core.
-
-    Raises:
-        PixArtNeuronError: the file is no such program.
-    """
+    """A program of one core in memory, on no core; a file that is none is a PixArtNeuronError."""
     from torch_neuronx.contexts import disable_nrt_load
 
     try:

@@ -68,8 +68,7 @@ def _load_copy(program: Path, core: int, compiled: Compiled) -> Any:
 def load_copied(folder: Path) -> dict[str, Any]:
     """The tokenizer and the scheduler of an export, made by known classes from known files.
 
-    Raises:
-        ArtifactError: one is missing, or its class refuses it.
+    One that is missing, or that its class refuses, is an ArtifactError.
     """
     found = read_copied(folder)
     missing = [name for name, part in PARTS.items() if part.copied is not None and name not in found]
@@ -80,11 +79,7 @@ def load_copied(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Turn what the runtime or optimum-neuron raises in the block into one line.
-
-    Raises:
-        LoadError: with the reason, and its cause and remedy where they are known.
-    """
+    """Turn what the runtime or optimum-neuron raises in the block into a LoadError: reason, cause and remedy."""
     try:
         yield
     except PixArtNeuronError:

@@ -28,11 +28,7 @@ _MORE = "more files"
 
 
 def is_repository(address: str | Path) -> bool:
-    """Whether artifacts are to be pulled: False for a folder of this machine.
-
-    Raises:
-        ArtifactError: it is no folder, and no name that a repository could have.
-    """
+    """Whether artifacts are to be pulled: False for a folder of this machine; neither is an ArtifactError."""
     if Path(address).is_dir():
         return False
     try:

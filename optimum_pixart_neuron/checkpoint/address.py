@@ -39,11 +39,7 @@ class Address:
 
     @classmethod
     def parse(cls, flag: str, text: str) -> Address:
-        """What a flag names by a folder or by `id[@revision][/path]`.
-
-        Raises:
-            CheckpointError: it is neither.
-        """
+        """What a flag names by a folder or by `id[@revision][/path]`; anything else is a CheckpointError."""
         folder = local_folder(text)
         if folder is not None:
             return cls(flag=flag, name=text, folder=folder)

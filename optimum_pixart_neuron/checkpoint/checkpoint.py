@@ -48,11 +48,7 @@ class PixArtCheckpoint:
 
     @property
     def kind(self) -> Kind:
-        """The pipeline that it makes.
-
-        Raises:
-            CheckpointError: a configuration cannot be read.
-        """
+        """The pipeline that it makes; a configuration that cannot be read is a CheckpointError."""
         return self.named or kind_of_parts(self.config(DENOISER.part.name), self.config(IMAGE_DECODER.part.name))
 
     def config(self, component: str) -> dict[str, Any]:

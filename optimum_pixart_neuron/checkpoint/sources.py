@@ -44,11 +44,7 @@ class Source:
         return self.address.name
 
     def index(self) -> ModelIndex | None:
-        """Its model_index.json; None where it has none.
-
-        Raises:
-            CheckpointError: it cannot be read.
-        """
+        """Its model_index.json; None where it has none, a CheckpointError where it cannot be read."""
         return ModelIndex.read(self.folder / INDEX, CheckpointError) if INDEX in self.files else None
 
     def holds(self, component: str) -> bool:

@@ -205,11 +205,7 @@ def _todays_name(name: str, path: Path) -> str:
 
 
 def indexed_files(index: Path) -> list[Path]:
-    """The shards that an index names, whether they are there or not.
-
-    Raises:
-        CheckpointError: the index cannot be read.
-    """
+    """The shards that an index names, there or not; an index that cannot be read is a CheckpointError."""
     shards = read_typed(index, _Index, CheckpointError).weight_map
     return sorted({index.parent / name for name in shards.values()})
 

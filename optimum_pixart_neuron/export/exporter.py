@@ -194,8 +194,7 @@ def _record_in_cache(request: _Request) -> None:
     if not request.cache.enabled:
         return
     options, checkpoint, deployment = request.options, request.checkpoint, request.deployment
-    section = Compiled.read(options.output / DENOISER.name)
-    assert section is not None
+    section = Compiled.require(options.output / DENOISER.name)
     local = next(iter(checkpoint.sources.values())).revision is None
     model = f"local/{own_name(str(checkpoint.source))}" if local else checkpoint.source
     configs = {name: _whole_config(checkpoint, name) for name in checkpoint.sources if name not in checkpoint.copied}

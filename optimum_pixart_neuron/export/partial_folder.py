@@ -25,11 +25,7 @@ _NAMES = {MARK, LOCK, ARTIFACTS, RECORDS, REPLACED, PIPELINE_INDEX, SOURCES, PLA
 
 
 def partial_folder(output: Path) -> Path:
-    """Where an export to `output` is written; `output` has its links resolved.
-
-    Raises:
-        InvalidExportOption: it is the root of the file system, beside which nothing can be.
-    """
+    """Where an export to `output`, its links resolved, is written; beside the root nothing can be."""
     if not output.name:
         raise InvalidExportOption(f"{output} is a mount point, which cannot be renamed; give a folder inside it")
     return output.with_name(f".{output.name}.partial")
