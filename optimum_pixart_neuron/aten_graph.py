@@ -66,8 +66,8 @@ def trace_graph(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Traced
     arguments = [fake(tensor) for tensor in [*weights.values(), *example_inputs]]
     with torch.no_grad():
         graph_module = make_fx(flat_forward)(*arguments)
-    graph_module.graph.eliminate_dead_code()
-    graph_module.recompile()
+    if graph_module.graph.eliminate_dead_code():
+        graph_module.recompile()
     return TracedGraph(graph_module=graph_module, weight_names=tuple(weights), output_spec=output_spec)
 
 
