@@ -4,11 +4,11 @@ The folders are small stand-ins with real safetensors headers and real zip archi
 `tests/e2e/test_load_checks.py` does the same to real exports.
 """
 
+import io
 import json
 import os
 import shutil
 import sys
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from optimum_pixart_neuron import files
 from optimum_pixart_neuron.artifact import machine_checks
 from optimum_pixart_neuron.artifact.checks import check_artifact, machine_problem
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, listed_files
@@ -25,6 +26,8 @@ from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExpo
 from optimum_pixart_neuron.files import FileRecord, sample_digest
 from optimum_pixart_neuron.hardware import CORE_VARIABLES, LNC_VARIABLES
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
+
+from ..hub.exports import manifest_of
 
 RANKS = 4
 COMPILER = "2.21.33363.0"
@@ -97,21 +100,10 @@ def folder(tmp_path) -> Path:
 
 
 def write_manifest(folder: Path, **fields) -> Manifest:
-    described = {
-        "model": "tiny",
-        "revision": None,
-        "instance": "trn1.32xlarge",
-        "target": "trn1",
-        "lnc": 1,
-        "ranks": RANKS,
-        "parallel_mode": "context",
-        "emulated": True,
-        "options": {},
-        "versions": {"neuronx-cc": f"{COMPILER}+emulated"},
-        "components": {},
-        "files": {name: FileRecord.of(folder / name) for name in listed_files(folder)},
-    }
-    manifest = Manifest(**{**described, **fields})
+    machine = {"instance": "trn1.32xlarge", "target": "trn1", "lnc": 1, "emulated": True, "components": {}}
+    versions = {"neuronx-cc": f"{COMPILER}+emulated"}
+    listed = {name: FileRecord.of(folder / name) for name in listed_files(folder)}
+    manifest = manifest_of(RANKS, **{**machine, "versions": versions, "files": listed, **fields})
     manifest.write(folder)
     return manifest
 
@@ -250,16 +242,23 @@ class TestFiles:
         (exported / MANIFEST_FILE).write_text("{")
         assert "is damaged" in refusal(exported)
 
-    def test_a_sample_is_quick_whatever_the_size(self, tmp_path):
-        """2 GB, sparse: 16 blocks and the header are read. The bound is a thousand times what it takes."""
+    def test_a_sample_reads_little_whatever_the_size(self, tmp_path, monkeypatch):
+        """2 GB, sparse: the header and 16 blocks of 4 KiB."""
         path = tmp_path / "tp0_sharded_checkpoint.safetensors"
         size = 2 * 10**9
         header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
         path.write_bytes(len(header).to_bytes(8, "little") + header)
         os.truncate(path, 8 + len(header) + size)
-        started = time.perf_counter()
+        asked = []
+
+        class Counted(io.BufferedReader):
+            def read(self, size=-1):
+                asked.append(size)
+                return super().read(size)
+
+        monkeypatch.setattr(files, "open_regular", lambda path: Counted(io.FileIO(path)))
         sample_digest(path)
-        assert time.perf_counter() - started < 0.1
+        assert min(asked) >= 0 and sum(asked) < 18 * 4096
 
 
 class TestWhatTheManifestDoesNotSee:
@@ -357,7 +356,6 @@ class TestMachine:
         ("variables", "visible"),
         [
             ({"NEURON_RT_NUM_CORES": "2"}, "2 are visible (NEURON_RT_NUM_CORES=2)"),
-            ({"NEURON_RT_VISIBLE_CORES": "5-7"}, "3 are visible (NEURON_RT_VISIBLE_CORES=5-7)"),
             (
                 {"NEURON_RT_VISIBLE_CORES": "31", "NEURON_RT_NUM_CORES": "8"},
                 "1 are visible (NEURON_RT_VISIBLE_CORES=31)",
@@ -374,16 +372,10 @@ class TestMachine:
         )
 
     @pytest.mark.parametrize(
-        ("variable", "value"),
-        [
-            ("NEURON_RT_NUM_CORES", "0"),
-            ("NEURON_RT_NUM_CORES", "4"),
-            ("NEURON_RT_VISIBLE_CORES", "8-11"),
-            ("NEURON_RT_VISIBLE_CORES", "0,1,2,3"),
-        ],
+        "variable", ["NEURON_RT_NUM_CORES=0", "NEURON_RT_NUM_CORES=4", "NEURON_RT_VISIBLE_CORES=8-11"]
     )
-    def test_enough_visible_cores(self, exported, monkeypatch, variable, value):
-        monkeypatch.setenv(variable, value)
+    def test_enough_visible_cores(self, exported, monkeypatch, variable):
+        monkeypatch.setenv(*variable.split("="))
         assert check_artifact(exported, EMULATOR)
 
     def test_cores_that_lie_on_two_chips_of_trn2_are_no_group(self, folder, monkeypatch):
@@ -402,18 +394,9 @@ class TestMachine:
             refusal(exported, NeuronSdk(emulated=True, instance="inf2.xlarge"))
         )
 
-    @pytest.mark.parametrize(
-        ("variable", "value", "words"),
-        [
-            ("NEURON_RT_VISIBLE_CORES", "0,2-3", "increasing and without gaps"),
-            ("NEURON_RT_VISIBLE_CORES", "30-40", "trn1.32xlarge has cores 0-31"),
-            ("NEURON_RT_NUM_CORES", "64", "trn1.32xlarge has 32 cores"),
-            ("NEURON_RT_NUM_CORES", "all", "write a number of cores"),
-        ],
-    )
-    def test_cores_that_the_runtime_cannot_take(self, exported, monkeypatch, variable, value, words):
-        monkeypatch.setenv(variable, value)
-        with pytest.raises(DeviceError, match=f"{variable}={value}: .*{words}"):
+    def test_cores_that_the_runtime_cannot_take(self, exported, monkeypatch):
+        monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "30-40")
+        with pytest.raises(DeviceError, match="NEURON_RT_VISIBLE_CORES=30-40: .*trn1.32xlarge has cores 0-31"):
             check_artifact(exported, EMULATOR)
 
     @pytest.mark.parametrize("described", [False, True])

@@ -10,10 +10,11 @@ from optimum_pixart_neuron.artifact.manifest_records import (
     ComponentRecord,
     SourceRecord,
     TensorRecord,
-    ValidationRecord,
 )
 from optimum_pixart_neuron.errors import ArtifactError
 from optimum_pixart_neuron.files import FileRecord
+
+from ..hub.exports import manifest_of
 
 
 @pytest.fixture
@@ -28,24 +29,11 @@ def manifest(tmp_path) -> Manifest:
         source=SourceRecord(model="some/model", revision="abc", files={"model.safetensors": file}),
         inputs_digest="d1",
     )
-    return Manifest(
-        model="some/model",
-        revision="abc",
-        instance="trn2.48xlarge",
-        target="trn2",
-        lnc=2,
+    return manifest_of(
         ranks=8,
-        parallel_mode="context",
-        emulated=False,
         options={"batch_size": 1, "height": None},
-        versions={"neuronx-cc": "2.21"},
         components={"transformer": component},
         copied={"scheduler": SourceRecord(model="some/model", revision="abc", files={})},
-        validation=(
-            ValidationRecord(
-                component="transformer", max_error=0.01, cosine=0.9999, psnr=50.0, limit="0.1", passed=True
-            ),
-        ),
         files={"transformer/model.neuron": file},
     )
 

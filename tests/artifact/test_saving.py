@@ -11,7 +11,7 @@ from optimum_pixart_neuron.artifact.saving import save_copy
 from optimum_pixart_neuron.errors import ArtifactError, OutputFull
 from optimum_pixart_neuron.files import FileRecord
 
-from ..hub.exports import make_export, stock_files
+from ..hub.exports import content, make_export, stock_files
 
 SCHEDULER = "scheduler/scheduler_config.json"
 CHANGED = {SCHEDULER: b'{"_class_name": "Euler"}', "model_index.json": b'{"scheduler": ["diffusers", "Euler"]}'}
@@ -21,10 +21,6 @@ CHANGED = {SCHEDULER: b'{"_class_name": "Euler"}', "model_index.json": b'{"sched
 def folder(tmp_path) -> Path:
     make_export(tmp_path / "own")
     return tmp_path / "own"
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def times(folder: Path) -> dict[Path, int]:

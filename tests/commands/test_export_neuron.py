@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import types
 
@@ -106,16 +105,3 @@ def test_termination_runs_the_cleanup(exporter):
     with pytest.raises(SystemExit) as end:
         process.main(ARGV)
     assert (end.value.code, cleaned) == (143, [True])
-
-
-@pytest.mark.seconds
-def test_the_module_runs_as_the_command_starts_it():
-    run = subprocess.run(
-        [sys.executable, "-m", "optimum_pixart_neuron.commands.export_neuron", *ARGV, "--task", "fill-mask"],
-        capture_output=True,
-        text=True,
-    )
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == (
-        "optimum-cli export neuron: error: --task fill-mask: PixArt is exported for text-to-image only\n"
-    )

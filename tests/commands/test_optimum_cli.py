@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 
-# Runs optimum-cli with the register files imported in a given order and the export process replaced by a recorder.
+# Runs optimum-cli, one command after the other, with the register files imported in a given order and the export
+# process replaced by a recorder; prints the status of each.
 DRIVER = """
-import importlib, sys
+import importlib, json, sys
 import optimum_pixart_neuron.commands.host as host
 host.MODULE = "recording_export"
 for name in ORDER:
     importlib.import_module(f"optimum.commands.register.{name}")
 from optimum.commands.optimum_cli import main
-main()
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["optimum-cli", "export", "neuron", *words]
+    try:
+        print(main() or 0)
+    except SystemExit as end:
+        print(end.code)
 """
 RECORDER = "import json, sys\njson.dump(sys.argv[1:], open(__file__ + '.json', 'w'))\nsys.exit(7)\n"
 # What the host's own command files import from the SDK as soon as torch_neuronx can be found.
@@ -56,15 +62,17 @@ def _install_sdk_stand_in(folder: Path) -> None:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: torch-neuronx\nVersion: 2.8.0\n")
 
 
-def _optimum_cli(desk: Path, argv: list[str], order=()) -> subprocess.CompletedProcess:
+def _statuses(desk: Path, *commands: list[str], order=()) -> list[str]:
     path = os.pathsep.join([str(desk / "bin"), os.environ["PATH"]])
-    return subprocess.run(
-        [sys.executable, "-c", f"ORDER = {order!r}\n{DRIVER}", "export", "neuron", *argv],
+    done = subprocess.run(
+        [sys.executable, "-c", f"ORDER = {order!r}\n{DRIVER}", json.dumps(commands)],
         env={**os.environ, "PYTHONPATH": str(desk), "PATH": path},
         capture_output=True,
         text=True,
         timeout=120,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def _checkpoint(folder: Path, class_name: str) -> Path:
@@ -77,8 +85,7 @@ def _checkpoint(folder: Path, class_name: str) -> Path:
 def test_without_the_sdk_the_command_is_ours(desk):
     model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
     argv = ["--model", str(model), str(desk / "out put"), "--tensor_parallel_size", "4"]
-    run = _optimum_cli(desk, argv)
-    assert run.returncode == 7, run.stderr
+    assert _statuses(desk, argv) == ["7"]
     assert json.loads((desk / "recording_export.py.json").read_text()) == argv
 
 
@@ -86,36 +93,18 @@ def test_without_the_sdk_the_command_is_ours(desk):
 @pytest.mark.parametrize(
     "order", [ORDERS[0], pytest.param(ORDERS[1], marks=pytest.mark.soak)], ids=lambda order: order[0]
 )
-def test_with_the_sdk_pixart_sigma_is_ours_in_either_order(desk, order):
+def test_with_the_sdk_pixart_sigma_is_ours_and_another_model_the_hosts_exporters(desk, order):
     _install_sdk_stand_in(desk)
-    model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
-    argv = ["--model", str(model), str(desk / "out put")]
-    run = _optimum_cli(desk, argv, order)
-    assert run.returncode == 7, run.stderr
-    assert json.loads((desk / "recording_export.py.json").read_text()) == argv
-    assert not (desk / "host_argv").exists()
-
-
-@pytest.mark.seconds
-def test_with_the_sdk_another_model_goes_to_the_hosts_exporter_untouched(desk):
-    _install_sdk_stand_in(desk)
-    model = _checkpoint(desk / "model", "FluxPipeline")
-    argv = [
+    ours = [
         "--model",
-        str(model),
-        "out",
-        "--instance_type",
-        "trn2",
-        "--unet",
-        "other/unet",
-        "--batch_size",
-        "1",
-        "-O1",
+        str(_checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")),
+        str(desk / "out put"),
     ]
-    run = _optimum_cli(desk, argv)
-    assert run.returncode == 0, run.stderr
-    assert (desk / "host_argv").read_text().split() == ["-m", "optimum.exporters.neuron", *argv]
-    assert not (desk / "recording_export.py.json").exists()
+    other = ["--model", str(_checkpoint(desk / "model", "FluxPipeline")), "out"]
+    other += ["--instance_type", "trn2", "--unet", "other/unet", "--batch_size", "1", "-O1"]
+    assert _statuses(desk, ours, other, order=order) == ["7", "0"]
+    assert json.loads((desk / "recording_export.py.json").read_text()) == ours
+    assert (desk / "host_argv").read_text().split() == ["-m", "optimum.exporters.neuron", *other]
 
 
 @pytest.mark.soak

@@ -3,22 +3,24 @@
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from optimum_pixart_neuron.commands.export_neuron import add_arguments, parse
+from optimum_pixart_neuron.commands.pixart_validate import ValidateOptions
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.export.other_models import OF_OTHER_MODELS
 
 REQUIRED = ["--model", "some/model", "out"]
+# Field and a value of it; the flag has the field's name.
 OUR_OWN = {
-    *("--push_to_hub", "--private", "--allow_emulated", "--programs_from"),
-    *("--parallel_mode", "--exchange", "--attention", "--no_guidance", "--vae_tile_size", "--with_vae_encoder"),
-    *("--revision", "--variant", "--token", "--local_files_only", "--force"),
-    *("--components_model", "--transformer", "--text_encoder", "--disable_validation", "--vae_parallel"),
-    *("--sizes", "--guidance", "--steps", "--default_steps", "--default_timesteps", "--default_guidance_scale"),
+    **{"push_to_hub": "me/repo", "private": True, "allow_emulated": True, "programs_from": "me/export"},
+    **{"parallel_mode": "tensor", "exchange": "gather", "attention": "math", "no_guidance": True, "guidance": "both"},
+    **{"vae_tile_size": 64, "vae_parallel": "one", "with_vae_encoder": True, "sizes": ("256x512", "512x256")},
+    **{"revision": "r", "variant": "fp16", "token": "t", "local_files_only": True, "force": True},
+    **{"components_model": "c/m", "transformer": "t/r@v1", "text_encoder": "t/e/path", "disable_validation": True},
+    **{"steps": 4, "default_steps": 2, "default_timesteps": (900, 400), "default_guidance_scale": 1.0},
 }
 # What a PixArt user may leave out although the host has another default, or none.
 OTHER_DEFAULTS = {
@@ -95,22 +97,33 @@ def test_every_default_that_differs_from_the_hosts_is_listed(hosts):
 
 
 def test_no_flag_appears_beside_the_hosts_and_these(ours, hosts):
-    assert {name for names in set(ours) - set(hosts) for name in names} == OUR_OWN
+    assert {name for names in set(ours) - set(hosts) for name in names} == {f"--{field}" for field in OUR_OWN}
+
+
+@pytest.mark.parametrize(("field", "value"), OUR_OWN.items())
+def test_each_of_them_sets_its_field(field, value):
+    words = [] if value is True else map(str, value if isinstance(value, tuple) else [value])
+    more = ["--push_to_hub", "me/repo"] if field in ("private", "allow_emulated") else []  # which they are of
+    assert getattr(parse([*REQUIRED, f"--{field}", *words, *more]), field) == value
 
 
 @pytest.mark.seconds
-def test_help_shows_every_flag_without_importing_torch():
+@pytest.mark.parametrize(
+    ("command", "main", "options"),
+    [("export_neuron", "main", ExportOptions), ("pixart_validate", "COMMAND.main", ValidateOptions)],
+)
+def test_help_shows_every_flag_without_importing_torch(command, main, options):
     code = (
         "import sys\n"
-        "from optimum_pixart_neuron.commands.export_neuron import main\n"
-        "try:\n    main(['--help'])\n"
+        f"from optimum_pixart_neuron.commands import {command} as command\n"
+        f"try:\n    command.{main}(['--help'])\n"
         "except SystemExit as end:\n    assert end.code == 0\n"
         "loaded = {'torch', 'transformers', 'diffusers', 'optimum.neuron'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    shown = [name for option in ExportOptions.options() for name in option.flag.switches or option.names]
+    shown = [name for option in options.options() for name in option.flag.switches or option.names]
     text = run.stdout.replace("\n", " ")
     assert [name for name in shown if f"{name} " not in text] == []
     assert [option.flag for option in OF_OTHER_MODELS.values() if f"{option.flag} " in text] == [], (
@@ -152,95 +165,3 @@ def test_unreadable_arguments_give_one_line_and_status_2(argv, part, capsys):
 
 def test_options_default_to_what_the_flags_default_to():
     assert parse(REQUIRED) == ExportOptions(model="some/model", output="out")
-
-
-def test_options_carry_every_flag():
-    argv = [
-        *["-m", "m", "o", "--task", "text-to-image", "--subfolder", "s", "--revision", "r", "--variant", "fp16"],
-        *["--components_model", "c/m", "--transformer", "t/r@v1", "--text_encoder", "t/e/path"],
-        *["--token", "t", "--cache_dir", "c", "--local_files_only", "--trust-remote-code", "--num_cores", "1"],
-        *["--instance_type", "trn2", "--parallel_mode", "tensor", "--torch_dtype", "float32", "--auto_cast", "all"],
-        *[
-            "--exchange",
-            "gather",
-            "--attention",
-            "math",
-            "--no_guidance",
-            "--vae_tile_size",
-            "64",
-            "--force",
-            "--vae_parallel",
-            "one",
-        ],
-        *["--auto_cast_type", "tf32", "--compiler_workdir", "w", "--inline-weights-neff"],
-        *["--disable-validation", "--atol", "0.5", "--disable_neuron_cache", "--with_vae_encoder", "--batch_size"],
-        *["2", "--num_images_per_prompt", "3", "--height", "256", "--width", "512", "--sequence_length", "64", "-O3"],
-        *[
-            "--push_to_hub",
-            "me/repo",
-            "--private",
-            "--allow_emulated",
-            "--lora_model_ids",
-            "l",
-            "--lora_scales",
-            "0.5",
-        ],
-        *["--programs_from", "me/export"],
-        *["--lora_weight_names", "w.safetensors", "--lora_adapter_names", "a", "--steps", "4"],
-        *["--default_timesteps", "900", "400", "--default_guidance_scale", "1"],
-    ]
-    carried = {
-        "model": "m",
-        "output": Path("o"),
-        "task": "text-to-image",
-        "subfolder": "s",
-        "components_model": "c/m",
-        "transformer": "t/r@v1",
-        "text_encoder": "t/e/path",
-        "revision": "r",
-        "cache_dir": Path("c"),
-        "token": "t",
-        "local_files_only": True,
-        "variant": "fp16",
-        "trust_remote_code": True,
-        "instance_type": "trn2",
-        "torch_dtype": "float32",
-        "tensor_parallel_size": 1,
-        "parallel_mode": "tensor",
-        "exchange": "gather",
-        "attention": "math",
-        "no_guidance": True,
-        "vae_tile_size": 64,
-        "vae_parallel": "one",
-        "force": True,
-        "batch_size": 2,
-        "num_images_per_prompt": 3,
-        "height": 256,
-        "width": 512,
-        "sequence_length": 64,
-        "auto_cast": "all",
-        "auto_cast_type": "tf32",
-        "optlevel": 3,
-        "compiler_workdir": Path("w"),
-        "inline_weights_to_neff": True,
-        "disable_validation": True,
-        "disable_neuron_cache": True,
-        "atol": 0.5,
-        "with_vae_encoder": True,
-        "push_to_hub": "me/repo",
-        "programs_from": "me/export",
-        "private": True,
-        "allow_emulated": True,
-        "lora_model_ids": ("l",),
-        "lora_weight_names": ("w.safetensors",),
-        "lora_adapter_names": ("a",),
-        "lora_scales": (0.5,),
-        "steps": 4,
-        "default_timesteps": (900, 400),
-        "default_guidance_scale": 1.0,
-    }
-    instead = {"sizes": (), "guidance": None, "default_steps": None}  # of height, width, no_guidance and timesteps
-    assert {*carried, *instead} == ExportOptions.model_fields.keys()
-    assert dict(parse(argv)) == carried | instead
-    other = parse([*REQUIRED, "--sizes", "256x512", "512x256", "--guidance", "both"])
-    assert (other.sizes, other.guidance) == (("256x512", "512x256"), "both")

@@ -56,11 +56,9 @@ def run(part_class, vae, tensor, ranks, dtype=torch.float32):
         return list(pool.map(rank_program, range(ranks)))
 
 
-# Latent rows and columns: square, wide, tall; the last three do not divide into the bands, the last leaves ranks idle.
+# Latent rows and columns: wide, tall; the last two do not divide into the bands, the last leaves ranks idle.
 @pytest.mark.seconds
-@pytest.mark.parametrize(
-    ("ranks", "size"), [(2, (16, 16)), (4, (8, 24)), (8, (24, 8)), (2, (9, 12)), (4, (13, 16)), (8, (5, 8))]
-)
+@pytest.mark.parametrize(("ranks", "size"), [(2, (8, 24)), (4, (24, 8)), (4, (13, 16)), (8, (5, 8))])
 @torch.no_grad()
 def test_decoder_on_bands(vae, ranks, size):
     latents = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(5))

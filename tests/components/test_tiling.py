@@ -68,11 +68,3 @@ def test_a_real_decoder_at_1024_pixels_on_a_smooth_latent(tiny_checkpoint):
     vae.tile_latent_min_size, vae.tile_sample_min_size = 96, 96 * 8
     assert ours >= 40
     assert ours >= psnr(vae.tiled_decode(smooth).sample / 2, whole / 2)
-
-
-@pytest.mark.seconds
-def test_4096_pixels():
-    latents = torch.randn(1, 4, 512, 512, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(
-        TiledDecoder(nearest, [(128, 128)], 8)(latents)["sample"], nearest(latents)["sample"], atol=1e-5
-    )

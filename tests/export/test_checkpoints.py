@@ -26,6 +26,7 @@ from tests.tiny import build_tiny_checkpoint
 
 from ..checkpoints import COMMIT, Parts, cache, rewrite
 from ..hub.conftest import hub  # noqa: F401
+from ..hub.exports import content
 
 ALONE = "PixArt-alpha/PixArt-Sigma-XL-2-512-MS"
 COMPONENTS = tuple(PARTS)
@@ -540,8 +541,7 @@ def test_a_cache_with_some_files_names_the_others(tmp_path):
 
 
 def upload(hub, repository: str, folder: Path, **properties):  # noqa: F811
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return hub.create(repository, files, **properties)
+    return hub.create(repository, content(folder), **properties)
 
 
 def test_only_what_is_used_is_downloaded_and_a_second_run_needs_no_network(hub, parts, tmp_path):  # noqa: F811

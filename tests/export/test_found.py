@@ -71,6 +71,9 @@ def test_programs_of_one_file_are_taken_together(found, logged):
 def test_what_differs_is_said_whatever_their_number(found, logged):
     assert found({FIRST: (recipe("d", ranks=8), C)}, [(FIRST, A)]) == {}
     assert logged.messages[0].endswith("ranks 1, not 8; another traced graph (sizes, dtype, mode or configuration)")
+    older = recipe("a", versions={"neuronx-cc": "2.20"})
+    assert found({FIRST: (recipe("a", versions={"neuronx-cc": "2.21"}),)}, [(FIRST, older)]).content == {}
+    assert logged.messages[0].endswith("neuronx-cc 2.20, not 2.21")
 
 
 def test_a_manifest_names_no_file_elsewhere(found, tmp_path):

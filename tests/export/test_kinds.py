@@ -1,6 +1,7 @@
 """What a model is, from its model_index.json or its transformer; each way that asking can fail."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ from optimum_pixart_neuron.errors import CheckpointError
 
 from ..checkpoints import cache
 from ..hub.conftest import hub  # noqa: F401
+from ..refusals import refusal
 
 # transformer/config.json of PixArt-alpha/PixArt-Sigma-XL-2-512-MS, the keys that tell what it is.
 RELEASED = {"_class_name": "Transformer2DModel", "norm_type": "ada_norm_single", "sample_size": 64}
@@ -24,11 +26,7 @@ def kind(model, **options) -> str | None:
     return pipeline_class(CheckpointOptions(model=model, **options))
 
 
-def refusal(model, **options) -> str:
-    with pytest.raises(CheckpointError) as refused:
-        kind(model, **options)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+refused = partial(refusal, CheckpointError, kind)
 
 
 def test_a_local_pipeline_is_named(tmp_path):
@@ -76,17 +74,17 @@ def test_a_local_model_of_another_library_is_none(tmp_path, name):
 def test_what_is_no_folder_is_refused(tmp_path):
     (tmp_path / "weights.bin").touch()
     file = tmp_path / "weights.bin"
-    assert refusal(file) == f"--model {file} is a file; give the folder of the checkpoint"
-    assert refusal(tmp_path, subfolder="gone") == f"--subfolder gone does not exist in {tmp_path}"
+    assert refused(file) == f"--model {file} is a file; give the folder of the checkpoint"
+    assert refused(tmp_path, subfolder="gone") == f"--subfolder gone does not exist in {tmp_path}"
     for gone in ("/no/such/folder", "~nobody-of-this-name/folder"):
         line = f"--model {gone}: no such folder; give a checkpoint's, or an id of the Hugging Face Hub"
-        assert refusal(gone) == line
+        assert refused(gone) == line
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", json.dumps({"_class_name": ["a", "b"]}), "\xff"])
 def test_an_index_that_names_nothing_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "model_index.json").write_text(content, encoding="latin-1")
-    assert "model_index.json" in refusal(tmp_path)
+    assert "model_index.json" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["me/model@v1/s/t", "me/model/s/t"])
@@ -125,7 +123,7 @@ def test_a_repository_of_another_library_is_none_and_little_is_downloaded(hub, t
 )
 def test_each_failure_of_the_hub_is_one_line(hub, model, properties, message, tmp_path):  # noqa: F811
     hub.create("other/secret", {"model_index.json": b"{}"}, **properties)
-    line = refusal(model, cache_dir=tmp_path)
+    line = refused(model, cache_dir=tmp_path)
     assert line.startswith(message) and line.endswith(" (--token)") == bool(properties)
 
 

@@ -1,5 +1,7 @@
 """Which programs an export of several has: sizes, guidance, what is left out and what is refused."""
 
+from functools import partial
+
 import pytest
 
 from optimum_pixart_neuron.components.registry import IMAGE_DECODER
@@ -8,6 +10,7 @@ from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.planner import Request, predict
 
+from ..refusals import refusal
 from .test_settings import settle
 
 
@@ -15,11 +18,7 @@ def sizes_of(deployment) -> list[tuple[int, int]]:
     return list(dict.fromkeys(each.size for each in deployment.each))
 
 
-def refusal(**options) -> str:
-    with pytest.raises(InvalidExportOption) as refused:
-        settle(**options)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+refused = partial(refusal, InvalidExportOption, settle)
 
 
 def test_the_first_size_is_the_default():
@@ -41,7 +40,7 @@ def test_all_ranks_share_the_work_of_every_size():
     assert settle(sizes=("1024x1024", "1024x1040")).ranks == 8
     assert settle(sizes=("1024x1024", "1008x1040")).ranks == 2
     # Without the pair the two ranks would have to share those tokens.
-    assert "cannot share their weights" in refusal(sizes=("1024x1024", "1008x1040"), guidance="both")
+    assert "cannot share their weights" in refused(sizes=("1024x1024", "1008x1040"), guidance="both")
 
 
 def test_bins_are_those_of_the_checkpoint():
@@ -59,7 +58,7 @@ def test_bins_that_ranks_cannot_share_are_left_out_by_name():
     assert len(left_out) == 33 - len(sizes_of(deployment)) > 0
     assert left_out[0].startswith("--sizes bins: ") and "32 sequence ranks do not divide the" in left_out[0]
     named = left_out[0].split()[2]
-    assert f"--sizes {named}: " in refusal(sizes=("1024x1024", named), **asked)
+    assert f"--sizes {named}: " in refused(sizes=("1024x1024", named), **asked)
 
 
 def test_guidance_both_is_two_programs_of_a_size():
@@ -83,7 +82,7 @@ def test_guidance_both_changes_nothing_on_one_core(options):
 
 @pytest.mark.parametrize("options", [{"tensor_parallel_size": 1}, {"parallel_mode": "data"}], ids=str)
 def test_one_core_has_one_size(options):
-    said = refusal(sizes=("1024x1024", "768x1344"), **options)
+    said = refused(sizes=("1024x1024", "768x1344"), **options)
     assert said.startswith("--sizes: 2 programs of one core cannot share their weights")
     assert settle(sizes=("768x1344",), **options).size == (768, 1344)
 
@@ -105,7 +104,7 @@ def test_one_core_has_one_size(options):
     ],
 )
 def test_what_is_refused(options, said):
-    assert said in refusal(**options)
+    assert said in refused(**options)
 
 
 def test_sizes_that_are_decoded_in_one_tile_have_one_program():

@@ -46,18 +46,31 @@ def fine_tuned(tiny_checkpoint, tmp_path_factory) -> Path:
     return folder
 
 
+def export_now(checkpoint: Path, output: Path, **options) -> None:
+    from optimum_pixart_neuron.export.exporter import export
+
+    export(ExportOptions(model=str(checkpoint), output=output, **{**SMALL, **TWO_RANKS, **options}))
+
+
+@pytest.fixture(scope="module")
+def first(compilers, tiny_checkpoint, tmp_path_factory) -> Path:
+    """The first export, which compiles everything."""
+    folder, before = tmp_path_factory.mktemp("first") / "export", len(compilers.calls)
+    export_now(tiny_checkpoint, folder)
+    assert len(compilers.calls) == before + 3
+    return folder
+
+
 @pytest.fixture
 def export(compilers, tmp_path, caplog):
     """Export, and say what was compiled and what was taken from where."""
 
     def run(checkpoint: Path, output: Path | None = None, **options):
-        from optimum_pixart_neuron.export.exporter import export as export_now
-
         caplog.set_level("INFO", logger="optimum_pixart_neuron")
         caplog.clear()
         calls = len(compilers.calls)
         output = output or tmp_path / "exported"
-        export_now(ExportOptions(model=str(checkpoint), output=output, **{**SMALL, **TWO_RANKS, **options}))
+        export_now(checkpoint, output, **options)
         return Outcome(output, list(caplog.messages), len(compilers.calls) - calls)
 
     return run
@@ -74,7 +87,6 @@ class Outcome:
 
     def __init__(self, folder: Path, messages: list[str], calls: int) -> None:
         self.folder, self.messages, self.calls = folder, messages, calls
-        print(f"{len(self.compiled)} program(s) compiled by {calls} call(s) of the compiler")
 
     @property
     def compiled(self) -> list[str]:
@@ -86,17 +98,6 @@ class Outcome:
 
     def _said(self, pattern: str) -> list[str]:
         return [found[1] for message in self.messages if (found := re.fullmatch(pattern, message))]
-
-
-@pytest.fixture(scope="module")
-def first(compilers, tiny_checkpoint, tmp_path_factory) -> Path:
-    """The first export, which compiles everything."""
-    from optimum_pixart_neuron.export.exporter import export as export_now
-
-    folder, before = tmp_path_factory.mktemp("first") / "export", len(compilers.calls)
-    export_now(ExportOptions(model=str(tiny_checkpoint), output=folder, **SMALL, **TWO_RANKS))
-    assert len(compilers.calls) == before + 3
-    return folder
 
 
 def weight_files(folder: Path) -> dict[str, bytes]:
@@ -130,11 +131,6 @@ def test_a_second_export_and_a_fine_tune_compile_nothing(export, first, tiny_che
     assert (tuned.compiled, tuned.calls) == ([], 0)
     assert_fine_tuned(tuned.folder, first)
     assert Manifest.read(tuned.folder).components["transformer"].recipes
-
-
-def test_another_size_keeps_the_text_encoder(export, first, tiny_checkpoint):
-    other = export(tiny_checkpoint, height=192, width=128)
-    assert (other.compiled, other.taken, other.calls) == (["transformer", "vae_decoder"], ["text_encoder"], 2)
 
 
 @pytest.mark.parametrize(("vae", "compiled"), [("one", ALL[:2]), pytest.param("rows", ALL, marks=pytest.mark.soak)])
@@ -261,23 +257,6 @@ def test_programs_that_do_not_fit_are_named_and_compiled(export, first, tiny_che
     pattern = reason if ".*" in reason else re.escape(reason)
     for name in compiled:
         assert any(re.match(rf"    {name} is not taken from .*: .*{pattern}", said) for said in other.messages), name
-
-
-@pytest.mark.soak
-def test_a_version_that_differs_is_named(export, first, tiny_checkpoint, tmp_path):
-    older = tmp_path / "older"
-    shutil.copytree(first, older)
-    manifest = Manifest.read(older)
-    components = {}
-    for name, component in manifest.components.items():
-        (program,) = component.recipes
-        program = program.model_copy(update={"versions": program.versions | {"neuronx-cc": "2.20"}})
-        components[name] = component.model_copy(update={"recipes": (program,)})
-    manifest.model_copy(update={"components": components}).write(older)
-    other = export(tiny_checkpoint, programs_from=str(older), disable_neuron_cache=True)
-    assert other.compiled == ALL
-    reasons = [said for said in other.messages if "is not taken from" in said]
-    assert len(reasons) == 3 and all("neuronx-cc 2.20, not 2.21" in said for said in reasons)
 
 
 def test_exports_whose_programs_cannot_be_taken(export, first, tiny_checkpoint, tmp_path):

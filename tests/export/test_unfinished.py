@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
 from optimum_pixart_neuron.artifact.manifest_records import ComponentRecord, SourceRecord
 from optimum_pixart_neuron.checkpoint.address import Address
 from optimum_pixart_neuron.checkpoint.sources import Source
@@ -25,6 +25,8 @@ from optimum_pixart_neuron.export.fingerprints import Fingerprints
 from optimum_pixart_neuron.export.swap import exchange
 from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
 from optimum_pixart_neuron.files import FileRecord, full_digest, records_of
+
+from ..hub.exports import manifest_of
 
 NAMES = ("first", "second")
 
@@ -42,28 +44,11 @@ def write(export: UnfinishedExport, name: str, digest: str = "same") -> None:
     export.finish(name, record(digest))
 
 
-def manifest(files: dict[str, FileRecord]) -> Manifest:
-    return Manifest(
-        model="some/model",
-        revision=None,
-        instance="trn1.32xlarge",
-        target="trn1",
-        lnc=1,
-        ranks=1,
-        parallel_mode=None,
-        emulated=True,
-        options={},
-        versions={},
-        components={},
-        files=files,
-    )
-
-
 def seal(export: UnfinishedExport) -> None:
     names = [f"{name}/model.neuron" for name in NAMES]
     export.index.write_text("{}")
     files = {"model_index.json": FileRecord.of(export.index), **records_of(export.artifacts, names, title="")}
-    export.seal(manifest(files))
+    export.seal(manifest_of(components={}, files=files))
 
 
 def source_of(folder: Path, *, revision: str | None) -> Source:

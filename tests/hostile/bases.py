@@ -69,24 +69,18 @@ def write_shard(path: Path, rank: int) -> None:
 def write_manifest(folder: Path, listed: tuple[str, ...] = ()) -> None:
     """A manifest of what lies in a folder of the known files, with right digests, and of what else is to be listed."""
     from optimum_pixart_neuron.artifact.expected_files import is_known
-    from optimum_pixart_neuron.artifact.manifest import Manifest, listed_files
+    from optimum_pixart_neuron.artifact.manifest import listed_files
     from optimum_pixart_neuron.files import FileRecord
 
-    from ..hub.exports import components
+    from ..hub.exports import manifest_of
 
     names = [name for name in listed_files(folder) if is_known(name) or name in listed]
-    Manifest(
-        model="PixArt-alpha/PixArt-Sigma",
+    machine = {"instance": "trn1.32xlarge", "target": "trn1", "lnc": 1, "emulated": True, "versions": {}}
+    manifest_of(
+        RANKS,
+        **machine,
         revision=None,
-        instance="trn1.32xlarge",
-        target="trn1",
-        lnc=1,
-        ranks=RANKS,
-        parallel_mode="context",
-        emulated=True,
-        options={"tensor_parallel_size": RANKS},
-        versions={},
-        components=components(RANKS),
+        validation=(),
         files={name: FileRecord.of(folder / name) for name in names},
     ).write(folder)
 

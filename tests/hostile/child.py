@@ -29,14 +29,12 @@ class Ending:
         taken: attempts that ended well.
         wrong: what must not have happened, a line each.
         bytes: of memory that the process needed more than ever before.
-        seconds: of processor time.
     """
 
     refused: dict[str, tuple[str, str]]
     taken: list[str]
     wrong: list[str]
     bytes: int
-    seconds: float
 
 
 def try_all(chosen: Iterable[Case], folder: Path) -> Iterator[tuple[Case, Ending]]:
@@ -53,8 +51,6 @@ def try_all(chosen: Iterable[Case], folder: Path) -> Iterator[tuple[Case, Ending
 
 
 def _try(case: Case, base: Path, place: Path, watch: Watch) -> Ending:
-    import time
-
     from .attempt import attempts
 
     victim, scratch = place / "victim", place / "scratch"
@@ -64,7 +60,7 @@ def _try(case: Case, base: Path, place: Path, watch: Watch) -> Ending:
     case.make(ground)
     before, modules = state(ground.folder), set(sys.modules)
     refused, taken, wrong = {}, [], []
-    began, memory = time.process_time(), peak_bytes()
+    memory = peak_bytes()
     os.chdir(ground.folder)
     with bounded_time(), watch.of(ground.folder) as seen:
         for name, attempt in attempts(case.target, ground.folder, scratch).items():
@@ -82,13 +78,7 @@ def _try(case: Case, base: Path, place: Path, watch: Watch) -> Ending:
         wrong.append("its files were changed")
     evil = [name for name in set(sys.modules) - modules if name.partition(".")[0] in ("evil", "pipeline")]
     wrong += [f"imported {name}" for name in evil]
-    return Ending(
-        refused=refused,
-        taken=taken,
-        wrong=wrong,
-        bytes=peak_bytes() - memory,
-        seconds=round(time.process_time() - began, 3),
-    )
+    return Ending(refused=refused, taken=taken, wrong=wrong, bytes=peak_bytes() - memory)
 
 
 def _problems(error: BaseException) -> list[str]:

@@ -1,7 +1,8 @@
 """Cases in the manifest of an export, and in the `neuron` section of a `config.json`."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
 
 from .documents import strange_value
 from .ground import MANIFEST, Ground
@@ -15,73 +16,67 @@ _WORDS = ("instance", "target", "parallel_mode", "model", "revision", "versions"
 _SIZES = (10**9, 10**18, 2**63, -1, 0, 1.5, "2", True, None, [2], 10**40)
 
 
-def _rewrite(ground: Ground, change: Any) -> None:
-    """The manifest's own digest, where there is one, is left out: anybody can compute it."""
-    document = ground.document(MANIFEST)
-    document["sha256"] = None
-    change(document)
-    ground.write(MANIFEST, json.dumps(document))
+def _in_the_manifest(change: Callable[[Ground, dict], None]) -> Callable[[Ground], None]:
+    """The case; the manifest's own digest, where there is one, is left out: anybody can compute it."""
+
+    @wraps(change)
+    def case(ground: Ground) -> None:
+        document = ground.document(MANIFEST)
+        document["sha256"] = None
+        change(ground, document)
+        ground.write(MANIFEST, json.dumps(document))
+
+    return case
 
 
-def names_in_the_manifest(ground: Ground) -> None:
-    name, record = ground.choose(*_NAMES), {"size": 1, "sha256": "0" * 64, "sample": "0" * 64}
-    _rewrite(ground, lambda document: document["files"].update({name: record}))
+@_in_the_manifest
+def names_in_the_manifest(ground: Ground, document: dict) -> None:
+    document["files"][ground.choose(*_NAMES)] = {"size": 1, "sha256": "0" * 64, "sample": "0" * 64}
 
 
-def components_in_the_manifest(ground: Ground) -> None:
+@_in_the_manifest
+def components_in_the_manifest(ground: Ground, document: dict) -> None:
     name = ground.choose("../evil", "unet", "evil\x1b[2J", "", "/etc", "x" * 5000)
-
-    def change(document: dict) -> None:
-        document["components"][name] = document["components"]["transformer"]
-
-    _rewrite(ground, change)
+    document["components"][name] = document["components"]["transformer"]
 
 
-def numbers_in_the_manifest(ground: Ground) -> None:
-    def change(document: dict) -> None:
-        where = ground.choose("ranks", "lnc", "size", "shape", "of a component", "schema_version")
-        size = ground.choose(*_SIZES)
-        transformer = document["components"]["transformer"]
-        if where == "size":
-            document["files"][ground.choose(*sorted(document["files"]))]["size"] = size
-        elif where == "shape":
-            transformer["inputs"][0]["shape"] = ground.choose([size], [1] * 5000, size)
-        elif where == "of a component":
-            transformer["ranks"] = size
-        else:
-            document[where] = size
-
-    _rewrite(ground, change)
+@_in_the_manifest
+def numbers_in_the_manifest(ground: Ground, document: dict) -> None:
+    where = ground.choose("ranks", "lnc", "size", "shape", "of a component", "schema_version")
+    size = ground.choose(*_SIZES)
+    transformer = document["components"]["transformer"]
+    if where == "size":
+        document["files"][ground.choose(*sorted(document["files"]))]["size"] = size
+    elif where == "shape":
+        transformer["inputs"][0]["shape"] = ground.choose([size], [1] * 5000, size)
+    elif where == "of a component":
+        transformer["ranks"] = size
+    else:
+        document[where] = size
 
 
-def words_in_the_manifest(ground: Ground) -> None:
-    def change(document: dict) -> None:
-        key = ground.choose(*_WORDS)
-        document[key] = strange_value(ground.numbers, document[key])
-
-    _rewrite(ground, change)
+@_in_the_manifest
+def words_in_the_manifest(ground: Ground, document: dict) -> None:
+    key = ground.choose(*_WORDS)
+    document[key] = strange_value(ground.numbers, document[key])
 
 
-def many_in_the_manifest(ground: Ground) -> None:
-    def change(document: dict) -> None:
-        record = next(iter(document["files"].values()))
-        if ground.numbers.random() < 0.5:
-            document["files"].update({f"transformer/{number}": record for number in range(15_000)})
-        else:
-            document["validation"] = [{"component": "x", "max_error": 0, "limit": ""}] * 30_000
-
-    _rewrite(ground, change)
+@_in_the_manifest
+def many_in_the_manifest(ground: Ground, document: dict) -> None:
+    record = next(iter(document["files"].values()))
+    if ground.numbers.random() < 0.5:
+        document["files"].update({f"transformer/{number}": record for number in range(15_000)})
+    else:
+        document["validation"] = [{"component": "x", "max_error": 0, "limit": ""}] * 30_000
 
 
-def digests_in_the_manifest(ground: Ground) -> None:
-    def change(document: dict) -> None:
-        name = ground.choose(*sorted(document["files"]))
-        key = ground.choose("size", "sample", "sha256")
-        value = document["files"][name][key]
-        wrong = value + 1 if key == "size" else ground.choose("0" * 64, "", value.upper(), value + "0", None)
-        document["files"][name][key] = wrong
-
-    _rewrite(ground, change)
+@_in_the_manifest
+def digests_in_the_manifest(ground: Ground, document: dict) -> None:
+    name = ground.choose(*sorted(document["files"]))
+    key = ground.choose("size", "sample", "sha256")
+    value = document["files"][name][key]
+    wrong = value + 1 if key == "size" else ground.choose("0" * 64, "", value.upper(), value + "0", None)
+    document["files"][name][key] = wrong
 
 
 def sizes_of_a_program(ground: Ground) -> None:

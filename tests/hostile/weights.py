@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import wraps
 
 from ..faults.damage import flip
 from .documents import CHANGES, DEEP, written
@@ -20,86 +21,77 @@ def _parts(content: bytes) -> tuple[dict, bytes]:
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
-def _replace(ground: Ground, change: Callable[[Ground, bytes], bytes]) -> None:
-    name = ground.choose(*ground.weights)
-    ground.write(name, change(ground, (ground.folder / name).read_bytes()))
-    ground.seal()
+def _of_a_file(change: Callable[[Ground, bytes], bytes]) -> Callable[[Ground], None]:
+    """The case in which one file of weights becomes what `change` makes of its content."""
+
+    @wraps(change)
+    def case(ground: Ground) -> None:
+        name = ground.choose(*ground.weights)
+        ground.write(name, change(ground, (ground.folder / name).read_bytes()))
+        ground.seal()
+
+    return case
 
 
-def header_of_another_length(ground: Ground) -> None:
+def _of_a_header(change: Callable[[Ground, dict, bytes], bytes]) -> Callable[[Ground], None]:
+    """The same by its header and its data."""
+    return _of_a_file(wraps(change)(lambda ground, content: change(ground, *_parts(content))))
+
+
+@_of_a_file
+def header_of_another_length(ground: Ground, content: bytes) -> bytes:
     """A number in the first eight bytes."""
-
-    def change(ground: Ground, content: bytes) -> bytes:
-        length = ground.choose(0, 1, len(content), len(content) * 2, 10**9, 10**15, 2**63, 2**64 - 1)
-        return length.to_bytes(8, "little") + content[8:]
-
-    _replace(ground, change)
+    length = ground.choose(0, 1, len(content), len(content) * 2, 10**9, 10**15, 2**63, 2**64 - 1)
+    return length.to_bytes(8, "little") + content[8:]
 
 
-def header_of_other_entries(ground: Ground) -> None:
+@_of_a_header
+def header_of_other_entries(ground: Ground, header: dict, data: bytes) -> bytes:
     """Which do not lie in the file as they say."""
-
-    def change(ground: Ground, content: bytes) -> bytes:
-        header, data = _parts(content)
-        name = ground.choose(*sorted(set(header) - {"__metadata__"}))
-        entry = header[name]
-        begin, end = entry["data_offsets"]
-        header[name] = ground.choose(
-            *({**entry, "shape": [10**12]}, {**entry, "shape": [2**62, 2**62]}, {**entry, "shape": [-1]}),
-            *({**entry, "shape": [1] * 5000}, {**entry, "shape": "64"}, {**entry, "shape": [[4]]}),
-            *({**entry, "dtype": "EVIL"}, {**entry, "dtype": ["F32"]}, {**entry, "dtype": "F64"}),
-            {**entry, "dtype": "F8_E8M0"},
-            *({**entry, "data_offsets": [begin, 10**15]}, {**entry, "data_offsets": [end, begin]}),
-            *({**entry, "data_offsets": [begin + 4, end + 4]}, {**entry, "data_offsets": [-4, end]}),
-            *({**entry, "data_offsets": [0]}, {**entry, "data_offsets": [0.5, 1.5]}, {**entry, "evil": 1}),
-            *([], None, "text", 7, {}),
-        )
-        return _with_header(written(header), data)
-
-    _replace(ground, change)
+    name = ground.choose(*sorted(set(header) - {"__metadata__"}))
+    entry = header[name]
+    begin, end = entry["data_offsets"]
+    header[name] = ground.choose(
+        *({**entry, "shape": [10**12]}, {**entry, "shape": [2**62, 2**62]}, {**entry, "shape": [-1]}),
+        *({**entry, "shape": [1] * 5000}, {**entry, "shape": "64"}, {**entry, "shape": [[4]]}),
+        *({**entry, "dtype": "EVIL"}, {**entry, "dtype": ["F32"]}, {**entry, "dtype": "F64"}),
+        {**entry, "dtype": "F8_E8M0"},
+        *({**entry, "data_offsets": [begin, 10**15]}, {**entry, "data_offsets": [end, begin]}),
+        *({**entry, "data_offsets": [begin + 4, end + 4]}, {**entry, "data_offsets": [-4, end]}),
+        *({**entry, "data_offsets": [0]}, {**entry, "data_offsets": [0.5, 1.5]}, {**entry, "evil": 1}),
+        *([], None, "text", 7, {}),
+    )
+    return _with_header(written(header), data)
 
 
-def header_of_other_text(ground: Ground) -> None:
-    def change(ground: Ground, content: bytes) -> bytes:
-        header, data = _parts(content)
-        text = written(header)
-        return _with_header(
-            ground.choose(
-                *(b"", b"{", b"[]", b"null", b"\xff" * 100, b"[" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP),
-                *(text[:-1], b" " * (5 << 20) + text, text[:-1] + b"," + text[1:]),
-            ),
-            data,
-        )
-
-    _replace(ground, change)
+@_of_a_header
+def header_of_other_text(ground: Ground, header: dict, data: bytes) -> bytes:
+    text = written(header)
+    other = ground.choose(
+        *(b"", b"{", b"[]", b"null", b"\xff" * 100, b"[" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP),
+        *(text[:-1], b" " * (5 << 20) + text, text[:-1] + b"," + text[1:]),
+    )
+    return _with_header(other, data)
 
 
-def header_of_any_change(ground: Ground) -> None:
+@_of_a_header
+def header_of_any_change(ground: Ground, header: dict, data: bytes) -> bytes:
     """Of its JSON; what is left may still be right."""
-
-    def change(ground: Ground, content: bytes) -> bytes:
-        header, data = _parts(content)
-        return _with_header(CHANGES[ground.choose(*CHANGES)](header, ground.numbers), data)
-
-    _replace(ground, change)
+    return _with_header(CHANGES[ground.choose(*CHANGES)](header, ground.numbers), data)
 
 
-def header_of_many_entries(ground: Ground) -> None:
-    def change(ground: Ground, content: bytes) -> bytes:
-        count = ground.choose(_MANY, _SOME)
-        entries = ",".join(f'"{number}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for number in range(count))
-        return _with_header(f"{{{entries}}}".encode())
-
-    _replace(ground, change)
+@_of_a_file
+def header_of_many_entries(ground: Ground, _: bytes) -> bytes:
+    count = ground.choose(_MANY, _SOME)
+    entries = ",".join(f'"{number}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for number in range(count))
+    return _with_header(f"{{{entries}}}".encode())
 
 
-def other_content(ground: Ground) -> None:
-    def change(ground: Ground, content: bytes) -> bytes:
-        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 335304388\n"
-        cut = ground.numbers.randrange(8, len(content))
-        return ground.choose(b"", b"PK\3\4" + bytes(100), pointer, bytes(1000), content[:cut], content + b"\0")
-
-    _replace(ground, change)
+@_of_a_file
+def other_content(ground: Ground, content: bytes) -> bytes:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 335304388\n"
+    cut = ground.numbers.randrange(8, len(content))
+    return ground.choose(b"", b"PK\3\4" + bytes(100), pointer, bytes(1000), content[:cut], content + b"\0")
 
 
 def numbers_of_other_types(ground: Ground) -> None:
@@ -131,22 +123,18 @@ def flipped_bit(ground: Ground) -> None:
     ground.seal()
 
 
-def other_names(ground: Ground) -> None:
+@_of_a_header
+def other_names(ground: Ground, header: dict, data: bytes) -> bytes:
     """Tensors that are missing, too many, of another shape, or saved with a wrapper's prefix."""
-
-    def change(ground: Ground, content: bytes) -> bytes:
-        header, data = _parts(content)
-        names = sorted(set(header) - {"__metadata__"})
-        prefix = ground.choose("_orig_mod.", "module.", "base_model.model.", "../", "evil\x1b[2J", "")
-        some = names if ground.numbers.random() < 0.5 else [ground.choose(*names)]
-        if prefix:
-            header = {prefix + name if name in some else name: entry for name, entry in header.items()}
-        else:
-            entry = header[some[0]]
-            entry["shape"] = [*entry["shape"], 1] if ground.numbers.random() < 0.5 else entry["shape"][::-1]
-        return _with_header(written(header), data)
-
-    _replace(ground, change)
+    names = sorted(set(header) - {"__metadata__"})
+    prefix = ground.choose("_orig_mod.", "module.", "base_model.model.", "../", "evil\x1b[2J", "")
+    some = names if ground.numbers.random() < 0.5 else [ground.choose(*names)]
+    if prefix:
+        header = {prefix + name if name in some else name: entry for name, entry in header.items()}
+    else:
+        entry = header[some[0]]
+        entry["shape"] = [*entry["shape"], 1] if ground.numbers.random() < 0.5 else entry["shape"][::-1]
+    return _with_header(written(header), data)
 
 
 def index_of_shards(ground: Ground) -> None:

@@ -47,6 +47,14 @@ def make_export(folder: Path, *, ranks: int = 4, seed: int = 0, **changes) -> Ma
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    records = {name: FileRecord.of(folder / name) for name in listed_files(folder)}
+    manifest = manifest_of(ranks, **changes, files=records)
+    manifest.write(folder)
+    return manifest
+
+
+def manifest_of(ranks: int = 4, **changes) -> Manifest:
+    """What such an export says of itself, but for `changes`."""
     fields = {
         "model": "PixArt-alpha/PixArt-Sigma",
         "revision": "ab" * 20,
@@ -59,21 +67,15 @@ def make_export(folder: Path, *, ranks: int = 4, seed: int = 0, **changes) -> Ma
         "options": {"tensor_parallel_size": ranks},
         "versions": {"optimum-neuron": "0.4.5", "neuronx-cc": "2.21.33363.0"},
         "components": components(ranks),
-        "validation": (
-            ValidationRecord(
-                component="transformer",
-                max_error=0.01234,
-                cosine=0.999987,
-                psnr=48.0,
-                limit="0.05, bfloat16",
-                passed=True,
-            ),
-        ),
+        "validation": (_VALIDATION,),
+        "files": {},
     }
-    records = {name: FileRecord.of(folder / name) for name in listed_files(folder)}
-    manifest = Manifest(**{**fields, **changes}, files=records)
-    manifest.write(folder)
-    return manifest
+    return Manifest(**{**fields, **changes})
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def components(ranks: int) -> dict[str, ComponentRecord]:

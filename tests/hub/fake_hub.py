@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -159,19 +159,16 @@ class FakeHub:
         objects: content of the LFS objects that were uploaded, by SHA-256.
         faults: what is to go wrong, in order of precedence.
         requests: what was asked, in order.
-        part_size: bytes of a part of a multi-part upload; None: each file in one piece.
     """
 
-    def __init__(self, part_size: int | None = None):
+    def __init__(self):
         self.users = {"hf_writer": User("user", organizations=("team",)), "hf_reader": User("user", role="read")}
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
-        self.part_size = part_size
         self.lock = threading.RLock()
         self._stopped = False
-        self._parts: dict[tuple[str, int], bytes] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -297,29 +294,16 @@ class FakeHub:
 
     def tree(self, asked: "_Handler", id: str, revision: str, folder: str = "") -> list[dict]:
         _, commit = self._find(asked, id, revision)
-        folder = folder.rstrip("/")
-        below = [name for name in sorted(commit.files) if name.startswith(f"{folder}/" if folder else "")]
+        start = f"{folder.rstrip('/')}/" if folder else ""
+        below = [name for name in sorted(commit.files) if name.startswith(start)]
         if folder and not below:
             raise Refusal(404, "Entry not found", "EntryNotFound")
+        folders: set[str] = set()
         if "recursive=true" not in asked.path.lower():
-            depth = len(folder) + 1 if folder else 0
-            folders = {name[: depth + name[depth:].index("/")] for name in below if "/" in name[depth:]}
-            below = [name for name in below if "/" not in name[depth:]]
-            return [self._describe(name, commit.files[name]) for name in below] + [
-                {"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in sorted(folders)
-            ]
-        return [self._describe(name, commit.files[name]) for name in below]
-
-    def paths_info(self, asked: "_Handler", id: str, revision: str) -> list[dict]:
-        _, commit = self._find(asked, id, revision)
-        names = parse_qs(asked.body.decode()).get("paths", [])
-        return [self._describe(name, commit.files[name]) for name in names if name in commit.files]
-
-    def references(self, asked: "_Handler", id: str) -> dict:
-        repository, _ = self._find(asked, id)
-        refs = repository.refs.items()
-        branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": oid} for name, oid in refs]
-        return {"branches": branches, "tags": [], "converts": []}
+            folders = {start + name.removeprefix(start).split("/")[0] for name in below} - set(below)
+            below = [name for name in below if "/" not in name.removeprefix(start)]
+        directories = [{"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in sorted(folders)]
+        return [self._describe(name, commit.files[name]) for name in below] + directories
 
     def create_branch(self, asked: "_Handler", id: str, branch: str) -> dict:
         repository, _ = self._find(asked, id, writing=True)
@@ -343,19 +327,14 @@ class FakeHub:
 
     def lfs_batch(self, asked: "_Handler", id: str) -> dict:
         self._find(asked, id, writing=True)
-        return {"transfer": "multipart" if self.part_size else "basic", "objects": [
-            self._lfs_action(wanted["oid"], wanted["size"]) for wanted in json.loads(asked.body)["objects"]
-        ]}  # fmt: skip
+        wanted = json.loads(asked.body)["objects"]
+        return {"transfer": "basic", "objects": [self._lfs_action(each["oid"], each["size"]) for each in wanted]}
 
     def _lfs_action(self, oid: str, size: int) -> dict:
         answer: dict[str, Any] = {"oid": oid, "size": size}
         if oid in self.objects:
             return answer  # what is there already is not asked for again
-        upload: dict[str, Any] = {"href": f"{self.url}/lfs/{oid}", "header": {}}
-        if self.part_size:
-            upload["header"]["chunk_size"] = str(self.part_size)
-            for number in range(1, -(-size // self.part_size) + 1):
-                upload["header"][str(number)] = f"{self.url}/lfs/{oid}/{number}"
+        upload = {"href": f"{self.url}/lfs/{oid}", "header": {}}
         verify = {"href": f"{self.url}/lfs/{oid}/verify", "header": {}}
         return {**answer, "actions": {"upload": upload, "verify": verify}}
 
@@ -363,19 +342,6 @@ class FakeHub:
         if hashlib.sha256(asked.body).hexdigest() != oid:
             raise Refusal(400, "content and oid differ")
         self.objects[oid] = asked.body
-        return {}
-
-    def lfs_put_part(self, asked: "_Handler", oid: str, number: str) -> dict:
-        self._parts[oid, int(number)] = asked.body
-        asked.answer_headers["ETag"] = f'"{hashlib.md5(asked.body).hexdigest()}"'
-        return {}
-
-    def lfs_complete(self, asked: "_Handler", oid: str) -> dict:
-        numbers = [part["partNumber"] for part in json.loads(asked.body)["parts"]]
-        content = b"".join(self._parts.pop((oid, number)) for number in numbers)
-        if hashlib.sha256(content).hexdigest() != oid:
-            raise Refusal(400, "content and oid differ")
-        self.objects[oid] = content
         return {}
 
     def lfs_verify(self, asked: "_Handler", oid: str) -> dict:
@@ -471,16 +437,12 @@ _ROUTES = [
     _route("GET", "/api/models/{id}/revision/{revision}", FakeHub.model_info),
     _route("GET", "/api/models/{id}/tree/{revision}", FakeHub.tree),
     _route("GET", "/api/models/{id}/tree/{revision}/(?P<folder>.+)", FakeHub.tree),
-    _route("POST", "/api/models/{id}/paths-info/{revision}", FakeHub.paths_info),
-    _route("GET", "/api/models/{id}/refs", FakeHub.references),
     _route("POST", "/api/models/{id}/branch/(?P<branch>[^/]+)", FakeHub.create_branch),
     _route("POST", "/api/models/{id}/preupload/{revision}", FakeHub.preupload),
     _route("POST", "/api/models/{id}/commit/{revision}", FakeHub.commit),
     _route("POST", r"/{id}\.git/info/lfs/objects/batch", FakeHub.lfs_batch),
     _route("PUT", "/lfs/(?P<oid>[0-9a-f]{64})", FakeHub.lfs_put),
-    _route("POST", "/lfs/(?P<oid>[0-9a-f]{64})", FakeHub.lfs_complete),
     _route("POST", "/lfs/(?P<oid>[0-9a-f]{64})/verify", FakeHub.lfs_verify),
-    _route("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})/(?P<number>\d+)", FakeHub.lfs_put_part),
     _route("GET", "(?:/datasets)?/{id}/resolve/{revision}/(?P<path>.+)", FakeHub.resolve),
 ]
 

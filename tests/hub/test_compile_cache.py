@@ -2,16 +2,20 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from optimum_pixart_neuron.export.options import ExportOptions
 from tests.compilers import StandInCompiler
 
+from .exports import content
+
 pytestmark = pytest.mark.e2e
 
 REPOSITORY = "user/neuron-cache"
-SMALL = {"height": 128, "width": 128, "sequence_length": 16, "tensor_parallel_size": 2, "disable_validation": True}
+SIZE = {"height": 128, "width": 128}
+SMALL = {"sequence_length": 16, "tensor_parallel_size": 2, "vae_parallel": "one", "disable_validation": True}
 
 
 @pytest.fixture
@@ -32,7 +36,13 @@ def machine(tmp_path, monkeypatch, hub, caplog):
 def export(checkpoint: Path, output: Path, **options) -> None:
     from optimum_pixart_neuron.export.exporter import export as export_now
 
-    export_now(ExportOptions(model=str(checkpoint), output=output, **SMALL, **options))
+    export_now(ExportOptions(model=str(checkpoint), output=output, **SIZE, **SMALL, **options))
+
+
+def create_fine_tune(hub, checkpoint: Path) -> None:
+    """A repository with the configurations of a checkpoint."""
+    configurations = {name: file for name, file in content(checkpoint).items() if name.endswith(".json")}
+    hub.create("somebody/fine-tune", configurations)
 
 
 def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, monkeypatch, caplog, capsys):
@@ -45,6 +55,7 @@ def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, mo
     from optimum_pixart_neuron.commands.host import extend_lookup
 
     first = machine("the first")
+    monkeypatch.setenv("CUSTOM_CACHE_REPO", "somebody/nothing")  # that it cannot be read costs a compilation
     export(tiny_checkpoint, tmp_path / "first")
     assert len(first.calls) == 3
     synchronize_hub_cache(cache_path=os.environ["NEURON_COMPILE_CACHE_URL"], cache_repo_id=REPOSITORY)
@@ -61,16 +72,13 @@ def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, mo
     for file in sorted((tmp_path / "first").rglob("*.safetensors")):
         assert file.read_bytes() == (tmp_path / "second" / file.relative_to(tmp_path / "first")).read_bytes()
 
-    configurations = {
-        str(file.relative_to(tiny_checkpoint)): file.read_bytes() for file in sorted(tiny_checkpoint.rglob("*.json"))
-    }
-    hub.create("somebody/fine-tune", configurations)
+    create_fine_tune(hub, tiny_checkpoint)
     extend_lookup(LookupRepoCommand)
     monkeypatch.setenv("COLUMNS", "160")
     asked = {"task": "text-to-image", "instance_type": "trn1", "dtype": "bfloat16", "tensor_parallel_size": 2}
     for found, batch in ((True, 1), (False, 4)):
         lookup = LookupRepoCommand.__new__(LookupRepoCommand)
-        lookup.args = _Arguments(
+        lookup.args = SimpleNamespace(
             model_id="somebody/fine-tune", repo_id=REPOSITORY, batch_size=batch, sequence_length=16, **asked
         )
         lookup.run()
@@ -82,29 +90,12 @@ def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, mo
 def test_programs_of_an_export_on_the_hub(machine, hub, tiny_checkpoint, tmp_path, caplog):
     machine("the first")
     export(tiny_checkpoint, tmp_path / "first")
-    files = {
-        str(file.relative_to(tmp_path / "first")): file.read_bytes()
-        for file in sorted((tmp_path / "first").rglob("*"))
-        if file.is_file()
-    }
-    hub.create("team/exported", files)
+    hub.create("team/exported", content(tmp_path / "first"))
     second = machine("the second")
     export(tiny_checkpoint, tmp_path / "second", programs_from="team/exported")
     assert second.calls == []
     assert "[2/3] transformer: 2 rank(s), taken from team/exported" in caplog.messages
     assert hub.downloads() and not any("safetensors" in name for name in hub.downloads())
-
-
-class _Arguments:
-    def __init__(self, **values) -> None:
-        self.__dict__.update(values)
-
-
-def test_a_repository_that_cannot_be_read_costs_a_compilation(machine, tiny_checkpoint, tmp_path, monkeypatch):
-    compiler = machine("the first")
-    monkeypatch.setenv("CUSTOM_CACHE_REPO", "somebody/nothing")
-    export(tiny_checkpoint, tmp_path / "export")
-    assert len(compiler.calls) == 3
 
 
 def test_an_entry_of_many_sizes_names_the_first():

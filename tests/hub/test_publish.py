@@ -9,6 +9,7 @@ from optimum_pixart_neuron.errors import HubError
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.export.publish import publish
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
+from tests.refusals import refusal
 
 from .exports import make_export
 from .fake_hub import Fault
@@ -35,9 +36,7 @@ def test_what_cannot_be_pushed_is_not_compiled(hub, tmp_path, monkeypatch, allow
     options = ExportOptions(
         model="no/such", output=tmp_path / "out", push_to_hub=REPO, token=token, allow_emulated=allowed
     )
-    with pytest.raises(HubError) as error:
-        exporter.export(options)
-    assert str(error.value).startswith(f"{REPO}: {message}")
+    assert refusal(HubError, exporter.export, options).startswith(f"{REPO}: {message}")
     assert not (tmp_path / "out").exists() and hub.repositories == {}
 
 
@@ -50,9 +49,7 @@ def test_a_push_that_fails_leaves_the_export_and_says_how_to_go_on(hub, export, 
     make_export(export, emulated=True)
     hub.faults.append(Fault("status", "/api/repos/create", status=403, times=1000))
     options = ExportOptions(model="m", output=export, push_to_hub=REPO, private=True, allow_emulated=True)
-    with pytest.raises(HubError) as error:
-        publish(options, NO_DEVICE)
-    assert str(error.value) == (
+    assert refusal(HubError, publish, options, NO_DEVICE) == (
         f"{REPO}: the token may not do this: the fault that was asked for; the export is whole, in {export}: push it"
         f' later with NeuronPixArtSigmaPipeline.push_to_hub("{export}", "{REPO}", private=True, allow_emulated=True)'
     )

@@ -12,8 +12,9 @@ from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 from optimum_pixart_neuron.artifact.manifest_records import SourceRecord
 from optimum_pixart_neuron.artifact.push import check_push, push
 from optimum_pixart_neuron.errors import ArtifactError, HubError
+from tests.refusals import refusal
 
-from .exports import SHARD_BYTES, components, make_export
+from .exports import SHARD_BYTES, components, content, make_export
 from .fake_hub import Fault
 
 REPO = "user/pixart-sigma-neuron"
@@ -27,15 +28,6 @@ def commits(hub) -> list:
 
 def uploads(hub) -> list:
     return [request for request in hub.requests if request.method == "PUT"]
-
-
-def content(folder) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def one_line(error) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_a_push_is_one_commit_of_the_whole_folder_and_a_card(hub, export):
@@ -91,8 +83,7 @@ def test_other_content_than_in_the_folder(hub, export):
     assert content(export)[scheduler] != pushed[scheduler]
 
 
-def test_large_files_go_in_parts_and_portions(hub, export, monkeypatch):
-    hub.part_size = 64 * 1024
+def test_large_exports_go_in_portions(hub, export, monkeypatch):
     monkeypatch.setattr("optimum_pixart_neuron.artifact.push._PORTION", 3 * SHARD_BYTES)
     push(export, REPO)
     assert hub.files(REPO)[SHARD] == (export / SHARD).read_bytes()
@@ -122,9 +113,10 @@ class TestWhatIsNotUploaded:
         (tmp_path / "outside").write_bytes((export / name).read_bytes() if (export / name).exists() else b"secret")
         (export / name).unlink(missing_ok=True)
         (export / name).symlink_to(tmp_path / "outside")
-        with pytest.raises(ArtifactError) as error:
-            push(export, REPO)
-        assert one_line(error) == f"{export / name} leads out of the folder; put the file itself there"
+        assert (
+            refusal(ArtifactError, push, export, REPO)
+            == f"{export / name} leads out of the folder; put the file itself there"
+        )
         assert hub.requests == []
 
     def test_a_link_inside_the_folder_is_uploaded_as_the_file(self, hub, export):
@@ -180,17 +172,13 @@ class TestCard:
 
     def test_metadata_that_cannot_be_read_is_refused_before_any_upload(self, hub, export):
         (export / "README.md").write_text("---\nlicense: [\n---\n")
-        with pytest.raises(ArtifactError) as error:
-            push(export, REPO)
-        assert "begins with metadata that cannot be read" in one_line(error)
+        assert "begins with metadata that cannot be read" in refusal(ArtifactError, push, export, REPO)
         assert uploads(hub) == []
 
 
 def test_artifacts_of_the_emulator_are_pushed_only_if_asked(hub, export):
     make_export(export, emulated=True)
-    with pytest.raises(HubError) as error:
-        push(export, REPO)
-    assert one_line(error) == (
+    assert refusal(HubError, push, export, REPO) == (
         f"{REPO}: the emulator's artifacts run on no Neuron device and are not pushed;"
         " --allow_emulated (allow_emulated=True) pushes them, and the model card says so"
     )
@@ -206,9 +194,9 @@ class TestWhere:
 
     def test_no_private_push_to_a_public_repository(self, hub, export):
         hub.create(REPO)
-        with pytest.raises(HubError) as error:
-            push(export, REPO, private=True)
-        assert one_line(error).startswith(f"{REPO} exists and is public; make it private")
+        assert refusal(HubError, push, export, REPO, private=True).startswith(
+            f"{REPO} exists and is public; make it private"
+        )
         assert commits(hub) == []
 
     def test_a_branch_is_made(self, hub, export):
@@ -243,9 +231,7 @@ def test_who_may_not_push(hub, export, monkeypatch, token, repo, reason):
         lambda: push(export, repo, token=token),
         lambda: check_push(repo, token=token, emulated=False),
     ):
-        with pytest.raises(HubError) as error:
-            attempt()
-        assert re.search(f"^{re.escape(repo)}: .*({reason})", one_line(error))
+        assert re.search(f"^{re.escape(repo)}: .*({reason})", refusal(HubError, attempt))
     assert hub.repositories == {}
 
 
@@ -285,9 +271,7 @@ class TestFoldersThatAreNoWholeExport:
     )
     def test_nothing_is_asked_of_the_hub(self, hub, export, damage, message):
         damage(export)
-        with pytest.raises(ArtifactError) as error:
-            push(export, REPO)
-        assert message in one_line(error)
+        assert message in refusal(ArtifactError, push, export, REPO)
         assert hub.requests == []
 
     def test_a_changed_byte_that_no_sample_sees(self, hub, export):
@@ -296,9 +280,7 @@ class TestFoldersThatAreNoWholeExport:
         changed[5000] ^= 1
         path.write_bytes(changed)
         assert Manifest.read(export).files[SHARD].resembles(path)
-        with pytest.raises(ArtifactError) as error:
-            push(export, REPO)
-        assert f"{SHARD} is not what {MANIFEST_FILE} lists" in one_line(error)
+        assert f"{SHARD} is not what {MANIFEST_FILE} lists" in refusal(ArtifactError, push, export, REPO)
         assert uploads(hub) == []
 
 
@@ -349,9 +331,10 @@ class TestFaults:
 
     def test_one_that_lasts_is_an_error_and_the_next_push_goes_on(self, hub, export):
         hub.faults.append(Fault("status", "*/commit/*", status=500, times=1000))
-        with pytest.raises(HubError) as error:
-            push(export, REPO)
-        assert re.fullmatch(f"{REPO}: the Hub answers with status 500: the fault that was asked for", one_line(error))
+        assert re.fullmatch(
+            f"{REPO}: the Hub answers with status 500: the fault that was asked for",
+            refusal(HubError, push, export, REPO),
+        )
         assert commits(hub) == []
         hub.faults.clear()
         hub.requests.clear()
@@ -372,6 +355,7 @@ class TestFaults:
             push(export, REPO)
 
     def test_no_hub_at_all(self, hub, export):
-        with pytest.raises(HubError) as error:
-            push(export, REPO, endpoint="http://127.0.0.1:9")
-        assert one_line(error) == f"{REPO}: the Hub cannot be reached"
+        assert (
+            refusal(HubError, push, export, REPO, endpoint="http://127.0.0.1:9")
+            == f"{REPO}: the Hub cannot be reached"
+        )

@@ -8,8 +8,10 @@ from optimum_pixart_neuron.artifact.pull import pull
 from optimum_pixart_neuron.artifact.push import push
 from optimum_pixart_neuron.errors import ArtifactError, HubError, InvalidArgument
 from optimum_pixart_neuron.files import FileRecord
+from tests.refusals import refusal
 
-from .test_pull import REPO, content, one_line
+from .exports import content
+from .test_pull import REPO
 
 EVIL = b"open('it_ran', 'w')\n"
 
@@ -31,10 +33,10 @@ def pipeline_class():
 
 @pytest.mark.parametrize("trusted", [["me", "Friends"], (), {"users"}, ["USER"], [REPO]], ids=str)
 def test_another_owner_is_refused_before_anything_is_asked_for(pipeline_class, hub, repository, trusted):
-    with pytest.raises(HubError) as refused:
-        pipeline_class.from_pretrained(REPO, trusted_owners=trusted)
     named = ", ".join(trusted) or "nobody"
-    assert one_line(refused) == (f"{REPO} belongs to user, and trusted_owners are {named}; nothing was downloaded")
+    assert refusal(HubError, pipeline_class.from_pretrained, REPO, trusted_owners=trusted) == (
+        f"{REPO} belongs to user, and trusted_owners are {named}; nothing was downloaded"
+    )
     assert hub.requests == []
 
 
@@ -92,18 +94,20 @@ class TestCodeThatTheManifestLists:
 
     def test_of_a_repository_only_the_manifest_is_downloaded(self, hub, export, listed):
         hub.create(REPO, content(export))
-        with pytest.raises(HubError) as refused:
-            pull(REPO, trusted_owners=["user"])
-        assert one_line(refused) == f"{REPO}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
+        assert (
+            refusal(HubError, pull, REPO, trusted_owners=["user"])
+            == f"{REPO}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
+        )
         assert hub.downloads() == [MANIFEST_FILE]
 
     def test_a_folder_is_refused(self, pipeline_class, export, listed):
-        with pytest.raises(ArtifactError) as refused:
-            pipeline_class.from_pretrained(export)
-        assert one_line(refused) == f"{export}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
+        assert (
+            refusal(ArtifactError, pipeline_class.from_pretrained, export)
+            == f"{export}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
+        )
 
     def test_it_is_not_pushed(self, hub, export, listed):
-        with pytest.raises(ArtifactError) as refused:
-            push(export, REPO, allow_emulated=True)
-        assert one_line(refused) == (f"{export}: {MANIFEST_FILE} lists {listed}, which no export has; export it again")
+        assert refusal(ArtifactError, push, export, REPO, allow_emulated=True) == (
+            f"{export}: {MANIFEST_FILE} lists {listed}, which no export has; export it again"
+        )
         assert hub.requests == []

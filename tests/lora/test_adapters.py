@@ -1,6 +1,7 @@
 """Adapters of every form: read, merged, or refused by the name of what is wrong."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
 from optimum_pixart_neuron.errors import CheckpointError, InvalidExportOption
 
+from ..refusals import refusal
 from .adapters import (
     MODULES,
     TEXT_MODULES,
@@ -172,30 +174,26 @@ def test_numbers_that_are_none_are_refused(tiny_checkpoint, tmp_path, made):
 
 @pytest.mark.seconds
 def test_places_that_hold_no_adapter(tiny_checkpoint, tmp_path, made):
-    def refusal(place, **options) -> str:
-        with pytest.raises(CheckpointError) as refused:
-            opened(tiny_checkpoint, place, **options)
-        return str(refused.value)
-
-    assert "--lora_model_ids ./nowhere: no such folder" in refusal("./nowhere")
+    refused = partial(refusal, CheckpointError, opened, tiny_checkpoint)
+    assert "--lora_model_ids ./nowhere: no such folder" in refused("./nowhere")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no .safetensors file; name one" in refusal(empty)
+    assert "holds no .safetensors file; name one" in refused(empty)
     (empty / "adapter_model.bin").touch()
-    assert "adapter_model.bin is pickled, and pickled files can run code" in refusal(empty)
-    assert "x.ckpt is pickled" in refusal(empty, lora_weight_names="x.ckpt")
+    assert "adapter_model.bin is pickled, and pickled files can run code" in refused(empty)
+    assert "x.ckpt is pickled" in refused(empty, lora_weight_names="x.ckpt")
     two = write_kohya(tmp_path / "two" / "a.safetensors", made).parent
     write_kohya(two / "b.safetensors", made)
-    assert "holds several files of weights; name one (found a.safetensors, b.safetensors)" in refusal(two)
-    assert "holds no c.safetensors (found a.safetensors" in refusal(two, lora_weight_names="c.safetensors")
-    assert "../a.safetensors is no file inside it" in refusal(two, lora_weight_names="../a.safetensors")
+    assert "holds several files of weights; name one (found a.safetensors, b.safetensors)" in refused(two)
+    assert "holds no c.safetensors (found a.safetensors" in refused(two, lora_weight_names="c.safetensors")
+    assert "../a.safetensors is no file inside it" in refused(two, lora_weight_names="../a.safetensors")
     assert opened(tiny_checkpoint, two, lora_weight_names="b.safetensors").adapters[0].file == "b.safetensors"
-    assert "is a file, and b.safetensors another" in refusal(two / "a.safetensors", lora_weight_names="b.safetensors")
+    assert "is a file, and b.safetensors another" in refused(two / "a.safetensors", lora_weight_names="b.safetensors")
     (two / "a.safetensors").write_bytes(b"\xff" * 64)
-    assert "is not a readable safetensors file: its header of" in refusal(two, lora_weight_names="a.safetensors")
+    assert "is not a readable safetensors file: its header of" in refused(two, lora_weight_names="a.safetensors")
     alone = write_peft(tmp_path / "alone", made)
     (alone / "adapter_config.json").unlink()
-    assert "the adapter_config.json that says its scale is not beside it" in refusal(alone)
+    assert "the adapter_config.json that says its scale is not beside it" in refused(alone)
 
 
 @pytest.mark.parametrize(

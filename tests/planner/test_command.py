@@ -73,8 +73,14 @@ def test_json_holds_every_figure(capsys):
         (["--instance_type", "p5.48xlarge"], "unknown instance 'p5.48xlarge'"),
         (["--height", "1000"], "--height 1000 is not a positive multiple of 16"),
         (["--batch_size", "0"], "--batch_size 0: must be at least 1"),
-        (["--tensor_parallel_size", "7"], "--tensor_parallel_size 7: cores of trn2.48xlarge form groups of 1, 2, 4,"),
-        (["--tensor_parallel_size", "500"], "--tensor_parallel_size 500: trn2.48xlarge has 64 cores"),
+        (
+            ["--instance_type", "trn2", "--tensor_parallel_size", "7"],
+            "--tensor_parallel_size 7: cores of trn2.48xlarge form groups of 1, 2, 4,",
+        ),
+        (
+            ["--instance_type", "trn2", "--tensor_parallel_size", "500"],
+            "--tensor_parallel_size 500: trn2.48xlarge has 64 cores",
+        ),
         (["--parallel_mode", "pipeline"], "--parallel_mode pipeline: choose context, tensor or data"),
         (["--torch_dtype", "float16"], "--torch_dtype float16: T5 overflows"),
         (["--efficiency", "20"], "--efficiency 20: must be at most 1"),

@@ -28,7 +28,7 @@ def test_one_picture_is_in_bands_whatever_the_figures_say(monkeypatch):
     assert decided(batch_size=2)[0] == "data"
 
 
-@pytest.mark.parametrize(("images", "mode"), [(8, "data"), (16, "data"), (3, "rows"), (9, "rows")])
+@pytest.mark.parametrize(("images", "mode"), [(8, "data"), (3, "rows")])
 def test_of_several_pictures_what_is_sooner_done(images, mode):
     """Eight cores with one each send nothing; three would leave five cores idle."""
     found, choice = decided(batch_size=images)

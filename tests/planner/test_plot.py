@@ -20,15 +20,11 @@ def figures(monkeypatch):
     pyplot.close("all")
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return plan()
-
-
 @pytest.mark.soak
-def test_every_instance_is_drawn(rows, figures, tmp_path):
+def test_every_instance_is_drawn(figures, tmp_path):
     from PIL import Image
 
+    rows = plan()
     assert draw(rows, Released(), tmp_path / "plan.png") == 10
     with Image.open(tmp_path / "plan.png") as picture:
         assert min(picture.size) > 600
@@ -39,8 +35,8 @@ def test_every_instance_is_drawn(rows, figures, tmp_path):
 
 
 @pytest.mark.seconds
-def test_defaults_are_marked_and_idle_cores_explain_jumps(rows, figures, tmp_path):
-    draw([row for row in rows if row.deployment.instance.name == "inf2.48xlarge"], Released(), tmp_path / "plan.svg")
+def test_defaults_are_marked_and_idle_cores_explain_jumps(figures, tmp_path):
+    draw(plan(instances=["inf2.48xlarge"]), Released(), tmp_path / "plan.svg")
     latency, cost = figures[0].axes
     rings = [line for line in latency.lines if line.get_markersize() == 11]
     assert [list(ring.get_xdata()) for ring in rings] == [[8]]
@@ -50,8 +46,8 @@ def test_defaults_are_marked_and_idle_cores_explain_jumps(rows, figures, tmp_pat
 
 
 @pytest.mark.seconds
-def test_modes_have_places_of_their_own_on_an_instance_of_two_cores(rows, figures, tmp_path):
-    draw([row for row in rows if row.deployment.instance.name == "inf2.xlarge"], Released(), tmp_path / "plan.pdf")
+def test_modes_have_places_of_their_own_on_an_instance_of_two_cores(figures, tmp_path):
+    draw(plan(instances=["inf2.xlarge"]), Released(), tmp_path / "plan.pdf")
     latency, cost = figures[0].axes
     assert [label.get_text() for label in latency.get_xticklabels()] == ["one core", "context", "tensor", "data"]
     places = {line.get_xdata()[0] for line in cost.lines}

@@ -73,25 +73,6 @@ def test_the_released_checkpoint_is_the_one_for_the_size(uncounted):
     assert planned(None, 1, height=2048, width=2048).deployment.latent_size == (256, 256)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tensor_parallel_size": 128}, r"--tensor_parallel_size 128: trn2.48xlarge has 64 cores"),
-        ({"tensor_parallel_size": 6}, r"--tensor_parallel_size 6: cores of trn2.48xlarge form groups of 1, 2, 4, 8"),
-        ({"tensor_parallel_size": 32, "parallel_mode": "tensor"}, r"32 does not divide the 16 attention heads"),
-        ({"tensor_parallel_size": 1, "parallel_mode": "data"}, r"--parallel_mode data has no meaning on 1 rank"),
-        ({"tensor_parallel_size": 64, "parallel_mode": "context", "exchange": "all-to-all"}, r"32 sequence ranks"),
-        ({"height": 1000}, r"--height 1000 is not a positive multiple of 16"),
-        ({"height": 8192, "width": 8192}, r"--height 8192: the checkpoint was trained for sides of"),
-        ({"vae_tile_size": 20}, r"--vae_tile_size 20 is not a multiple of 8"),
-    ],
-    ids=str,
-)
-def test_what_no_export_can_have_is_refused(options, message, uncounted):
-    with pytest.raises(InvalidExportOption, match=message):
-        plan(Request(**options))
-
-
 def test_an_unknown_instance():
     with pytest.raises(ValueError, match="unknown instance 'p4d.24xlarge'"):
         predict(Request(), "p4d.24xlarge")
@@ -169,7 +150,7 @@ def test_tiles_bound_what_decoding_needs():
     assert whole.runs == 1
 
 
-def test_cost():
+def test_cost(uncounted):
     row = planned("context", 2, "inf2.xlarge")
     assert row.price == PRICES["inf2.xlarge"] and row.price.date and row.price.source
     assert row.cost_per_1000 == pytest.approx(row.price.per_hour / 3600 * row.expected_s * 1000)

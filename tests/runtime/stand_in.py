@@ -85,106 +85,59 @@ XL_2 = Geometry(side=128, tokens=300, width=4096, ranks=4)
 
 
 def write_export(folder: Path, geometry: Geometry) -> Path:
-    """The configurations of an export, with empty files for programs."""
-    from diffusers import DPMSolverMultistepScheduler
-
+    """The configurations of an export of the demonstration's checkpoint, with empty files for programs."""
     shared = {
         "compiler_version": "2.21.33363.0+emulated",
         "inline_weights_to_neff": False,
         "static_batch_size": geometry.batch,
         "dynamic_batch_size": False,
         "tensor_parallel_size": geometry.ranks,
+        "float_dtype": "fp32",
         "int_dtype": "int64",
         "torch_dtype": "float32",
         "target": "trn1",
         "lnc": 1,
         "output_hidden_states": False,
     }
+    text = {"static_sequence_length": geometry.tokens}
     image = {"static_width": geometry.side, "static_height": geometry.side, "static_num_channels": 4}
-    configs = {
-        "text_encoder": {
-            "model_type": "t5",
-            "d_model": geometry.width,
-            "dtype": "float32",
-            "pad_token_id": 0,
-            "vocab_size": 384,
-            "d_ff": 16,
-            "num_heads": 1,
-            "neuron": {
-                "model_type": "t5-encoder",
-                "task": "feature-extraction",
-                "float_dtype": "fp32",
-                "static_sequence_length": geometry.tokens,
-                **shared,
-            },
-        },
+    sections = {
+        "text_encoder": {"model_type": "t5-encoder", "task": "feature-extraction", **text},
         "transformer": {
             "model_type": "pixart-transformer-2d",
-            "_class_name": "PixArtTransformer2DModel",
-            "num_attention_heads": 1,
-            "attention_head_dim": 8,
-            "in_channels": 4,
-            "out_channels": 8,
-            "patch_size": 2,
-            "sample_size": geometry.side,
-            "caption_channels": geometry.width,
-            "neuron": {
-                "model_type": "pixart-transformer-2d",
-                "task": "semantic-segmentation",
-                "float_dtype": geometry.dtype,
-                "static_sequence_length": geometry.tokens,
-                "static_patch_size": 2,
-                "static_vae_scale_factor": SCALE,
-                "static_encoder_hidden_size": geometry.width,
-                **image,
-                **shared,
-            },
+            "task": "semantic-segmentation",
+            "float_dtype": geometry.dtype,
+            "static_patch_size": 2,
+            "static_vae_scale_factor": SCALE,
+            "static_encoder_hidden_size": geometry.width,
+            **text,
+            **image,
         },
-        "vae_decoder": {
-            "model_type": "vae-decoder",
-            "block_out_channels": [16, 16, 32, 32],
-            "down_block_types": ["DownEncoderBlock2D"] * 4,
-            "up_block_types": ["UpDecoderBlock2D"] * 4,
-            "norm_num_groups": 4,
-            "in_channels": 3,
-            "latent_channels": 4,
-            "scaling_factor": 0.13025,
-            "neuron": {
-                "model_type": "vae-decoder",
-                "task": "semantic-segmentation",
-                "float_dtype": "fp32",
-                **image,
-                **shared,
-            },
-        },
+        "vae_decoder": {"model_type": "vae-decoder", "task": "semantic-segmentation", **image},
+    }
+    changed = {
+        "text_encoder": {"d_model": geometry.width, "dtype": "float32"},
+        "transformer": {"patch_size": 2, "sample_size": geometry.side, "caption_channels": geometry.width},
+        "vae_decoder": {},
     }
     ways = {
         "text_encoder": {"mode": "tensor", "ranks": geometry.ranks, "guided": False},
         "transformer": {"mode": "context", "ranks": geometry.ranks, "guided": geometry.guided},
         "vae_decoder": {"mode": "data", "ranks": 1, "guided": False},
     }
-    for name, config in configs.items():
+    for name, section in sections.items():
+        config = json.loads((CHECKPOINT / name.removesuffix("_decoder") / "config.json").read_text())
+        config |= {**changed[name], "neuron": {**shared, **section}}
         if geometry.ours:
-            config["neuron"]["parallel"] = {**ways[name], "collectives": {}}
-            config["neuron"]["programs"] = geometry.programs(name)
+            config["neuron"] |= {"parallel": {**ways[name], "collectives": {}}, "programs": geometry.programs(name)}
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(config))
         for file in {PROGRAM_FILE, *(program["file"] for program in geometry.programs(name))}:
             (folder / name / file).parent.mkdir(exist_ok=True)
             (folder / name / file).touch()
-    index = {
-        "_class_name": "PixArtSigmaPipeline",
-        "_diffusers_version": "0.35.2",
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
-        "text_encoder": ["transformers", "T5EncoderModel"],
-        "tokenizer": ["transformers", "T5Tokenizer"],
-        "transformer": ["diffusers", "PixArtTransformer2DModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index))
-    scheduler = DPMSolverMultistepScheduler(beta_schedule="linear", beta_end=0.02, algorithm_type="dpmsolver++")
-    scheduler.save_pretrained(folder / "scheduler")
-    shutil.copytree(TOKENIZER, folder / "tokenizer")
+    shutil.copy(CHECKPOINT / "model_index.json", folder)
+    for name in ("scheduler", "tokenizer"):
+        shutil.copytree(CHECKPOINT / name, folder / name)
     return folder
 
 

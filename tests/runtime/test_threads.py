@@ -1,6 +1,5 @@
 """One pipeline used from several threads: every picture is the one that the call draws when it is alone."""
 
-import asyncio
 import copy
 import os
 import pickle
@@ -45,17 +44,6 @@ def test_eight_threads_draw_what_each_draws_alone(stand_in, geometry):
     for number in range(THREADS):
         assert np.array_equal(alone[number], together[number]), f"call {number} drew another picture"
     assert all(program.most_at_once <= 1 for copies in pipe.stand_ins.values() for program in copies)
-
-
-def test_asyncio(stand_in):
-    pipe = stand_in(seconds=0.001)
-    alone = [draw(pipe, number) for number in range(4)]
-
-    async def together():
-        return await asyncio.gather(*(asyncio.to_thread(draw, pipe, number) for number in range(4)))
-
-    for one, other in zip(alone, asyncio.run(together())):
-        assert np.array_equal(one, other)
 
 
 def test_a_call_from_a_callback_leaves_the_outer_one_alone(stand_in):

@@ -1,12 +1,60 @@
-"""The tiny checkpoint as validation opens it, and the exports of the end-to-end tests."""
+"""The tiny checkpoint as validation opens it, two exports of it, and the validation of one in this process."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.validation import validate as validation
+from optimum_pixart_neuron.validation.programs import open_compiled
 
-from ..e2e.conftest import exported, sdk  # noqa: F401
+from ..e2e.conftest import exported, fresh_runtime, sdk  # noqa: F401
+
+SMALL = {"height": 128, "width": 128, "sequence_length": 64}
+
+
+@pytest.fixture(scope="module")
+def bfloat16_folder(exported) -> Path:  # noqa: F811
+    """Context mode: a rank for each half of the guidance pair, whose transformers differ in one small weight."""
+    return exported(tensor_parallel_size=2, batch_size=2, with_vae_encoder=True, vae_parallel="one", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def float32_folder(exported) -> Path:  # noqa: F811
+    """Tensor mode, with tiles."""
+    return exported(tensor_parallel_size=2, parallel_mode="tensor", torch_dtype="float32", vae_tile_size=64, **SMALL)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A folder of one's own to damage; without its manifest, which would refuse it first."""
+
+    def copy(folder: Path) -> Path:
+        target = tmp_path / "damaged"
+        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("neuron_manifest.json"))
+        return target
+
+    return copy
+
+
+@pytest.fixture
+def validate(monkeypatch):
+    """Validate a folder in this process, or only the components that are named; records by component."""
+
+    def run_here(folder: Path, checkpoint, *only: str, steps: int | None = None) -> dict:
+        fresh_runtime()
+        if only:
+            chosen = [component for component in open_compiled(folder) if component.name in only]
+            monkeypatch.setattr(validation, "open_compiled", lambda _: chosen)
+        found = validation.validate_here(folder, checkpoint, atol=None, steps=steps)
+        return {record.component: record for record in found}
+
+    return run_here
+
+
+def shard(folder: Path, component: str, rank: int) -> Path:
+    return folder / component / "weights" / f"tp{rank}_sharded_checkpoint.safetensors"
 
 
 def opened(folder: Path) -> PixArtCheckpoint:

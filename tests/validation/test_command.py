@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,55 +17,14 @@ from optimum_pixart_neuron.commands.pixart_validate import COMMAND
 from optimum_pixart_neuron.emulator import device
 from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceError, PixArtNeuronError
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
-from optimum_pixart_neuron.validation.programs import open_compiled
 from optimum_pixart_neuron.validation.table import log_table
 
 from ..e2e.conftest import fresh_runtime
+from .conftest import opened, shard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 COMPONENTS = ["text_encoder", "transformer", "vae_decoder"]
-SMALL = {"height": 128, "width": 128, "sequence_length": 64}
-
-
-@pytest.fixture(scope="module")
-def bfloat16_folder(exported) -> Path:
-    """Context mode: a rank for each half of the guidance pair, whose transformers differ in one small weight."""
-    return exported(tensor_parallel_size=2, batch_size=2, with_vae_encoder=True, **SMALL)
-
-
-@pytest.fixture(scope="module")
-def float32_folder(exported) -> Path:
-    """Tensor mode, with tiles."""
-    return exported(tensor_parallel_size=2, parallel_mode="tensor", torch_dtype="float32", vae_tile_size=64, **SMALL)
-
-
-@pytest.fixture
-def copied(tmp_path):
-    """A folder of one's own to damage; without its manifest, which would refuse it first."""
-
-    def copy(folder: Path) -> Path:
-        target = tmp_path / "damaged"
-        shutil.copytree(folder, target)
-        (target / "neuron_manifest.json").unlink()
-        return target
-
-    return copy
-
-
-@pytest.fixture
-def validate(monkeypatch):
-    """Validate a folder in this process, or only the components that are named; records by component."""
-    from optimum_pixart_neuron.validation import validate as module
-
-    def run_here(folder: Path, checkpoint, *only: str) -> dict[str, ValidationRecord]:
-        fresh_runtime()
-        if only:
-            chosen = [component for component in open_compiled(folder) if component.name in only]
-            monkeypatch.setattr(module, "open_compiled", lambda _: chosen)
-        return {record.component: record for record in module.validate_here(folder, checkpoint, atol=None)}
-
-    return run_here
 
 
 def missed(records: dict[str, ValidationRecord]) -> list[str]:
@@ -89,10 +47,6 @@ def test_float32(float32_folder, checkpoint, validate):
     records = validate(float32_folder, checkpoint)
     assert missed(records) == []
     assert max(record.max_error for record in records.values()) < 2e-5
-
-
-def shard(folder: Path, component: str, rank: int) -> Path:
-    return folder / component / "weights" / f"tp{rank}_sharded_checkpoint.safetensors"
 
 
 def test_the_shard_of_another_rank(bfloat16_folder, copied, checkpoint, validate):
@@ -277,8 +231,6 @@ def test_a_checkpoint_that_was_changed_since(refused, float32_folder, tiny_check
 def test_a_checkpoint_of_another_geometry(float32_folder, tmp_path, validate):
     from tests.tiny import build_tiny_checkpoint
 
-    from .conftest import opened
-
     deeper = opened(build_tiny_checkpoint(tmp_path / "deeper", layers=3))
     with pytest.raises(CheckpointError, match="transformer was compiled with num_layers 2, .*deeper has 3; --model"):
         validate(float32_folder, deeper)
@@ -300,16 +252,3 @@ def test_unreadable_arguments_give_one_line_and_status_2(argv, in_process, capsy
     assert status == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("optimum-cli neuron pixart-validate: error: ")
-
-
-def test_help_without_torch():
-    code = (
-        "import sys\n"
-        "from optimum_pixart_neuron.commands.pixart_validate import COMMAND\n"
-        "try:\n    COMMAND.main(['--help'])\n"
-        "except SystemExit as end:\n    assert end.code == 0\n"
-        "assert not {'torch', 'transformers', 'diffusers', 'optimum.neuron'} & set(sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(flag in done.stdout for flag in ("--atol", "--json", "--model", "--revision", "--local_files_only"))

@@ -26,7 +26,7 @@ from tests.originals import cells, run_original, samples
 pytestmark = pytest.mark.seconds
 
 LENGTH = 64
-CELLS = (4, 16, 16)
+CELLS, FEW_CELLS = (4, 16, 16), (4, 8, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def cases(checkpoint) -> dict[str, Case]:
         "transformer": samples(
             "transformer", 2, text=text, embeddings=embeddings, config={"sample_size": 32}, **cells(CELLS)
         ),
-        "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells(CELLS)),
+        "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells(FEW_CELLS)),
     }
     cases = {}
     for name, tensors in given.items():
@@ -152,12 +152,12 @@ def test_our_modules_pass_and_other_weights_do_not(cases, checkpoint, other_chec
     assert not cases[name].verdict(run(build(name, other_checkpoint, dtype), cases[name].given), precision)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "what"), BREAKAGES, ids=lambda part: part.replace(" ", "-"))
 @torch.no_grad()
-def test_what_is_broken_misses(cases, checkpoint, name, what, precision):
-    model = build(name, checkpoint, getattr(torch, precision))
-    assert not cases[name].verdict(BREAKAGES[name, what](model, cases[name].given), precision)
+def test_what_is_broken_misses(cases, checkpoint, name, what):
+    """By the limit of bfloat16, which is the wider one."""
+    model = build(name, checkpoint, torch.bfloat16)
+    assert not cases[name].verdict(BREAKAGES[name, what](model, cases[name].given), "bfloat16")
 
 
 @pytest.mark.parametrize(("name", "what"), SUBTLE, ids=lambda part: part.replace(" ", "-"))

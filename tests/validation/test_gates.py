@@ -3,9 +3,7 @@
 Each fault is put into a compiled folder, or between its program and the comparison, where a wrong compiler puts it.
 """
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,12 +14,10 @@ from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.validation import programs
 from optimum_pixart_neuron.validation import validate as module
-from optimum_pixart_neuron.validation.programs import open_compiled
 from optimum_pixart_neuron.validation.ranks import difference_of_ranks
 from optimum_pixart_neuron.validation.table import log_table
 
-from ..e2e.conftest import fresh_runtime
-from .test_command import bfloat16_folder, float32_folder, shard  # noqa: F401
+from .conftest import shard
 
 TRANSFORMER = COMPONENTS["transformer"]
 
@@ -49,30 +45,6 @@ class TestRanks:
 
 
 @pytest.fixture
-def validate(monkeypatch):
-    """Validate components of a folder in this process; records by component."""
-
-    def run_here(folder: Path, checkpoint, *only: str, steps: int | None = None) -> dict[str, ValidationRecord]:
-        fresh_runtime()
-        chosen = [component for component in open_compiled(folder) if component.name in only]
-        monkeypatch.setattr(module, "open_compiled", lambda _: chosen)
-        found = module.validate_here(folder, checkpoint, atol=None, steps=steps)
-        return {record.component: record for record in found}
-
-    return run_here
-
-
-@pytest.fixture
-def copied(tmp_path):
-    def copy(folder: Path) -> Path:
-        target = tmp_path / "damaged"
-        shutil.copytree(folder, target)
-        return target
-
-    return copy
-
-
-@pytest.fixture
 def spoiled(monkeypatch):
     """Have every program run with other inputs, or have its outputs changed."""
 
@@ -89,7 +61,7 @@ def spoiled(monkeypatch):
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 
-def test_one_rank_that_is_off_by_one_unit_in_the_last_place(float32_folder, copied, checkpoint, validate, logged):  # noqa: F811
+def test_one_rank_that_is_off_by_one_unit_in_the_last_place(float32_folder, copied, checkpoint, validate, logged):
     """No error of rank 0, whose output is all that becomes a picture."""
     folder = copied(float32_folder)
     file = shard(folder, "text_encoder", 1)
@@ -105,7 +77,7 @@ def test_one_rank_that_is_off_by_one_unit_in_the_last_place(float32_folder, copi
     assert logged.messages[-1] == f"  ranks       text_encoder: {record.ranks_differ}"
 
 
-def test_a_row_of_zeros(float32_folder, checkpoint, validate, spoiled):  # noqa: F811
+def test_a_row_of_zeros(float32_folder, checkpoint, validate, spoiled):
     def zero_a_row(outputs):
         outputs[0][0, :, 3] = 0
         return outputs
@@ -115,7 +87,7 @@ def test_a_row_of_zeros(float32_folder, checkpoint, validate, spoiled):  # noqa:
     assert records["transformer"].misses.startswith("transformer is off by ")
 
 
-def test_a_program_that_ignores_the_mask(bfloat16_folder, checkpoint, validate, spoiled):  # noqa: F811
+def test_a_program_that_ignores_the_mask(bfloat16_folder, checkpoint, validate, spoiled):
     spoiled(inputs=lambda given: (*given[:3], torch.ones_like(given[3])) if len(given) == 4 else given)
     records = validate(bfloat16_folder, checkpoint, "text_encoder", "transformer")
     assert records["transformer"].misses.startswith("transformer is off by ")
@@ -144,7 +116,7 @@ class TestSchedule:
         with pytest.raises(InvalidExportOption, match=r"^--steps: 60 steps are not possible, .*LCMScheduler.* 50"):
             module.validate_artifacts(tmp_path, few_steps, atol=None, steps=60)
 
-    def test_every_step_is_compared(self, bfloat16_folder, checkpoint, validate):  # noqa: F811
+    def test_every_step_is_compared(self, bfloat16_folder, checkpoint, validate):
         records = validate(bfloat16_folder, checkpoint, "text_encoder", "transformer", steps=4)
         assert records["text_encoder"].steps == () and records["text_encoder"].passed
         record = records["transformer"]
@@ -153,7 +125,7 @@ class TestSchedule:
         assert len(record.steps) == 4 and all(0 < step.max_error <= step.allowed for step in record.steps)
 
     @pytest.mark.soak
-    def test_a_bfloat16_timestep_is_named_by_its_step(self, float32_folder, checkpoint, validate, spoiled):  # noqa: F811
+    def test_a_bfloat16_timestep_is_named_by_its_step(self, float32_folder, checkpoint, validate, spoiled):
         """999 becomes 1000 at the first step."""
         spoiled(inputs=lambda given: tuple(t.bfloat16().float() if t.dim() == 1 else t for t in given))
         record = validate(float32_folder, checkpoint, "text_encoder", "transformer", steps=3)["transformer"]
