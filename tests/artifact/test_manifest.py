@@ -77,7 +77,7 @@ def test_a_changed_bit_is_found_wherever_it_is(manifest, tmp_path):
     manifest.write(tmp_path)
     path = tmp_path / MANIFEST_FILE
     content = path.read_bytes()
-    for bit in range(0, 8 * len(content), 7):
+    for bit in range(0, 8 * len(content), 61):
         changed = bytearray(content)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)

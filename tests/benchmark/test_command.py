@@ -121,15 +121,6 @@ def test_the_emulator_has_no_cost(folder):
         measured(folder, "--price_per_hour", "12.5")
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("flag", ["--batch_size", "--num_images_per_prompt"])
-def test_stock_programs_and_the_stock_class_run_the_compiled_batch_only(folder, stock_folder, flag):
-    with pytest.raises(InvalidExportOption, match=f"{flag} 2: the stock class runs the compiled 1 only"):
-        measured(folder, "--stock", flag, 2)
-    with pytest.raises(InvalidExportOption, match=f"{flag} 2: an export of the stock exporter runs the compiled 1"):
-        measured(stock_folder, flag, 2)
-
-
 TORCHSCRIPT_ERROR = """The following operation failed in the TorchScript interpreter.
 Traceback of TorchScript (most recent call last):
         return torch.ops.neuron.execute(self.handle, inputs)
@@ -166,6 +157,15 @@ def test_a_request_keeps_every_copy_busy_unless_told_otherwise():
     assert _request(parse(["out", "--stock"]), COMPILED, 4).images == 2 * 3
     assert _request(parse(["out", "--batch_size", "5"]), COMPILED, 4).images == 5 * 3
     assert _request(parse(["out"]), COMPILED, 1).images == 2 * 3
+
+
+@pytest.mark.parametrize("flag", ["--batch_size", "--num_images_per_prompt"])
+def test_stock_programs_and_the_stock_class_run_the_compiled_batch_only(flag):
+    stock_programs = SimpleNamespace(**{**vars(COMPILED), "takes_any_batch": False})
+    with pytest.raises(InvalidExportOption, match=f"{flag} 7: the stock class runs the compiled . only"):
+        _request(parse(["out", "--stock", flag, "7"]), COMPILED, 1)
+    with pytest.raises(InvalidExportOption, match=f"{flag} 7: an export of the stock exporter runs the compiled ."):
+        _request(parse(["out", flag, "7"]), stock_programs, 1)
 
 
 def test_guidance_is_that_of_the_export_unless_told_otherwise():

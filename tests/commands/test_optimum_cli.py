@@ -81,14 +81,6 @@ def _checkpoint(folder: Path, class_name: str) -> Path:
     return folder
 
 
-@pytest.mark.soak
-def test_without_the_sdk_the_command_is_ours(desk):
-    model = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
-    argv = ["--model", str(model), str(desk / "out put"), "--tensor_parallel_size", "4"]
-    assert _statuses(desk, argv) == ["7"]
-    assert json.loads((desk / "recording_export.py.json").read_text()) == argv
-
-
 @pytest.mark.seconds
 @pytest.mark.parametrize(
     "order", [ORDERS[0], pytest.param(ORDERS[1], marks=pytest.mark.soak)], ids=lambda order: order[0]

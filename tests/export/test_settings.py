@@ -144,7 +144,6 @@ def test_cores_of_trn2_that_form_no_group_are_refused_and_the_default_is_a_chip(
             None,
         ),
         ({"tensor_parallel_size": 32, "exchange": "all-to-all"}, None),
-        ({"tensor_parallel_size": 1, "parallel_mode": "data"}, "--parallel_mode data has no meaning on 1 rank"),
         ({"vae_tile_size": 100}, "--vae_tile_size 100 is not a multiple of 8 from 64 on"),
         ({"height": 1000}, "--height 1000 is not a positive multiple of 16"),
         ({"width": 4096}, "--width 4096: the checkpoint was trained for sides of 512 to 2048 pixels"),

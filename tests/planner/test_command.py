@@ -81,6 +81,7 @@ def test_json_holds_every_figure(capsys):
             ["--instance_type", "trn2", "--tensor_parallel_size", "500"],
             "--tensor_parallel_size 500: trn2.48xlarge has 64 cores",
         ),
+        (["--tensor_parallel_size", "1", "--parallel_mode", "data"], "--parallel_mode data has no meaning on 1 rank"),
         (["--parallel_mode", "pipeline"], "--parallel_mode pipeline: choose context, tensor or data"),
         (["--torch_dtype", "float16"], "--torch_dtype float16: T5 overflows"),
         (["--efficiency", "20"], "--efficiency 20: must be at most 1"),
