@@ -28,6 +28,7 @@ from optimum_pixart_neuron.hardware import CORE_VARIABLES, LNC_VARIABLES
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 from ..hub.exports import manifest_of
+from ..runtime.stand_in import Geometry, write_export
 
 RANKS = 4
 COMPILER = "2.21.33363.0"
@@ -35,27 +36,7 @@ EMULATOR = NeuronSdk(emulated=True, instance="trn1.32xlarge")
 TRN1 = NeuronSdk(emulated=False, instance="trn1.32xlarge")
 SHARD = "transformer/weights/tp{}_sharded_checkpoint.safetensors"
 AGAIN = "export or download it again"
-CONFIGS = {
-    "text_encoder": {"model_type": "t5", "vocab_size": 384, "d_model": 64, "d_ff": 128, "num_heads": 8},
-    "transformer": {
-        "_class_name": "PixArtTransformer2DModel",
-        "sample_size": 32,
-        "patch_size": 2,
-        "num_attention_heads": 8,
-        "attention_head_dim": 8,
-        "in_channels": 4,
-        "caption_channels": 64,
-    },
-    "vae_decoder": {"block_out_channels": [32], "latent_channels": 4, "in_channels": 3},
-}
-"""What is required of each `config.json`."""
-IMAGE = {"static_batch_size": 1, "static_num_channels": 4, "static_height": 32, "static_width": 32}
-SIZES = {
-    "text_encoder": {"static_batch_size": 1, "static_sequence_length": 300},
-    "transformer": {**IMAGE, "static_sequence_length": 300, "static_encoder_hidden_size": 64},
-    "vae_decoder": IMAGE,
-}
-"""And of its section."""
+NOT_NEEDED = ("static_patch_size", "static_vae_scale_factor")
 
 
 @pytest.fixture(autouse=True)
@@ -83,20 +64,23 @@ def write_program(folder: Path, content: str = "program") -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Without a manifest, like the stock exporter's."""
-    root = tmp_path / "export"
-    sections = {"compiler_version": f"{COMPILER}+emulated", "instance_type": "trn1", "tensor_parallel_size": RANKS}
+    root = write_export(tmp_path / "export", Geometry(ranks=RANKS, ours=False))
     for component in ("text_encoder", "transformer", "vae_decoder"):
-        (root / component).mkdir(parents=True)
-        (root / component / "config.json").write_text(
-            json.dumps({**CONFIGS[component], "neuron": {**sections, **SIZES[component]}})
-        )
         write_program(root / component, component)
     for number, component in enumerate(("text_encoder", "transformer")):
         write_shards(root / component / "weights", RANKS, seed=number)
-    (root / "scheduler").mkdir()
     (root / "scheduler" / "scheduler_config.json").write_text('{"beta_end": 0.02}')
-    (root / "model_index.json").write_text("{}")
     return root
+
+
+def sections(folder: Path) -> dict[Path, tuple[dict, dict[str, int]]]:
+    """Of each `config.json`: what is in it, and the sizes that loaders and pipelines count on."""
+    found = {}
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        sizes = {name: size for name, size in config["neuron"].items() if name.startswith("static_")}
+        found[path] = config, {name: size for name, size in sizes.items() if name not in NOT_NEEDED}
+    return found
 
 
 def write_manifest(folder: Path, **fields) -> Manifest:
@@ -446,24 +430,19 @@ class TestWithoutManifest:
         )
 
     def test_a_configuration_that_says_little(self, folder):
-        for component, config in CONFIGS.items():
-            content = {**config, "neuron": SIZES[component]}
-            (folder / component / "config.json").write_text(json.dumps(content))
+        for path, (config, sizes) in sections(folder).items():
+            path.write_text(json.dumps({**config, "neuron": sizes}))
         for path in folder.glob("*/weights/tp[123]*"):
             path.unlink()
         assert check_artifact(folder, EMULATOR) is None
 
     def test_a_configuration_without_a_size(self, folder):
-        """Loaders and pipelines count on each of them."""
-        for component, sizes in SIZES.items():
-            path = folder / component / "config.json"
-            before = path.read_text()
+        for path, (config, sizes) in sections(folder).items():
             for size in sizes:
-                content = json.loads(before)
-                del content["neuron"][size]
-                path.write_text(json.dumps(content))
+                others = {name: value for name, value in config["neuron"].items() if name != size}
+                path.write_text(json.dumps({**config, "neuron": others}))
                 assert f"{path}: neuron has no {size}; {AGAIN}" in refusal(folder)
-            path.write_text(before)
+            path.write_text(json.dumps(config))
 
     @pytest.mark.parametrize("what", ["config.json", "model.neuron"])
     def test_a_missing_part_of_a_component(self, folder, what):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -216,3 +217,9 @@ def load_stand_in(folder: Path, geometry: Geometry, programs: dict[str, list[Pro
         pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder, verify="none", **options)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def draw(pipe, prompt: str | list[str] = "a red cat", **arguments) -> np.ndarray:
+    """Pictures of few steps from the noise of one seed."""
+    call = {"num_inference_steps": 2, "output_type": "np", "generator": torch.Generator().manual_seed(0)}
+    return pipe(prompt, **{**call, **arguments}).images

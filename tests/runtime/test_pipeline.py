@@ -11,10 +11,7 @@ from diffusers import PixArtSigmaPipeline
 from optimum_pixart_neuron.errors import PixArtNeuronError, ProgramInputError
 from optimum_pixart_neuron.export.options import ExportOptions
 
-
-def draw(pipe, prompt="a red cat", **arguments) -> np.ndarray:
-    call = {"num_inference_steps": 2, "output_type": "np", "generator": torch.Generator().manual_seed(0), **arguments}
-    return pipe(prompt, **call).images
+from .stand_in import draw
 
 
 def test_no_negative_prompt_is_what_diffusers_makes_of_it(stand_in):

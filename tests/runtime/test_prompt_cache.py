@@ -8,7 +8,7 @@ import torch
 
 from optimum_pixart_neuron.runtime.prompt_cache import PromptCache
 
-from .stand_in import Program, encode
+from .stand_in import Program, draw, encode
 
 
 @pytest.fixture
@@ -66,19 +66,14 @@ def test_threads_encode_a_prompt_once(cache):
 
 def test_the_pipeline_encodes_the_negative_prompt_once(stand_in):
     pipe = stand_in()
-
-    def draw(prompt, **arguments):
-        call = {"num_inference_steps": 1, "output_type": "np", "generator": torch.Generator().manual_seed(0)}
-        return pipe(prompt, **call, **arguments).images
-
-    pictures = [draw(prompt) for prompt in ("a red cat", "a blue dog", ["a red cat", "a blue dog"])]
+    pictures = [draw(pipe, prompt) for prompt in ("a red cat", "a blue dog", ["a red cat", "a blue dog"])]
     (encoder,) = pipe.stand_ins["text_encoder"]
     assert encoder.rows == [1, 1, 1]  # the compiled batch is one
     assert (pipe.prompt_cache.hits, pipe.prompt_cache.misses) == (5, 3)
-    assert np.array_equal(pictures[0][0], draw("A red CAT ")[0]), "cleaned, it is the same prompt"
+    assert np.array_equal(pictures[0][0], draw(pipe, "A red CAT ")[0]), "cleaned, it is the same prompt"
     assert encoder.rows == [1, 1, 1]
     pipe.prompt_cache.limit = 0
-    assert np.array_equal(pictures[0], draw("a red cat"))
+    assert np.array_equal(pictures[0], draw(pipe, "a red cat"))
     assert encoder.rows == [1] * 5
 
 
