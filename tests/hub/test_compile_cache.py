@@ -14,8 +14,10 @@ from .exports import content
 pytestmark = pytest.mark.e2e
 
 REPOSITORY = "user/neuron-cache"
-SIZE = {"height": 128, "width": 128}
-SMALL = {"sequence_length": 16, "tensor_parallel_size": 2, "vae_parallel": "one", "disable_validation": True}
+SMALL = {
+    **{"height": 128, "width": 128, "sequence_length": 16, "tensor_parallel_size": 2},
+    **{"vae_parallel": "one", "disable_validation": True},
+}
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def machine(tmp_path, monkeypatch, hub, caplog):
 def export(checkpoint: Path, output: Path, **options) -> None:
     from optimum_pixart_neuron.export.exporter import export as export_now
 
-    export_now(ExportOptions(model=str(checkpoint), output=output, **SIZE, **SMALL, **options))
+    export_now(ExportOptions(model=str(checkpoint), output=output, **SMALL, **options))
 
 
 def create_fine_tune(hub, checkpoint: Path) -> None:

@@ -18,7 +18,7 @@ from optimum_pixart_neuron.program.program import trace_program
 
 # Small, and of another shape than the released one in every size.
 TRANSFORMER = {
-    "num_layers": 3,
+    "num_layers": 2,
     "num_attention_heads": 4,
     "attention_head_dim": 12,
     "cross_attention_dim": 48,
