@@ -21,16 +21,19 @@ INSTANCE = "trn1.2xlarge"
 
 
 @pytest.fixture(scope="session")
-def export(tmp_path_factory) -> Path:
-    """An export of the smallest checkpoint: batches of 4, programs with guidance and without on 2 ranks."""
+def export(made_once) -> Path:
+    """An export of the smallest checkpoint: batches of 4, programs with guidance and without on 2 ranks; read only."""
     from tests.e2e.conftest import export_to
     from tests.tiny import build_tiny_checkpoint
 
-    folder = tmp_path_factory.mktemp("serving")
-    small = {"heads": 2, "layers": 1, "text_heads": 2, "text_layers": 1, "caption_dim": 32, "text_ff": 64}
-    checkpoint = build_tiny_checkpoint(folder / "checkpoint", **small)
-    options = {"guidance": "both", "tensor_parallel_size": 2, "batch_size": 4, "torch_dtype": "float32"}
-    return export_to(folder / "pixart-tiny", checkpoint, **options, vae_parallel="one")
+    def make(folder: Path) -> None:
+        small = {"heads": 2, "layers": 1, "text_heads": 2, "text_layers": 1, "caption_dim": 32, "text_ff": 64}
+        checkpoint = build_tiny_checkpoint(folder / "checkpoint", **small)
+        options = {"guidance": "both", "tensor_parallel_size": 2, "batch_size": 4, "torch_dtype": "float32"}
+        export_to(folder / name, checkpoint, **options, vae_parallel="one")
+
+    name = "pixart-tiny"
+    return made_once("served", make) / name
 
 
 def drawn_alone(pipe, prompt: str, seed: int, **call) -> bytes:
