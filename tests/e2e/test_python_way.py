@@ -147,15 +147,8 @@ def test_registering_replaces_the_hosts_configs_once(tasks_manager):
     assert registered(tasks_manager, "flux-transformer-2d", "semantic-segmentation") is others
 
 
-NOT_BEHAVIOUR = {
-    "__abstractmethods__",
-    "__annotations__",
-    "__dict__",
-    "__doc__",
-    "__module__",
-    "__weakref__",
-    "_abc_impl",
-}
+OF_THE_CLASS = ("abstractmethods", "annotations", "dict", "doc", "module", "weakref")
+NOT_BEHAVIOUR = {*(f"__{name}__" for name in OF_THE_CLASS), "_abc_impl"}
 
 
 def test_pipelines_of_the_host_keep_its_behaviour(monkeypatch):

@@ -4,6 +4,7 @@ import io
 import json
 import pickletools
 import zipfile
+from fnmatch import fnmatch
 
 import pytest
 import torch
@@ -73,11 +74,17 @@ def test_what_the_emulator_wrote(saved, path, kind):
     check_archive(path)
 
 
-def in_code(old: str, new: str):
-    def change(name, content):
-        return content.replace(old.encode(), new.encode()) if name.endswith(".py") else content
+def changed(records: str, make):
+    """A change of the records whose names fit the pattern: to `make(content)`."""
+    return lambda name, content: make(content) if fnmatch(name, records) else content
 
-    return change
+
+def in_code(old: str, new: str):
+    return changed("*.py", lambda content: content.replace(old.encode(), new.encode()))
+
+
+def beside(record: str, content: bytes):
+    return changed("version", lambda version: {"version": version, record: content})
 
 
 def test_a_foreign_archive_writes_nothing(path, tmp_path):
@@ -91,34 +98,26 @@ def test_a_foreign_archive_writes_nothing(path, tmp_path):
     assert victim.read_bytes() != bytes(16), "the attack that is refused is none"
 
 
+CALLS = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."
 CHANGES = {
     "a method more": in_code("def forward(", SETSTATE.replace("{victim}", "/tmp/victim")),
     "another operation": in_code("torch.empty([0], dtype=4)", 'torch.from_file("/tmp/victim", True, 4)'),
-    "another file of code": lambda name, content: {
-        name: content,
-        **({"code/__torch__/other.py": b"class Other(Module):\n  training : bool\n"} if name == "version" else {}),
-    },
+    "another file of code": beside("code/__torch__/other.py", b"class Other(Module):\n  training : bool\n"),
     "the same code twice": lambda name, content: {
         name: content,
         **({name.replace(".py", "_2.py"): content} if name.endswith(".py") else {}),
     },
-    "an old format": lambda name, content: {name: content, **({"model.json": b"{}"} if name == "version" else {})},
-    "constants": lambda name, content: b"\x80\x02K\x01\x85." if name == "constants.pkl" else content,
-    "a debug pickle that calls": lambda name, content: (
-        b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R." if name.endswith("debug_pkl") else content
-    ),
-    "a pickle that calls": lambda name, content: (
-        b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R." if name == "data.pkl" else content
-    ),
-    "a pickle with a large memo": lambda name, content: (
-        b"\x80\x02Nr\xff\xff\xff\x7f." if name == "data.pkl" else content
-    ),
-    "an empty pickle": lambda name, content: b"" if name == "data.pkl" else content,
-    "no pickle": lambda name, content: None if name == "data.pkl" else content,
-    "a short tensor": lambda name, content: content[:-1] if name == "data/0" else content,
-    "another tensor": lambda name, content: bytes(len(content)) if name == "data/0" else content,
-    "a version that is none": lambda name, content: b"9" * 5000 if name == "version" else content,
-    "huge code": lambda name, content: content + b"#" * (17 << 20) if name.endswith(".py") else content,
+    "an old format": beside("model.json", b"{}"),
+    "constants": changed("constants.pkl", lambda _: b"\x80\x02K\x01\x85."),
+    "a debug pickle that calls": changed("*debug_pkl", lambda _: CALLS),
+    "a pickle that calls": changed("data.pkl", lambda _: CALLS),
+    "a pickle with a large memo": changed("data.pkl", lambda _: b"\x80\x02Nr\xff\xff\xff\x7f."),
+    "an empty pickle": changed("data.pkl", lambda _: b""),
+    "no pickle": changed("data.pkl", lambda _: None),
+    "a short tensor": changed("data/0", lambda content: content[:-1]),
+    "another tensor": changed("data/0", lambda content: bytes(len(content))),
+    "a version that is none": changed("version", lambda _: b"9" * 5000),
+    "huge code": changed("*.py", lambda content: content + b"#" * (17 << 20)),
 }
 
 
