@@ -32,26 +32,22 @@ class CompiledCall:
     """What the programs of a pipeline can be asked for.
 
     Attributes:
-        size: height and width in pixels, where a call names none.
-        others: further sizes.
-        bins: aspect ratio -> (height, width), to which other sizes are mapped; empty where there are none.
+        drawn: sizes of pictures; the first where a call names none.
         embeddings: what the transformer takes as text embeddings.
         mask: as their mask.
-        latents: as latents, at `size`.
+        latents: as latents, at the first size.
         prompts: how many a call must have; None for any number, which programs in batches take.
         images: how many they must make; None for any number.
         defaults: of arguments, where they are others than diffusers'.
         pipeline: of diffusers, that is called.
     """
 
-    size: tuple[int, int]
-    bins: Mapping[str, list[float]]
+    drawn: CompiledSizes
     embeddings: ProgramInput
     mask: ProgramInput
     latents: ProgramInput
     prompts: int | None = None
     images: int | None = None
-    others: tuple[tuple[int, int], ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     pipeline: type[DiffusionPipeline] = PixArtSigmaPipeline
 
@@ -107,19 +103,14 @@ class CompiledCall:
         given, _ = _bind(self.pipeline, "encode_prompt", args, kwargs, also=_OLD)
         return {**given, "max_sequence_length": self._length(given)}
 
-    @property
-    def sizes(self) -> CompiledSizes:
-        """Every size that is compiled, the default first."""
-        return CompiledSizes((self.size, *self.others), self.bins)
-
     def drawn_at(self, fitted: Mapping[str, Any]) -> tuple[int, int]:
         """Height and width in pixels of the program that draws a call, by its arguments from `fit`."""
-        return self.sizes.check(fitted["height"], fitted["width"], binning=fitted["use_resolution_binning"])
+        return self.drawn.check(fitted["height"], fitted["width"], binning=fitted["use_resolution_binning"])
 
     def _fit_size(self, call: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         """Height, width and whether diffusers has to map them to a bin; the first size where none was given."""
-        height, width = (given.get(name) or side for name, side in zip(("height", "width"), self.size))
-        drawn = self.sizes.check(height, width, binning=call["use_resolution_binning"])
+        height, width = (given.get(name) or side for name, side in zip(("height", "width"), self.drawn.sizes[0]))
+        drawn = self.drawn.check(height, width, binning=call["use_resolution_binning"])
         return {"height": height, "width": width, "use_resolution_binning": (height, width) != drawn}
 
     def _length(self, given: dict[str, Any]) -> int:
@@ -188,11 +179,11 @@ class CompiledCall:
         return self.mask.fit(mask, name=name, rows=prompts)
 
     def _fit_latents(self, latents: Any, images: int, size: tuple[int, int]) -> Tensor:
-        scale, advice = self.size[0] // self.latents.shape[2], ""
+        scale, advice = self.drawn.sizes[0][0] // self.latents.shape[2], ""
         cells = tuple(side // scale for side in size)
         if isinstance(latents, Tensor) and latents.dim() == 4 and latents.shape[2:] != cells:
             tall, wide = (side * scale for side in latents.shape[2:])
-            named = (tall, wide) in self.sizes.sizes
+            named = (tall, wide) in self.drawn.sizes
             advice = f"{'call' if named else 'export'} with " + (
                 f"height={tall}, width={wide}" if named else f"--height {tall} --width {wide}"
             )

@@ -40,7 +40,7 @@ from .loaded_programs import for_one_call, load_one, load_programs, program_inpu
 from .prompt_cache import DEFAULT_LIMIT, PromptCache
 from .push_forms import PushToHub
 from .signatures import WithExportOptions, with_arguments_of
-from .sizes import drawing_at
+from .sizes import CompiledSizes, drawing_at
 from .swapped_scheduler import scheduler_files, settings_of
 from .taken_cores import check_taken, note_taken
 from .turns import CallsOrChange, SchedulerTurns, StaysInItsProcess, Turn, check_process
@@ -380,9 +380,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
         part = getattr(self, DENOISER.name)
         return CompiledCall(
             pipeline=self.auto_model_class,
-            size=self.compiled_size,
-            others=self.compiled_sizes[1:],
-            bins=resolution_bins(part.config.sample_size),
+            drawn=CompiledSizes(self.compiled_sizes, resolution_bins(part.config.sample_size)),
             embeddings=replace(inputs[EMBEDDINGS], dtype=part.neuron_config.float_dtype),
             mask=inputs[MASK],
             latents=inputs[LATENTS],

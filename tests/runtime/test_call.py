@@ -13,6 +13,7 @@ import torch
 from optimum_pixart_neuron.errors import ProgramInputError
 from optimum_pixart_neuron.runtime.batching import BatchedProgram, ProgramInput
 from optimum_pixart_neuron.runtime.call import CompiledCall
+from optimum_pixart_neuron.runtime.sizes import CompiledSizes
 
 TOKENS, WIDTH = 20, 6
 EMBEDDINGS = torch.randn(2, TOKENS, WIDTH)
@@ -27,8 +28,7 @@ def program_input(name: str, *shape: int, dtype: torch.dtype = torch.float32) ->
 
 
 COMPILED = CompiledCall(
-    size=(64, 64),
-    bins={"0.5": [32.0, 64.0], "1.0": [64.0, 64.0]},
+    drawn=CompiledSizes(((64, 64),), {"0.5": [32.0, 64.0], "1.0": [64.0, 64.0]}),
     embeddings=program_input("encoder_hidden_states", 2, TOKENS, WIDTH),
     mask=program_input("encoder_attention_mask", 2, TOKENS, dtype=torch.int64),
     latents=program_input("hidden_states", 2, 4, 8, 8),

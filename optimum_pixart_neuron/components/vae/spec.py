@@ -47,12 +47,14 @@ class _Half(Component):
 
     Class attributes:
         graph: name of its module in `graph.py`.
+        unmodified: name of its original in `original.py`.
     """
 
     part = VAE
     task = "semantic-segmentation"
     flags = ComponentFlags(model_type=UNET_MODEL, extra=(FAST_LOADING,))
     graph: ClassVar[str]
+    unmodified: ClassVar[str]
 
     def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
         """How the ranks of a pipeline share the work on pictures.
@@ -86,6 +88,11 @@ class _Half(Component):
 
         return getattr(graph, self.graph)(config, dtype)
 
+    def original(self) -> Original:
+        from . import original
+
+        return getattr(original, self.unmodified)
+
 
 class VaeDecoder(_Half):
     """Latents to images: bands of their rows on all cores, or whole or in tiles on one core each."""
@@ -94,7 +101,7 @@ class VaeDecoder(_Half):
     label = "VAE"
     colour = "#E69F00"
     model_type = "vae-decoder"
-    graph = "PixArtVaeDecoder"
+    graph, unmodified = "PixArtVaeDecoder", "DECODER"
     host_config = "VaeDecoderNeuronConfig"
     per = Per.IMAGE
     inputs = (Input(name="latent_sample", axes=("batch_size", "num_channels", "height", "width"), dtype="float32"),)
@@ -130,11 +137,6 @@ class VaeDecoder(_Half):
     def has_dynamic_batch(self, deployment: Deployment) -> bool:
         return deployment.images > 1 and not deployment.mode_of(self).shares_batch
 
-    def original(self) -> Original:
-        from .original import DECODER
-
-        return DECODER
-
 
 class VaeEncoder(_Half):
     """Images to latents; text-to-image does not use it."""
@@ -143,7 +145,7 @@ class VaeEncoder(_Half):
     label = "VAE encoder"
     colour = "#F0E442"
     model_type = "vae-encoder"
-    graph = "PixArtVaeEncoder"
+    graph, unmodified = "PixArtVaeEncoder", "ENCODER"
     host_config = "VaeEncoderNeuronConfig"
     per = Per.NEVER
     required = False
@@ -160,11 +162,6 @@ class VaeEncoder(_Half):
             "height": deployment.height,
             "width": deployment.width,
         }
-
-    def original(self) -> Original:
-        from .original import ENCODER
-
-        return ENCODER
 
 
 VAE_DECODER = VaeDecoder()

@@ -60,16 +60,9 @@ def generate(options: GenerateOptions) -> int:
 
 def _defaults(options: GenerateOptions, exported: Exported) -> RowDefaults:
     height, width = exported.sizes[0]
-    guidance_scale = exported.guidance_scale if options.guidance_scale is None else options.guidance_scale
-    return RowDefaults(
-        negative_prompt=options.negative_prompt,
-        seed=options.seed,
-        num_images_per_prompt=options.num_images_per_prompt,
-        guidance_scale=guidance_scale,
-        num_inference_steps=options.num_inference_steps or exported.steps,
-        height=options.height or height,
-        width=options.width or width,
-    )
+    own = {"guidance_scale": exported.guidance_scale, "num_inference_steps": exported.steps}
+    named = options.model_dump(include=set(RowDefaults.model_fields), exclude_none=True)
+    return RowDefaults(**{"height": height, "width": width, **own, **named})
 
 
 def _draw(missing: Sequence[Planned], exported: Exported, options: GenerateOptions, gallery: Gallery) -> None:

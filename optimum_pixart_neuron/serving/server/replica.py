@@ -10,7 +10,6 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 
-from ...components.transformer.spec import UNGUIDED_SCALE
 from ..drawer import Drawer
 from ..exported import Exported
 from ..picture import Kind, Picture
@@ -73,7 +72,7 @@ class Replica:
 
 def _first_picture(exported: Exported) -> Picture:
     """Drawn before any other: what cannot be drawn shows at the start. A single step takes a scheduler of its own."""
-    kind = Kind(*exported.sizes[0], 2, UNGUIDED_SCALE if not exported.guided else exported.guidance_scale)
+    kind = Kind(*exported.sizes[0], 2, exported.guidance_scale)
     return Picture(prompt="", negative_prompt="", seed=0, kind=kind)
 
 
