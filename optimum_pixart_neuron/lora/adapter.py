@@ -57,11 +57,7 @@ class Adapter:
     changes: Mapping[str, Mapping[str, LowRank]]
 
     def change(self, part: str, weight: str, strength: float = 1.0) -> LowRankChange:
-        """What it has for one weight, read from the file.
-
-        Args:
-            strength: its user's factor.
-        """
+        """What it has for one weight, read from the file; `strength` is its user's factor."""
         from .merge import LowRankChange
 
         found = self.changes[part][weight]
@@ -77,12 +73,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class ActiveAdapter:
-    """An adapter in use.
-
-    Attributes:
-        adapter: which.
-        strength: its user's factor.
-    """
+    """An adapter in use, with its user's factor."""
 
     adapter: Adapter
     strength: float = 1.0

@@ -50,8 +50,7 @@ class Share:
     Attributes:
         rows: images or prompts, each half of a guidance pair counted.
         own_tokens: of a row, outside attention.
-        query_tokens: of a row.
-        key_tokens: of a row.
+        query_tokens, key_tokens: of a row.
         heads: of all rows alike.
     """
 

@@ -47,7 +47,6 @@ def refuse_options(options: Mapping[str, Any], model_id: str | Path, function: C
 
     Args:
         options: everything beyond its own arguments.
-        function: `from_pretrained`.
 
     Raises:
         InvalidArgument: one line about each.

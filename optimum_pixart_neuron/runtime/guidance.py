@@ -24,11 +24,7 @@ def takes_interval(compiled: Compiled) -> bool:
 
 
 def check_interval(interval: Any, compiled: Compiled) -> Interval:
-    """What a call may ask for.
-
-    Args:
-        interval: as the call has it.
-        compiled: the denoiser.
+    """What a call may ask for of a denoiser.
 
     Raises:
         ProgramInputError: it is none, or the denoiser has no program for one half that would make it cheaper.

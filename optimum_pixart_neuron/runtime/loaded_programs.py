@@ -23,7 +23,6 @@ def load_programs(programs: Mapping[str, Path], ranks: int) -> dict[str, Any]:
 
     Args:
         programs: file of each component's program, by the component's name.
-        ranks: of the pipeline.
 
     Returns:
         for each, the copies of its programs by file, see `load_program`.

@@ -67,13 +67,7 @@ class ModuleWeights:
 
 @dataclass(frozen=True)
 class ExportedWeights:
-    """The weight files of one component of an export.
-
-    Attributes:
-        component: which.
-        folder: its, in the export.
-        compiled: what it was compiled for.
-    """
+    """The weight files of one component of an export, in its folder."""
 
     component: Component
     folder: Path
@@ -124,10 +118,7 @@ class ExportedWeights:
         return dims[0] if dims else None
 
     def check_config(self, config: Mapping[str, Any]) -> None:
-        """Refuse a model of which another program would be made.
-
-        Args:
-            config: its `config.json`.
+        """Refuse a model, by its `config.json`, of which another program would be made.
 
         Raises:
             CheckpointError: a key has another value than the export's; names it and both.

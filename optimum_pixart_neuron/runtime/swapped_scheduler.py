@@ -19,11 +19,7 @@ def settings_of(scheduler: Any) -> tuple[type, dict[str, Any]]:
 
 
 def scheduler_files(folder: Path, scheduler: Any) -> dict[str, bytes]:
-    """The files of an export that name a scheduler and hold its settings, by path.
-
-    Args:
-        folder: of the export.
-        scheduler: that they are to describe.
+    """The files of an export that name a scheduler and hold its settings, as they are for this one, by path.
 
     Raises:
         InvalidArgument: it is not one of diffusers' own, which are all that an export may name.

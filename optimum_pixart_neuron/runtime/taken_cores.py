@@ -10,11 +10,7 @@ _taken: int | None = None
 
 
 def check_taken(folder: object, cores: int) -> None:
-    """Refuse a pipeline that needs more cores than the runtime took, before anything of it is loaded.
-
-    Args:
-        folder: of the pipeline, for the message.
-        cores: that it needs.
+    """Refuse a pipeline that needs more cores than the runtime took, before anything of its folder is loaded.
 
     Raises:
         DeviceError: names both numbers and what to do.

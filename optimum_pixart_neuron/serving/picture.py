@@ -32,10 +32,8 @@ class Picture:
     """What the pipeline is called with for one picture.
 
     Attributes:
-        prompt: text.
-        negative_prompt: text; empty for none.
+        negative_prompt: empty for none.
         seed: of the initial noise, from 0 to `LARGEST_SEED`; a picture alone is `torch.Generator().manual_seed(seed)`.
-        kind: size, steps and guidance.
     """
 
     prompt: str

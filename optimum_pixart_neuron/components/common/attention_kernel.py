@@ -55,15 +55,7 @@ class TokenLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Attended:
-    """The attention of one block on one core.
-
-    Attributes:
-        head_width: D.
-        query_tokens: Q.
-        key_tokens: K.
-        batch_heads: B * H.
-        masked: whether keys are masked.
-    """
+    """The attention of one block on one core: D, Q, K, B * H, and whether keys are masked."""
 
     head_width: int
     query_tokens: int
@@ -243,7 +235,6 @@ def choose_kernel(
     Args:
         requested: "math" for no kernel, "auto" for one that takes the sizes and gains by it if there is one, "nki"
             insists on it.
-        instance: that runs it.
         lnc: physical cores per logical core.
         dtype: of weights and matmuls, or its name.
         available: names of kernels, see `available_kernels`.

@@ -58,9 +58,7 @@ class CopiedPart(ABC):
         """Read it; nothing is imported or built yet.
 
         Args:
-            folder: of the part.
             entry: library and class in model_index.json; None where that does not name it.
-            raises: what to raise.
 
         Raises:
             PixArtNeuronError: of the type `raises`: a file is missing, or is not what it should be; or the library or

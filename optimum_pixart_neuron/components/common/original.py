@@ -52,10 +52,6 @@ class Original:
     ) -> Tensor:
         """The original's output (rows, ...) float32, computed in `dtype` as diffusers does it.
 
-        Args:
-            config: the checkpoint's `config.json`.
-            weights: of the checkpoint.
-
         Raises:
             CheckpointError: a weight is missing or has another shape.
         """

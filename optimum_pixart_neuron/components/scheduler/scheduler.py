@@ -124,8 +124,7 @@ class Scheduler(CopiedPart):
 def gives_denoised(scheduler: Any) -> bool:
     """Whether a step gives the denoised sample beside the next one, as diffusers' PixArt-Alpha takes that of one step.
 
-    Args:
-        scheduler: of diffusers; a copy of it is tried.
+    A copy of the scheduler is tried.
     """
     import torch
 

@@ -25,7 +25,6 @@ class PixArtTextEncoder(T5EncoderModel):
     `relative_position_bias`, so it is sharded by head like the attention that adds it.
 
     Args:
-        config: the checkpoint's T5 configuration.
         sequence_length: S, the number of tokens the graph takes.
         dtype: dtype of weights and matmuls.
     """

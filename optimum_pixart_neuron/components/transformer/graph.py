@@ -35,7 +35,6 @@ class PixArtTransformer(PixArtTransformer2DModel):
         """Make the module, uninitialised, for latents of (latent_height, latent_width) cells.
 
         Args:
-            config: the checkpoint's `transformer/config.json`.
             pixels_per_cell: of the image, a side; of the VAEs that PixArt was trained with by default.
             dtype: dtype of weights and matmuls.
             kernel: computes self-attention, and masked cross-attention where it can; None for the written-out form.
@@ -101,11 +100,7 @@ class SizedPatchEmbed(PatchEmbed):
 
 
 def fix_positions(patches: PatchEmbed, columns: Tensor, rows: Tensor) -> None:
-    """Give a patch embedding the position tables of one size, in place.
-
-    Args:
-        columns, rows: of `position_tables`.
-    """
+    """Give a patch embedding the position tables of one size, those of `position_tables`, in place."""
     del patches.pos_embed
     patches.__class__ = SizedPatchEmbed
     patches.height, patches.width = len(rows), len(columns)
@@ -117,9 +112,6 @@ def position_tables(config: dict, latent_height: int, latent_width: int) -> tupl
     """The two halves of the sin/cos table that diffusers' `PatchEmbed` adds for this latent size.
 
     Computed on the host: in the graph diffusers 0.35 computes it in float64 for any size but the native one.
-
-    Args:
-        config: the checkpoint's `transformer/config.json`.
 
     Returns:
         one row for each column of patches, and one for each row of patches: (columns, width / 2) and (rows, width / 2)

@@ -65,11 +65,7 @@ def names_in_diffusers(name: str) -> tuple[str, ...]:
 
 
 def pieces_of(entries: Mapping[str, TensorEntry], place: object) -> dict[str, Piece]:
-    """Every weight of diffusers' that an original file holds.
-
-    Args:
-        entries: of the file's header.
-        place: the file, for messages.
+    """Every weight of diffusers' that an original file holds, by its header.
 
     Raises:
         CheckpointError: a name that the table has not, or rows that cannot be divided.

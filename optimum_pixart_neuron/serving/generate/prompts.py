@@ -21,8 +21,7 @@ def read_prompts(source: str, *, split: str, revision: str | None, ignore_others
 
     Args:
         source: a file by its suffix, or the id of a data set on the Hub.
-        split: of the data set.
-        revision: of the data set.
+        split, revision: of the data set.
         ignore_others: leave columns out that are none of `COLUMNS`, instead of refusing them.
 
     Raises:

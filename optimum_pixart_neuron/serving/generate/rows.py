@@ -56,7 +56,6 @@ class Planned:
     Attributes:
         row: its place among the rows, from 0.
         file_name: in OUT, with forward slashes.
-        picture: what is drawn.
     """
 
     row: int

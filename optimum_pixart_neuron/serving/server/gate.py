@@ -32,8 +32,6 @@ class Gate:
     """Lets requests pass that are whole, small enough, and have a key where one is asked for.
 
     Args:
-        app: what is behind it.
-        max_body_bytes: of a request.
         keys: of which a request below /v1/ must have one; empty where any key will do.
     """
 

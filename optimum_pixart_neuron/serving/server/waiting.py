@@ -15,7 +15,6 @@ class Ticket:
     """One picture that somebody waits for.
 
     Attributes:
-        picture: what is drawn.
         image_format: a key of `encoding.FORMATS`.
         on_step: told how many denoising steps are done, on the event loop; None where nobody asks.
         drawn: its result, a `messages.Drawn`; cancelled when nobody waits for it any more.
