@@ -56,28 +56,10 @@ class WrittenOutAttnProcessor:
     ) -> Tensor:
         """Args as diffusers passes them; `attention_mask` is an additive bias (B, 1, K) that broadcasts over heads."""
         residual = hidden_states
-        is_image = hidden_states.ndim == 4
-        if is_image:
-            hidden_states = hidden_states.flatten(2).transpose(1, 2)
-        if attn.group_norm is not None:
-            hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-
-        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
-        heads = attn.heads
-        if self.exchange is not None:
-            query, key, value, heads = self.exchange.spread(query, key, value, heads)
-        query, key, value = (tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value))
-        bias = None if attention_mask is None else attention_mask.unsqueeze(1)
-        if self.kernel is not None and (bias is None or self.kernel.masked):
-            attended = self.kernel(query, key, value, bias)
-        else:
-            attended = attend(query, key, value, bias)
-        hidden_states = attended.transpose(1, 2).flatten(2)
-        if self.exchange is not None:
-            hidden_states = self.exchange.collect(hidden_states)
-        hidden_states = attn.to_out[0](hidden_states)
-        if is_image:
+        tokens = self.normalized(attn, hidden_states)
+        context = tokens if encoder_hidden_states is None else encoder_hidden_states
+        hidden_states = attn.to_out[0](self.attended(attn, tokens, context, attention_mask))
+        if residual.ndim == 4:
             # Dense again, as every buffer on the device: a view would make the rest of the VAE channels-last.
             hidden_states = hidden_states.transpose(1, 2).contiguous().view(residual.shape)
         if attn.residual_connection:
@@ -85,6 +67,29 @@ class WrittenOutAttnProcessor:
         if attn.rescale_output_factor != 1:
             hidden_states = hidden_states / attn.rescale_output_factor
         return hidden_states
+
+    def normalized(self, attn: Attention, hidden_states: Tensor) -> Tensor:
+        """(B, N, C) or (B, C, h, w) -> tokens (B, N, C), after the group norm."""
+        if hidden_states.ndim == 4:
+            hidden_states = hidden_states.flatten(2).transpose(1, 2)
+        if attn.group_norm is not None:
+            hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+        return hidden_states
+
+    def attended(self, attn: Attention, tokens: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """What tokens (B, N, C) gather of the context (B, K, C): (B, N, C)."""
+        query, key, value = attn.to_q(tokens), attn.to_k(context), attn.to_v(context)
+        heads = attn.heads
+        if self.exchange is not None:
+            query, key, value, heads = self.exchange.spread(query, key, value, heads)
+        query, key, value = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value))
+        bias = None if mask is None else mask.unsqueeze(1)
+        if self.kernel is not None and (bias is None or self.kernel.masked):
+            attended = self.kernel(query, key, value, bias)
+        else:
+            attended = attend(query, key, value, bias)
+        attended = attended.transpose(1, 2).flatten(2)
+        return attended if self.exchange is None else self.exchange.collect(attended)
 
 
 def write_out_attention(module: nn.Module) -> None:

@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 
-from ..common.attention import attend
+from ..common.attention import WrittenOutAttnProcessor, attend
 from ..common.precision import Float32GroupNorm
 
 LARGEST_SCORES = 64 << 20
@@ -162,36 +162,26 @@ class BandedDownsample2D(Downsample2D):
         return self.conv(F.pad(hidden_states, (0, 1)))
 
 
-class BandedAttnProcessor:
+class BandedAttnProcessor(WrittenOutAttnProcessor):
     """Self-attention over a picture: own rows are the queries, everybody's the keys and values."""
 
     def __init__(self, bands: Bands) -> None:
         self.bands = bands
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: None = None,
-        attention_mask: None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """Args as diffusers passes them, `hidden_states` (B, C, rows, w); group norm, residual and scale as there."""
-        normal = hidden_states if attn.group_norm is None else attn.group_norm(hidden_states)
-        own = normal.flatten(2).transpose(1, 2)
-        both = self.bands.tokens_of_all(torch.cat([attn.to_k(own), attn.to_v(own)], dim=-1))
+    def normalized(self, attn: Attention, hidden_states: Tensor) -> Tensor:
+        normal = hidden_states if attn.group_norm is None else attn.group_norm(hidden_states)  # of a band as it is
+        return normal.flatten(2).transpose(1, 2)
+
+    def attended(self, attn: Attention, tokens: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        both = self.bands.tokens_of_all(torch.cat([attn.to_k(context), attn.to_v(context)], dim=-1))
         query, key, value = (
-            tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for tokens in (attn.to_q(own), *both.chunk(2, dim=-1))
+            each.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for each in (attn.to_q(tokens), *both.chunk(2, dim=-1))
         )
         rows, heads, keys = key.shape[:3]
         chunk = max(LARGEST_SCORES // (4 * rows * heads * keys), 1)
         attended = torch.cat([attend(part, key, value) for part in query.split(chunk, dim=2)], dim=2)
-        result = attn.to_out[0](attended.transpose(1, 2).flatten(2)).transpose(1, 2).contiguous()
-        result = result.view(hidden_states.shape)
-        if attn.residual_connection:
-            result = result + hidden_states
-        return result if attn.rescale_output_factor == 1 else result / attn.rescale_output_factor
+        return attended.transpose(1, 2).flatten(2)
 
 
 def divide_rows(module: nn.Module, bands: Bands) -> None:
