@@ -19,6 +19,7 @@ def describe(folder: Path, mode: str, dtype: torch.dtype, ranks: int):
     from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
     from optimum_pixart_neuron.components.export_config import config_class
     from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER as COMPONENT
+    from optimum_pixart_neuron.deployment.options import DeploymentOptions
     from optimum_pixart_neuron.parallel.modes import MODES
 
     source = json.loads((folder / TRANSFORMER / "config.json").read_text())
@@ -44,7 +45,8 @@ def describe(folder: Path, mode: str, dtype: torch.dtype, ranks: int):
     component.weights_dtype = dtype
     component.guided = True
     work = COMPONENT.workload(source, tokens=(cells // source["patch_size"]) ** 2)
-    component.split = MODES[mode](ranks=ranks, guidance_groups=2).settled(work, None).split(COMPONENT)
+    decided = MODES[mode](ranks=ranks, guidance_groups=2).settled(work, DeploymentOptions())
+    component.split = decided.split(COMPONENT.plan)
     return component
 
 

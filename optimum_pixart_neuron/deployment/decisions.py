@@ -1,4 +1,4 @@
-"""What an export decides from sizes alone: image sizes, ranks, mode, exchange, tile."""
+"""What an export decides from sizes alone: image sizes, ranks, mode, tile."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Question:
             InvalidExportOption: the ranks cannot share the work; names the number, what it does not divide or what the
                 chips cannot form, and the flag.
         """
-        return self._checked(size, ranks, guided).settled(self.workload(size), self.options.exchange)
+        return self._checked(size, ranks, guided).settled(self.workload(size), self.options)
 
     def _checked(self, size: Size, ranks: int, guided: bool) -> ParallelMode:
         """Checked against the instance and every component, as every number but 1 is."""

@@ -18,6 +18,8 @@ from .split import ContextSplit, RowSplit, Split, TensorSplit
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ..deployment.options import DeploymentOptions
+
 # Ranks unless asked otherwise: the AWS sample's latency variants (trn2: one chip of 4 logical cores, else 8 cores).
 DEFAULT_RANKS = {"trn2": 4, "trn1": 8, "trn1n": 8, "inf2": 8}
 
@@ -110,11 +112,8 @@ class ParallelMode:
             InvalidExportOption: names the number, what it does not divide, and the flag.
         """
 
-    def settled(self, work: Workload, exchange: str | None) -> Self:
+    def settled(self, work: Workload, options: DeploymentOptions) -> Self:
         """The mode with what the user asked for, or leaves to it, of its own options.
-
-        Args:
-            exchange: `--exchange`; None leaves it to the mode.
 
         Raises:
             InvalidExportOption: the mode cannot do that with this work; names value, limit and flag.
@@ -167,7 +166,8 @@ class ContextParallel(ParallelMode):
                 f" {work.tokens} tokens of the image"
             )
 
-    def settled(self, work: Workload, exchange: str | None) -> Self:
+    def settled(self, work: Workload, options: DeploymentOptions) -> Self:
+        exchange = options.exchange
         if exchange is None:
             exchange = choose_exchange(
                 tokens=work.tokens, heads=work.heads, head_width=work.head_width, ranks=self.sequence_ranks
