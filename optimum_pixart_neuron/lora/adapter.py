@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import safe_open
 
@@ -90,6 +90,13 @@ def changed_weights(adapters: Sequence[ActiveAdapter], part: str) -> frozenset[s
     return frozenset(name for each in adapters for name in each.adapter.changes.get(part, {}))
 
 
+class _Tensor(NamedTuple):
+    """One of a file, by its header."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
 def read_adapter(path: Path, configuration: Path | None, geometry: Geometry) -> Adapter:
     """Look an adapter through; its matrices stay in the file.
 
@@ -113,8 +120,7 @@ def read_adapter(path: Path, configuration: Path | None, geometry: Geometry) -> 
     changes: dict[str, dict[str, LowRank]] = {}
     for (part, weight), tensors in _by_weight(path, entries, form, geometry).items():
         own = settings or LoraSettings.of_part(said, part, path)
-        shape = geometry[part][weight]
-        changes.setdefault(part, {})[weight] = _low_rank(path, weight, shape, tensors, entries, own)
+        changes.setdefault(part, {})[weight] = _low_rank(path, weight, geometry[part][weight], tensors, own)
     _check_finite(path, entries)
     return Adapter(path=path, form=form.name, changes=changes)
 
@@ -142,8 +148,8 @@ def _check_finite(path: Path, names: Iterable[str]) -> None:
 
 def _by_weight(
     path: Path, entries: Mapping[str, TensorEntry], form: Format, geometry: Geometry
-) -> dict[tuple[str, str], dict[Role, str]]:
-    """Part and name of each weight that is changed -> names of its tensors."""
+) -> dict[tuple[str, str], dict[Role, _Tensor]]:
+    """Part and name of each weight that is changed -> its tensors."""
     modules = {
         part: {
             form.written(name.removesuffix(_WEIGHT)): name
@@ -152,15 +158,16 @@ def _by_weight(
         }
         for part, weights in geometry.items()
     }
-    found: dict[tuple[str, str], dict[Role, str]] = {}
-    for name in entries:
+    found: dict[tuple[str, str], dict[Role, _Tensor]] = {}
+    for name, entry in entries.items():
         key = form.key(name)
         assert key is not None  # `format_of` has asked
         part, weight = _weight(path, name, key, modules)
         roles = found.setdefault((part, weight), {})
         if key.role in roles:
-            raise CheckpointError(f"{path}: {printable(roles[key.role])} and {printable(name)} are for one weight")
-        roles[key.role] = name
+            other = printable(roles[key.role].name)
+            raise CheckpointError(f"{path}: {other} and {printable(name)} are for one weight")
+        roles[key.role] = _Tensor(name, tuple(entry.shape))
     return found
 
 
@@ -173,74 +180,50 @@ def _weight(path: Path, name: str, key: Key, modules: Mapping[str, Mapping[str, 
 
 
 def _low_rank(
-    path: Path,
-    weight: str,
-    shape: tuple[int, ...],
-    tensors: Mapping[Role, str],
-    entries: Mapping[str, TensorEntry],
-    settings: LoraSettings | None,
+    path: Path, weight: str, shape: tuple[int, ...], tensors: Mapping[Role, _Tensor], settings: LoraSettings | None
 ) -> LowRank:
-    for role in (Role.DOWN, Role.UP):
-        if role not in tensors:
-            only = ", ".join(map(printable, tensors.values()))
-            raise CheckpointError(f"{path} has only one of the two matrices for {weight}: {only}")
-    down, up = (tuple(entries[tensors[role]].shape) for role in (Role.DOWN, Role.UP))
-    rank = down[0] if down else 0
-    expected = ((rank, *shape[1:]), (shape[0], rank, *[1] * (len(shape) - 2)))
-    if not rank or (down, up) != expected:
+    down, up = tensors.get(Role.DOWN), tensors.get(Role.UP)
+    if down is None or up is None:
+        only = ", ".join(printable(each.name) for each in tensors.values())
+        raise CheckpointError(f"{path} has only one of the two matrices for {weight}: {only}")
+    rank, ones = down.shape[0] if down.shape else 0, [1] * (len(shape) - 2)
+    if not rank or (down.shape, up.shape) != ((rank, *shape[1:]), (shape[0], rank, *ones)):
         raise CheckpointError(
-            f"{path}: the matrices for {weight} have shapes {down} and {up}, a weight of {shape} needs"
-            f" {_shape('rank', *shape[1:])} and {_shape(shape[0], 'rank', *[1] * (len(shape) - 2))}"
+            f"{path}: the matrices for {weight} have shapes {down.shape} and {up.shape}, a weight of {shape} needs"
+            f" {_shown('rank', *shape[1:])} and {_shown(shape[0], 'rank', *ones)}"
         )
     magnitude = tensors.get(Role.MAGNITUDE)
-    _check_magnitude(path, weight, shape, magnitude, entries, settings)
-    return LowRank(
-        down=tensors[Role.DOWN],
-        up=tensors[Role.UP],
-        magnitude=magnitude,
-        scale=_scale(path, weight, rank, tensors.get(Role.ALPHA), entries, settings),
-    )
+    _check_magnitude(path, weight, shape, magnitude, settings)
+    scale = _scale(path, weight, rank, tensors.get(Role.ALPHA), settings)
+    return LowRank(down=down.name, up=up.name, magnitude=magnitude.name if magnitude else None, scale=scale)
 
 
-def _shape(*sizes: object) -> str:
+def _shown(*sizes: object) -> str:
     return f"({', '.join(map(str, sizes))})"
 
 
 def _check_magnitude(
-    path: Path,
-    weight: str,
-    shape: tuple[int, ...],
-    magnitude: str | None,
-    entries: Mapping[str, TensorEntry],
-    settings: LoraSettings | None,
+    path: Path, weight: str, shape: tuple[int, ...], magnitude: _Tensor | None, settings: LoraSettings | None
 ) -> None:
     if settings is not None and settings.use_dora != (magnitude is not None):
-        has = "has none" if magnitude is None else f"has {printable(magnitude)}"
+        has = "has none" if magnitude is None else f"has {printable(magnitude.name)}"
         raise CheckpointError(f"{path}: use_dora is {settings.use_dora} in its configuration, and {weight} {has}")
     if magnitude is None:
         return
-    found = tuple(entries[magnitude].shape)
     rows, columns = (shape[0], *[1] * (len(shape) - 1)), (1, shape[1])
     of_peft = (1, shape[0], 1, 1)  # of a convolution's rows
-    if found not in [(shape[0],), rows, columns if len(shape) == 2 else of_peft]:
+    if magnitude.shape not in [(shape[0],), rows, columns if len(shape) == 2 else of_peft]:
         raise CheckpointError(
-            f"{path}: {printable(magnitude)} has shape {found}, which are the norms of neither rows nor columns of"
-            f" {shape}"
+            f"{path}: {printable(magnitude.name)} has shape {magnitude.shape}, which are the norms of neither rows nor"
+            f" columns of {shape}"
         )
 
 
-def _scale(
-    path: Path,
-    weight: str,
-    rank: int,
-    alpha: str | None,
-    entries: Mapping[str, TensorEntry],
-    settings: LoraSettings | None,
-) -> float:
+def _scale(path: Path, weight: str, rank: int, alpha: _Tensor | None, settings: LoraSettings | None) -> float:
     """Without a word on alpha it is the rank, as diffusers and kohya's scripts take it."""
     if alpha is None:
         return settings.scale(weight.removesuffix(_WEIGHT), rank) if settings else 1.0
-    if prod(entries[alpha].shape) != 1:
-        raise CheckpointError(f"{path}: {printable(alpha)} is no single number")
+    if prod(alpha.shape) != 1:
+        raise CheckpointError(f"{path}: {printable(alpha.name)} is no single number")
     with safe_open(path, framework="pt") as file:
-        return float(file.get_tensor(alpha).item()) / rank
+        return float(file.get_tensor(alpha.name).item()) / rank
