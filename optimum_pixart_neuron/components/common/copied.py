@@ -78,8 +78,8 @@ class CopiedPart(ABC):
         """Those of `FILES` that are there.
 
         Raises:
-            PixArtNeuronError: of the type `raises`: the first of `NEEDED` is missing, or one cannot be read, or is a
-                link out of the folder.
+            PixArtNeuronError: of the type `raises`: one of `NEEDED` is missing; one cannot be read, or is a link
+                out of the folder.
         """
         found = {}
         for name, most in cls.FILES.items():
@@ -92,8 +92,9 @@ class CopiedPart(ABC):
                 raise raises(f"{folder / name} cannot be read: {error.strerror or error}") from None
             except ValueError as error:
                 raise raises(f"{folder / name} is damaged: {error}") from None
-        if cls.NEEDED[0] not in found:
-            raise raises(f"{folder / cls.NEEDED[0]} is missing")
+        for name in cls.missing(found):
+            instead = cls.INSTEAD.get(name)
+            raise raises(f"{folder} holds neither {name} nor {instead}" if instead else f"{folder / name} is missing")
         return found
 
     @classmethod

@@ -23,8 +23,6 @@ from .settings import AddedTokens, SpecialTokens, TokenizerFile, TokenizerSettin
 CONFIGURATION = "tokenizer_config.json"
 SENTENCES = "spiece.model"
 FAST = "tokenizer.json"
-MODELS = (SENTENCES, FAST)
-"""One of them must be there."""
 
 SLOW_CLASS, FAST_CLASS = "T5Tokenizer", "T5TokenizerFast"
 _LIBRARY = "transformers"
@@ -49,8 +47,6 @@ class Tokenizer(CopiedPart):
     @classmethod
     def read(cls, folder: Path, entry: tuple[str, str] | None, raises: type[PixArtNeuronError]) -> Tokenizer:
         files = cls.read_files(folder, raises)
-        if not any(name in files for name in MODELS):
-            raise raises(f"{folder} holds neither {' nor '.join(MODELS)}")
         values = {
             name: parsed(folder / name, files[name], kind.model_validate, raises)
             for name, kind in _KINDS.items()
