@@ -192,17 +192,14 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
         check_verify(verify)
         check_own_arguments(scheduler=scheduler, prompt_cache=prompt_cache)
         download = {
-            name: value
-            for name, value, unless in (
-                ("revision", revision, None),
-                ("token", token, None),
-                ("cache_dir", cache_dir, None),
-                ("local_files_only", local_files_only, False),
-                ("force_download", force_download, False),
-                ("trusted_owners", trusted_owners, None),
-            )
-            if value is not unless
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only or None,
+            "force_download": force_download or None,
+            "trusted_owners": trusted_owners,
         }
+        download = {name: value for name, value in download.items() if value is not None}
         if export:
             if trusted_owners is not None:
                 raise InvalidArgument("trusted_owners: a checkpoint holds no programs; leave it out with export=True")

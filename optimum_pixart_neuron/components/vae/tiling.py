@@ -48,25 +48,15 @@ class TiledDecoder:
         corners = [(top, left) for top in tile_starts(height, tall) for left in tile_starts(width, wide)]
         tiles = [latents[:, :, top : top + tall, left : left + wide] for top, left in corners]
         decoded = self.decode(torch.cat(tiles))["sample"].chunk(len(corners))
-        return {"sample": self._blend(decoded, (tall, wide), corners, (height, width))}
-
-    def _blend(
-        self,
-        tiles: tuple[Tensor, ...],
-        tile_size: tuple[int, int],
-        corners: list[tuple[int, int]],
-        size: tuple[int, int],
-    ) -> Tensor:
-        scale, (tall, wide), (height, width) = self.scale, tile_size, size
+        scale = self.scale
         columns = _windows(tile_starts(width, wide), wide, scale)
         rows = _windows(tile_starts(height, tall), tall, scale)
-        batch, channels = tiles[0].shape[:2]
-        image = tiles[0].new_zeros(batch, channels, height * scale, width * scale)
-        for tile, (top, left) in zip(tiles, corners):
+        image = decoded[0].new_zeros(*decoded[0].shape[:2], height * scale, width * scale)
+        for tile, (top, left) in zip(decoded, corners):
             window = rows[top][:, None] * columns[left][None, :]
             down, right = top * scale, left * scale
             image[:, :, down : down + tall * scale, right : right + wide * scale] += tile * window
-        return image
+        return {"sample": image}
 
 
 def _windows(starts: list[int], tile: int, scale: int) -> dict[int, Tensor]:

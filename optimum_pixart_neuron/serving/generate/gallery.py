@@ -35,16 +35,14 @@ class Gallery:
         self.errors = 0
         self._exported = exported
         self._lock = _lock(folder)
-        self._metadata: IO[bytes] | None = None
-        self._errors: IO[bytes] | None = None
+        self._files: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> Gallery:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self._metadata, self._errors):
-            if file is not None:
-                file.close()
+        for file in self._files.values():
+            file.close()
         os.close(self._lock)
 
     def missing(self, planned: Iterable[Planned]) -> list[Planned]:
@@ -96,9 +94,7 @@ class Gallery:
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished.write_bytes(content)
             unfinished.replace(path)
-            if self._metadata is None:
-                self._metadata = (self.folder / METADATA).open("ab", buffering=0)
-            _append(self._metadata, planned.metadata(self._exported))
+            self._append(METADATA, planned.metadata(self._exported))
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             raise _cannot_write(self.folder, error) from None
@@ -111,11 +107,22 @@ class Gallery:
         """
         self.errors += 1
         try:
-            if self._errors is None:
-                self._errors = (self.folder / ERRORS).open("wb", buffering=0)
-            _append(self._errors, {"row": row, "file_name": file_name, "prompt": prompt, "error": reason})
+            self._append(ERRORS, {"row": row, "file_name": file_name, "prompt": prompt, "error": reason})
         except OSError as error:
             raise _cannot_write(self.folder, error) from None
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        """Write a line, or nothing of it."""
+        if name not in self._files:
+            self._files[name] = (self.folder / name).open("ab", buffering=0)
+        file, content = self._files[name], _line(line)
+        end = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the kernel took what still fitted
+        except OSError:
+            file.truncate(end)
+            raise
 
     def _remove_half_line(self) -> None:
         try:
@@ -144,18 +151,6 @@ class Gallery:
 
 def _line(line: dict[str, Any]) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
-
-
-def _append(file: IO[bytes], line: dict[str, Any]) -> None:
-    """Write a line, or nothing of it."""
-    content = _line(line)
-    end = file.seek(0, os.SEEK_END)
-    try:
-        if file.write(content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the kernel took what still fitted
-    except OSError:
-        file.truncate(end)
-        raise
 
 
 def _end_of_last_line(file: IO[bytes]) -> int:
