@@ -277,7 +277,7 @@ class Component(ABC):
         Args:
             tokens: of one image.
         """
-        return Workload(component=self.name, plan=self.plan, config=config)
+        return Workload(plan=self.plan, config=config)
 
     def mode(self, chosen: ParallelMode, options: DeploymentOptions) -> ParallelMode:
         """How the component runs where the pipeline runs in the mode `chosen`; by default in its own.

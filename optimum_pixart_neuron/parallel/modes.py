@@ -29,7 +29,6 @@ class Workload:
     """What of a component's program a mode may divide.
 
     Attributes:
-        component: its name, for messages.
         plan: how its weights can be divided; None where they cannot.
         config: the checkpoint's configuration of it.
         tokens: of one row in self-attention; 0 for a component without any.
@@ -37,7 +36,6 @@ class Workload:
         head_width: channels of a head.
     """
 
-    component: str
     plan: ShardingPlan | None
     config: dict
     tokens: int = 0

@@ -179,7 +179,6 @@ class Transformer(Component):
 
     def workload(self, config: dict, tokens: int) -> Workload:
         return Workload(
-            component=NAME,
             plan=PLAN,
             config=config,
             tokens=tokens,
