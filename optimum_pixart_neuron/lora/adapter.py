@@ -48,12 +48,10 @@ class Adapter:
 
     Attributes:
         path: of the file that holds its tensors.
-        form: how it calls them, a name of `FORMATS`.
         changes: part of a checkpoint -> weight that is changed -> by what.
     """
 
     path: Path
-    form: str
     changes: Mapping[str, Mapping[str, LowRank]]
 
     def change(self, part: str, weight: str, strength: float = 1.0) -> LowRankChange:
@@ -122,7 +120,7 @@ def read_adapter(path: Path, configuration: Path | None, geometry: Geometry) -> 
         own = settings or LoraSettings.of_part(said, part, path)
         changes.setdefault(part, {})[weight] = _low_rank(path, weight, geometry[part][weight], tensors, own)
     _check_finite(path, entries)
-    return Adapter(path=path, form=form.name, changes=changes)
+    return Adapter(path=path, changes=changes)
 
 
 def _contents(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:

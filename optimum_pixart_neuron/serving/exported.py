@@ -11,7 +11,7 @@ from ..artifact.manifest import MANIFEST_FILE, Manifest
 from ..artifact.pull import is_repository, pull
 from ..checkpoint.layout import SIGMA
 from ..components.registry import DENOISER
-from ..components.transformer.spec import STEPS, scale_of_call
+from ..components.transformer.spec import GUIDANCE_SCALE, STEPS, scale_of_call
 from ..errors import ArtifactError, printable
 from ..files import full_digest
 from ..neuron.machine import Machine
@@ -35,7 +35,7 @@ class Exported:
         guided: whether it can compute guidance.
         takes_interval: whether it can leave guidance out of a part of the steps.
         pipeline: class that loads it.
-        distilled_steps, distilled_scale: what its checkpoint was distilled for; None for diffusers' defaults.
+        steps, guidance_scale: where nobody names any.
     """
 
     name: str
@@ -48,18 +48,8 @@ class Exported:
     guided: bool
     takes_interval: bool = False
     pipeline: str = SIGMA.neuron_class
-    distilled_steps: int | None = None
-    distilled_scale: float | None = None
-
-    @property
-    def steps(self) -> int:
-        """Denoising steps where nobody names a number."""
-        return self.distilled_steps or STEPS
-
-    @property
-    def guidance_scale(self) -> float:
-        """What is used where a request names none."""
-        return scale_of_call(self.distilled_scale, guided=self.guided)
+    steps: int = STEPS
+    guidance_scale: float = GUIDANCE_SCALE
 
 
 def open_export(address: str, *, revision: str | None = None) -> Exported:
@@ -108,6 +98,6 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
         guided=guided,
         takes_interval=guided and takes_interval(compiled),
         pipeline=manifest.kind.neuron_class,
-        distilled_steps=manifest.call.steps if manifest.call else None,
-        distilled_scale=manifest.call.guidance_scale if manifest.call else None,
+        steps=(manifest.call and manifest.call.steps) or STEPS,
+        guidance_scale=scale_of_call(manifest.call and manifest.call.guidance_scale, guided=guided),
     )

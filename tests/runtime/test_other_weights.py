@@ -54,7 +54,7 @@ class Loaded:
 
     def add(self, name: str, *parts: str) -> None:
         changes = {part: {"a.weight": None} for part in parts or ("transformer",)}
-        adapter = Adapter(path=name, form="peft", changes=changes)
+        adapter = Adapter(path=name, changes=changes)
         self.adapters.add(NamedAdapter(name=name, model=name, revision=None, file=name, adapter=adapter))
 
 

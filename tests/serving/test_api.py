@@ -329,7 +329,7 @@ def test_guidance_in_a_part_of_the_steps_where_the_export_has_it():
 
 
 def test_an_export_without_guidance_is_not_asked_for_it():
-    with served(facts={"painter": exported(guided=False)}) as server:
+    with served(facts={"painter": exported(guided=False, guidance_scale=1.0)}) as server:
         answer = server.ask("a cat", guidance_scale=4.5)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "guidance_scale")
         assert server.ask("a cat").status_code == 200
