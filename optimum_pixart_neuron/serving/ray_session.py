@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ..errors import InvalidExportOption, PixArtNeuronError, one_line
 from ..hardware import runtime_cores
@@ -82,7 +83,8 @@ def ray_session(address: str | None) -> Iterator[Path]:
     try:
         ray = _import_ray()
         try:
-            with _handler_kept(ray):
+            # SIGTERM keeps its handler, where `ray.init` would put its own first (2.60, `_private/worker.py`).
+            with patch.object(ray._private.utils, "set_sigterm_handler"):
                 _start(ray, address, private)
             yield empty
         finally:
@@ -100,18 +102,6 @@ def _import_ray():
     except ImportError:
         raise InvalidExportOption("Ray is not installed: pip install 'optimum-pixart-neuron[serve]'") from None
     return ray
-
-
-@contextlib.contextmanager
-def _handler_kept(ray) -> Iterator[None]:
-    """SIGTERM keeps the handler that it has, where `ray.init` would put its own first (2.60, `_private/worker.py`)."""
-    utils = ray._private.utils
-    of_ray = utils.set_sigterm_handler
-    utils.set_sigterm_handler = lambda _handler: None
-    try:
-        yield
-    finally:
-        utils.set_sigterm_handler = of_ray
 
 
 def _start(ray, address: str | None, private: Path) -> None:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .refusal import Refusal
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _BODY_TIMEOUT_S = 30.0
 """For a client that sends its request; the largest is small."""
@@ -35,12 +30,12 @@ class Gate:
         keys: of which a request below /v1/ must have one; empty where any key will do.
     """
 
-    def __init__(self, app: App, *, max_body_bytes: int, keys: Sequence[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, keys: Sequence[str] = ()) -> None:
         self._app = app
         self._most = max_body_bytes
         self._keys = [key.encode() for key in keys]
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
             return
@@ -70,7 +65,7 @@ class Gate:
         if body is not None:
             await self._app(scope, _replay(body, receive), send)
 
-    def _check_key(self, scope: MutableMapping[str, Any]) -> None:
+    def _check_key(self, scope: Scope) -> None:
         path = scope["path"]
         if not self._keys or not path.startswith(_WITH_KEY) or path.startswith(FILES):
             return
@@ -80,7 +75,7 @@ class Gate:
         if kind.lower() != b"bearer" or not any(fits):
             raise Refusal(401, "the request has no valid API key (Authorization: Bearer KEY)", code="invalid_api_key")
 
-    async def _read(self, scope: MutableMapping[str, Any], receive: Receive) -> bytes | None:
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """The whole body; None where the client left before it was whole."""
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > self._most:
