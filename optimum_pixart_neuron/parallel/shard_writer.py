@@ -89,8 +89,7 @@ def write_shards(
                 raise ValueError(f"{name}: shape {tuple(tensor.shape)} in the checkpoint, {weight.shape} in the model")
             tensor = tensor.to(weight.dtype)
             parts = [tensor] * ranks if weight.dim is None else tensor.chunk(ranks, dim=weight.dim)
-            for _ in writers.map(_write, files, parts, gathered):
-                pass  # but raise what a writer raised
+            list(writers.map(_write, files, parts, gathered))  # raises what a writer raised
         return sum(file.tell() for file in files)
 
 

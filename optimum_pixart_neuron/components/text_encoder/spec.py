@@ -26,11 +26,6 @@ _TABLE = "shared.weight"
 _TIED_TABLE = "encoder.embed_tokens.weight"
 
 
-def _is_t5(config: dict) -> bool:
-    """Whether a `config.json` is a T5's, with a decoder or without."""
-    return config.get("model_type") == "t5"
-
-
 class TextEncoder(Component):
     """Always an NxD program: its weights stay out of the archive."""
 
@@ -43,7 +38,7 @@ class TextEncoder(Component):
         class_name="T5EncoderModel",
         weights="model",
         settings=T5Configuration,
-        recognize=_is_t5,
+        recognize=lambda config: config.get("model_type") == "t5",  # with a decoder or without
         flag_help="Id or folder of a T5 text encoder in place of the model's: a pipeline or itself.",
         released={
             "num_layers": 24,

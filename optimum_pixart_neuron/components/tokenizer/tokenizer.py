@@ -83,7 +83,10 @@ class Tokenizer(CopiedPart):
         import transformers
 
         with self._loading(), TemporaryDirectory(prefix="pixart-neuron-") as scratch:
-            self._check_sentences()
+            if SENTENCES in self.contents:  # transformers 4.57 hides why sentencepiece refuses it behind another error
+                from sentencepiece import SentencePieceProcessor
+
+                SentencePieceProcessor(model_proto=self.contents[SENTENCES])
             self.write(Path(scratch))
             loaded = getattr(transformers, self.class_name).from_pretrained(scratch, local_files_only=True)
             loaded(list(_TRIAL), padding="max_length", max_length=16, truncation=True)
@@ -91,13 +94,6 @@ class Tokenizer(CopiedPart):
         if SENTENCES in self.contents:
             loaded.vocab_file = str(self.folder / SENTENCES)  # copies and `save_pretrained` read it again
         return loaded
-
-    def _check_sentences(self) -> None:
-        """transformers 4.57 hides why sentencepiece refuses a file behind an error of its own."""
-        if SENTENCES in self.contents:
-            from sentencepiece import SentencePieceProcessor
-
-            SentencePieceProcessor(model_proto=self.contents[SENTENCES])
 
 
 def last_token(tokenizer: Any) -> int:

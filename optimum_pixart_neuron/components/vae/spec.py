@@ -72,10 +72,7 @@ class _Half(Component):
                 "--vae_tile_size decodes tile by tile" if tiles else "every core works on pictures of its own here"
             )
             raise InvalidExportOption(f"--vae_parallel {asked}: {reason}; leave one of them out")
-        if asked == "auto":
-            picked: type[ParallelMode] = DataParallel if alone or tiles else RowParallel
-        else:
-            picked = PICTURE_MODES[asked]
+        picked = PICTURE_MODES.get(asked) or (DataParallel if alone or tiles else RowParallel)
         if chosen.ranks == 1:
             return chosen
         ranks = 1 if picked is OneCore else chosen.ranks
