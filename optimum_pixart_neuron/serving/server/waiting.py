@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,7 +29,7 @@ class Waiting:
     """First come, first served, together with all that is of the same kind."""
 
     def __init__(self) -> None:
-        self._tickets: deque[Ticket] = deque()
+        self._tickets: list[Ticket] = []
 
     def add(self, ticket: Ticket) -> None:
         """Put a ticket at the end."""
@@ -40,12 +39,9 @@ class Waiting:
         """The oldest ticket and the next ones of its kind, `most` in all; what nobody waits for is dropped."""
         waiting = [ticket for ticket in self._tickets if not ticket.drawn.cancelled()]
         taken: list[Ticket] = []
-        left: deque[Ticket] = deque()
+        left: list[Ticket] = []
         for ticket in waiting:
             fits = len(taken) < most and ticket.picture.kind == waiting[0].picture.kind
             (taken if fits else left).append(ticket)
         self._tickets = left
         return taken
-
-    def __len__(self) -> int:
-        return sum(not ticket.drawn.cancelled() for ticket in self._tickets)
