@@ -83,7 +83,7 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
     if "vae_scale_factor" not in sizes:
         raise ArtifactError(f"{address}: {DENOISER.name} does not say how large its pictures are; export it again")
     scale, cells = sizes["vae_scale_factor"], [each.sizes for each in compiled.each()]
-    guided = manifest.guided
+    guided, call = manifest.guided, manifest.call
     cores = max(manifest.ranks, min(2, Machine.of(sdk).cores) if sdk.has_device else 2)  # as the pipeline takes them
     mode = mode_of(manifest.parallel_mode, manifest.ranks)
     batches = mode(ranks=manifest.ranks, guidance_groups=2 if guided else 1).batches(cores)
@@ -98,6 +98,6 @@ def open_export(address: str, *, revision: str | None = None) -> Exported:
         guided=guided,
         takes_interval=guided and takes_interval(compiled),
         pipeline=manifest.kind.neuron_class,
-        steps=(manifest.call and manifest.call.steps) or STEPS,
-        guidance_scale=scale_of_call(manifest.call and manifest.call.guidance_scale, guided=guided),
+        steps=(call.steps if call else None) or STEPS,
+        guidance_scale=scale_of_call(call.guidance_scale if call else None, guided=guided),
     )
