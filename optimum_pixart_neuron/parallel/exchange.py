@@ -26,14 +26,12 @@ class SequenceExchange(ABC):
     ranks: int
     group: Any = None
 
-    @staticmethod
     @abstractmethod
-    def bytes_sent(tokens: int, width: int, ranks: int) -> float:
+    def bytes_sent(self, tokens: int, width: int) -> float:
         """Bytes one rank sends for one image and attention, in units of one element; ring algorithm."""
 
-    @staticmethod
     @abstractmethod
-    def attended(tokens: int, heads: int, ranks: int) -> tuple[int, int, int]:
+    def attended(self, tokens: int, heads: int) -> tuple[int, int, int]:
         """Query tokens, key tokens and heads that the attention of one rank then has."""
 
     @abstractmethod
@@ -50,13 +48,11 @@ class KeyValueGather(SequenceExchange):
 
     name = "gather"
 
-    @staticmethod
-    def bytes_sent(tokens: int, width: int, ranks: int) -> float:
-        return (ranks - 1) * 2 * tokens / ranks * width
+    def bytes_sent(self, tokens: int, width: int) -> float:
+        return (self.ranks - 1) * 2 * tokens / self.ranks * width
 
-    @staticmethod
-    def attended(tokens: int, heads: int, ranks: int) -> tuple[int, int, int]:
-        return tokens // ranks, tokens, heads
+    def attended(self, tokens: int, heads: int) -> tuple[int, int, int]:
+        return tokens // self.ranks, tokens, heads
 
     def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """(B, S/w, C) each -> the same queries, (B, S, C) keys and values, all heads."""
@@ -80,13 +76,11 @@ class HeadAllToAll(SequenceExchange):
 
     name = "all-to-all"
 
-    @staticmethod
-    def bytes_sent(tokens: int, width: int, ranks: int) -> float:
-        return 4 * tokens / ranks * width * (ranks - 1) / ranks
+    def bytes_sent(self, tokens: int, width: int) -> float:
+        return 4 * tokens / self.ranks * width * (self.ranks - 1) / self.ranks
 
-    @staticmethod
-    def attended(tokens: int, heads: int, ranks: int) -> tuple[int, int, int]:
-        return tokens, tokens, heads // ranks
+    def attended(self, tokens: int, heads: int) -> tuple[int, int, int]:
+        return tokens, tokens, heads // self.ranks
 
     def spread(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """(B, S/w, C) each -> (B, S, C/w) each, the heads of this rank."""
@@ -113,5 +107,5 @@ EXCHANGES = {exchange.name: exchange for exchange in (KeyValueGather, HeadAllToA
 
 def choose_exchange(*, tokens: int, heads: int, head_width: int, ranks: int) -> str:
     """The name of the exchange that sends fewer bytes; the gather, with fewer collectives, if they are equal."""
-    gather, trade = (kind.bytes_sent(tokens, heads * head_width, ranks) for kind in (KeyValueGather, HeadAllToAll))
+    gather, trade = (kind(ranks=ranks).bytes_sent(tokens, heads * head_width) for kind in EXCHANGES.values())
     return KeyValueGather.name if heads % ranks or gather <= trade else HeadAllToAll.name

@@ -182,7 +182,7 @@ class ContextParallel(ParallelMode):
 
     def share(self, work: Workload, rows: int) -> Share:
         assert self.exchange is not None  # see `settled`
-        queries, keys, heads = EXCHANGES[self.exchange].attended(work.tokens, work.heads, self.sequence_ranks)
+        queries, keys, heads = EXCHANGES[self.exchange](ranks=self.sequence_ranks).attended(work.tokens, work.heads)
         return Share(
             rows=rows // self.guidance_groups,
             own_tokens=work.tokens // self.sequence_ranks,
