@@ -2,12 +2,12 @@
 
 import errno
 import json
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from optimum_pixart_neuron.errors import InvalidExportOption, OutputFull
-from optimum_pixart_neuron.serving.generate import gallery as module
 from optimum_pixart_neuron.serving.generate.gallery import Gallery
 from optimum_pixart_neuron.serving.generate.rows import RowDefaults, plan
 from tests.serving.painter import exported
@@ -122,18 +122,16 @@ def test_a_full_disk_leaves_nothing_half(tmp_path, monkeypatch, at):
     if at == "picture":
         monkeypatch.setattr(Path, "replace", full)
     else:
-        real = module._append
+        real = Path.open
 
-        def half(file, line):
-            class Full:
-                seek, truncate = file.seek, file.truncate
+        class Full(FileIO):
+            def write(self, content):
+                return super().write(content[:7])
 
-                def write(self, content):
-                    return file.write(content[:7])
+        def opened(path, mode="r", *args, **kwargs):
+            return Full(path, mode) if mode == "ab" else real(path, mode, *args, **kwargs)
 
-            real(Full(), line)
-
-        monkeypatch.setattr(module, "_append", half)
+        monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(OutputFull, match="No space left on device; what is there is whole"):
         fill(tmp_path, pictures, 3)
     monkeypatch.undo()
