@@ -5,7 +5,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,20 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Pat
         return folder
 
     return get
+
+
+@pytest.fixture(scope="session")
+def compiled_once(made_once) -> Callable[[], AbstractContextManager]:
+    """A context in which an export takes programs that another one has compiled: one compile cache for all workers."""
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("NEURON_CC_FLAGS")
+            patch.setenv("NEURON_COMPILE_CACHE_URL", str(made_once("programs", lambda _folder: None)))
+            yield
+
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -72,14 +72,15 @@ def describe(checkpoint: Path, **options) -> tuple:
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_checkpoint, made_once):
+def exported(tiny_checkpoint, made_once, compiled_once):
     """Exports of the tiny checkpoint by options, each made once: `exported(tensor_parallel_size=2, ...)` -> folder."""
 
     def export_once(**options) -> Path:
         def make(folder: Path) -> None:
-            before = dict(os.environ)
-            export_to(folder / name, **{"model": tiny_checkpoint, **options})
-            after = dict(os.environ)
+            with compiled_once():
+                before = dict(os.environ)
+                export_to(folder / name, **{"model": tiny_checkpoint, **options})
+                after = dict(os.environ)
             if "TORCHINDUCTOR_CACHE_DIR" not in before:  # torch 2.8 sets it when make_fx first runs
                 after.pop("TORCHINDUCTOR_CACHE_DIR", None)
             assert after == before, "the export left something in the environment"

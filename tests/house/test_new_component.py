@@ -127,10 +127,11 @@ def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(registered, checkpoint, tmp_path_factory) -> Path:
+def exported(registered, checkpoint, tmp_path_factory, compiled_once) -> Path:
     output = tmp_path_factory.mktemp("sharpened export") / "pipeline"
     options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
-    return export_to(output, checkpoint, **options, disable_validation=False)
+    with compiled_once():
+        return export_to(output, checkpoint, **options, disable_validation=False)
 
 
 def original_of(checkpoint: Path) -> Sharpener:

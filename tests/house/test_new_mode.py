@@ -89,10 +89,11 @@ def registered():
 
 
 @pytest.fixture(scope="module")
-def exported(registered, tiny_checkpoint, tmp_path_factory) -> Path:
+def exported(registered, tiny_checkpoint, tmp_path_factory, compiled_once) -> Path:
     output = tmp_path_factory.mktemp("batch") / "pipeline"
     options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
-    return export_to(output, tiny_checkpoint, parallel_mode=NAME, **options)
+    with compiled_once():
+        return export_to(output, tiny_checkpoint, parallel_mode=NAME, **options)
 
 
 @pytest.mark.e2e
