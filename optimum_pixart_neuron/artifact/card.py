@@ -82,8 +82,7 @@ class Licence:
 
     Attributes:
         id: as the Hub abbreviates it, such as "openrail++"; "other" for one that it has no abbreviation for.
-        name: where `id` is "other".
-        link: where `id` is "other".
+        name, link: where `id` is "other".
     """
 
     id: str
@@ -108,6 +107,8 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         pipeline_tag="text-to-image",
         tags=["neuron", manifest.kind.label.lower(), "text-to-image"],
     )
+    # Of a distilled checkpoint: optimum-neuron's class has no defaults of an export.
+    arguments = manifest.call.arguments() if manifest.call else {}
     text = _CARD.format(
         metadata=metadata.to_yaml(),
         name=repository_id.split("/")[-1],
@@ -116,7 +117,7 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         pipeline=manifest.kind.neuron_class,
         repository=repository_id,
         prompt=EXAMPLE_PROMPT,
-        arguments=_arguments(manifest),
+        arguments="".join(f", {name}={value}" for name, value in arguments.items()),
         example=_EXAMPLE.format(prompt=EXAMPLE_PROMPT, file=EXAMPLE_FILE) if has_example else "",
         risk=ARCHIVE_RISK,
         emulated=_EMULATED if manifest.emulated else "",
@@ -130,12 +131,6 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         versions=_table(("Package", "Version"), manifest.versions.items()),
     )
     return text + _MARK.format(digest=_digest(text))
-
-
-def _arguments(manifest: Manifest) -> str:
-    """What a distilled checkpoint is called with; optimum-neuron's class has no defaults of an export."""
-    found = manifest.call.arguments() if manifest.call else {}
-    return "".join(f", {name}={value}" for name, value in found.items())
 
 
 def is_generated(card: str) -> bool:

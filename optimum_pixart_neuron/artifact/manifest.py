@@ -7,7 +7,6 @@ exporter makes, are loaded unchecked.
 import hashlib
 import os
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -15,6 +14,7 @@ from ..checkpoint.few_steps import CallDefaults
 from ..checkpoint.layout import KINDS, SIGMA, Kind
 from ..errors import ArtifactError, printable
 from ..files import RECORDS_BYTES, FileRecord, read_json, typed, write_whole
+from ..neuron.sdk import versions_of
 from .compiled import AGAIN, Count
 from .manifest_records import AdapterRecord, ComponentRecord, Record, SourceRecord, Text, ValidationRecord
 
@@ -208,10 +208,4 @@ def strangers(folder: Path, manifest: Manifest) -> list[str]:
 
 def installed_versions() -> dict[str, str]:
     """Versions of the compiler and of every package that an artifact depends on, as installed here."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return versions_of(_PACKAGES)

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import psutil
 
 from ..errors import printable
 from ..hardware.sdk_releases import BRIDGE, COMPILER, DISTRIBUTED, FRAMEWORK
+from ..neuron.sdk import versions_of
 
 HOST_PACKAGES = ("optimum-neuron", "optimum", "torch", "diffusers", "transformers", "huggingface_hub", "numpy")
 SDK_PACKAGES = (FRAMEWORK, DISTRIBUTED, COMPILER, BRIDGE)
@@ -108,15 +108,8 @@ class Host:
 
 
 def _packages() -> dict[str, str]:
-    found = {}
-    for name in (*HOST_PACKAGES, *SDK_PACKAGES):
-        try:
-            installed = version(name)
-        except PackageNotFoundError:
-            continue
-        if not installed.endswith("+emulated"):
-            found[name] = installed
-    return found
+    found = versions_of((*HOST_PACKAGES, *SDK_PACKAGES))
+    return {name: version for name, version in found.items() if not version.endswith("+emulated")}
 
 
 def _devices(folder: Path) -> tuple[int, ...]:

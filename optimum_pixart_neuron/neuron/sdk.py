@@ -6,7 +6,10 @@ The only module that knows of the emulator.
 import logging
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -103,6 +106,15 @@ def _choose_lowering() -> None:
             " and ".join(f"{name}={value}" for name, value in missing.items()),
         )
     os.environ.update(missing)
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Of these distributions, as installed here; without those that are not, and an active emulator's among them."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def ensure_importable() -> None:
