@@ -25,6 +25,7 @@ from optimum_pixart_neuron.export.options import ExportOptions
 from tests.tiny import build_tiny_checkpoint
 
 from ..checkpoints import COMMIT, Parts, cache, rewrite
+from ..e2e.conftest import describe
 from ..hub.conftest import hub  # noqa: F401
 from ..hub.exports import content
 
@@ -50,9 +51,12 @@ def opened(model, **options):
     return open_checkpoint(request(model, **options))
 
 
+def texts(options: dict) -> dict:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+
+
 def request(model, **options) -> ExportOptions:
-    texts = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-    return ExportOptions(model=str(model), output=Path("out"), **texts)
+    return ExportOptions(model=str(model), output=Path("out"), **texts(options))
 
 
 def refusal(model, **options) -> str:
@@ -417,23 +421,17 @@ def shards(tmp_path_factory):
     """The weight files of two ranks without the compilation: `shards(model, **options)` -> {component/file: bytes}."""
     from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
-    sdk = ensure_sdk()
+    ensure_sdk()
 
     def write(model, **options) -> dict[str, bytes]:
-        from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
-        from optimum_pixart_neuron.export.describe import describe_components
         from optimum_pixart_neuron.parallel.shard_writer import write_shards
 
-        asked = request(model, tensor_parallel_size=2, **options)
-        checkpoint = open_checkpoint(asked)
-        fetch_weights(asked, checkpoint)
         folder = tmp_path_factory.mktemp("shards")
-        deployment = decide(asked, checkpoint, chosen_instance(asked, sdk))
-        for component in describe_components(checkpoint, deployment, asked):
-            target = folder / component.COMPONENT.name
-            files = [target / f"{rank}.safetensors" for rank in range(component.ranks)]
+        _, components = describe(model, tensor_parallel_size=2, **texts(options))
+        for name, component in components.items():
+            files = [folder / name / f"{rank}.safetensors" for rank in range(component.ranks)]
             write_shards(component.weights(), component.read_weight, files, title="")
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.safetensors")}
+        return content(folder)
 
     return write
 

@@ -15,37 +15,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from optimum_pixart_neuron.checkpoint.open import open_checkpoint
 from optimum_pixart_neuron.errors import CompilationFailed, InvalidExportOption
-from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.compile_cache import CompileCache
 from optimum_pixart_neuron.neuron.compiler import environment_variables
 from optimum_pixart_neuron.neuron.sdk import LOWERING, ensure_sdk
+
+from ..e2e.conftest import describe
 
 ONE_RANK, TWO_RANKS = "vae_decoder", "text_encoder"
 
 
 @pytest.fixture(scope="module")
-def described(tiny_checkpoint):
+def two_ranks(tiny_checkpoint):
     """The decisions for two ranks, and the components by name."""
-    sdk = ensure_sdk()
-    from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
-    from optimum_pixart_neuron.export.describe import describe_components
-
-    asked = {"tensor_parallel_size": 2, "vae_parallel": "one", "sequence_length": 8}
-    options = ExportOptions(model=str(tiny_checkpoint), output=Path("out"), **asked)
-    checkpoint = open_checkpoint(options)
-    deployment = decide(options, checkpoint, chosen_instance(options, sdk))
-    components = describe_components(checkpoint, deployment, options)
-    return deployment, {component.COMPONENT.name: component for component in components}
+    ensure_sdk()
+    return describe(tiny_checkpoint, tensor_parallel_size=2, vae_parallel="one", sequence_length=8)
 
 
 @pytest.fixture
-def compile_one(described, tmp_path):
+def compile_one(two_ranks, tmp_path):
     """Compile a component into a folder and return that: `compile_one("transformer", workdir=...)`."""
     from optimum_pixart_neuron.export.compile import CompileJob, compile_component
 
-    deployment, components = described
+    deployment, components = two_ranks
 
     def compile_named(name: str, number: int = 1, **changed) -> Path:
         component = components[name]
@@ -202,11 +194,11 @@ def test_the_users_current_folder_is_left_alone(compile_one, tmp_path, monkeypat
     assert (folder / "neuronxcc.private_nkl.7").is_dir() and tmp_path / "work 1" in folder.parents
 
 
-def test_nothing_of_model_builder_is_left_after_a_failure(compile_one, neuronx_cc, monkeypatch, described):
+def test_nothing_of_model_builder_is_left_after_a_failure(compile_one, neuronx_cc, monkeypatch, two_ranks):
     """The real one has no `finally`: its ahead-of-time mode would stay on, for the next component to be built in."""
     from neuronx_distributed.parallel_layers import parallel_state
 
-    _, components = described
+    _, components = two_ranks
     strategy = torch.multiprocessing.get_sharing_strategy()
     monkeypatch.setattr(type(components[TWO_RANKS]), "build", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):

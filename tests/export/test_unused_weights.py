@@ -6,13 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
-from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
 from optimum_pixart_neuron.errors import CheckpointError
-from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.export.unused import check_unused
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from tests.tiny import build_tiny_checkpoint
+
+from ..e2e.conftest import describe
 
 
 @pytest.fixture
@@ -21,14 +20,9 @@ def checkpoint(tmp_path):
 
 
 def check(folder) -> None:
-    sdk = ensure_sdk()
-    from optimum_pixart_neuron.export.describe import describe_components
-
-    options = ExportOptions(model=folder, output="out", tensor_parallel_size=2)
-    checkpoint = open_checkpoint(options)
-    deployment = decide(options, checkpoint, chosen_instance(options, sdk))
-    fetch_weights(options, checkpoint)
-    check_unused(describe_components(checkpoint, deployment, options))
+    ensure_sdk()
+    _, components = describe(folder, tensor_parallel_size=2)
+    check_unused(components.values())
 
 
 def change(folder, part, add) -> None:

@@ -35,7 +35,13 @@ def _of_a_file(change: Callable[[Ground, bytes], bytes]) -> Callable[[Ground], N
 
 def _of_a_header(change: Callable[[Ground, dict, bytes], bytes]) -> Callable[[Ground], None]:
     """The same by its header and its data."""
-    return _of_a_file(wraps(change)(lambda ground, content: change(ground, *_parts(content))))
+
+    @_of_a_file
+    @wraps(change)
+    def change_parts(ground: Ground, content: bytes) -> bytes:
+        return change(ground, *_parts(content))
+
+    return change_parts
 
 
 @_of_a_file
