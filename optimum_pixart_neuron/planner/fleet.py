@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ..terminal.table import figure
 from .prediction import PlanRow
 
 
@@ -45,7 +46,7 @@ class Fleet:
         cost = "no known price" if self.cost_per_hour is None else f"${self.cost_per_hour:,.2f}/h"
         return (
             f"{self.instances} x {self.row.deployment.instance.name}: {self.images_per_second:.3f} images/s, {cost};"
-            f" {self.pipelines} pipelines ({self.row.layout}), {self.row.expected_s:.2f} s an image."
+            f" {self.pipelines} pipelines ({self.row.layout}), {figure(self.row.expected_s)} s an image."
         )
 
 

@@ -204,7 +204,8 @@ def _latency(row: PlanRow | None) -> str:
 
 
 def _dollars(row: PlanRow) -> str:
-    return "-" if row.cost_per_1000 is None else f"{row.cost_per_1000:,.2f}"
+    cost = row.cost_per_1000
+    return "-" if cost is None else f"{cost:,.2f}" if cost >= 0.01 else figure(cost)
 
 
 def _gib(size: float) -> str:
@@ -216,6 +217,8 @@ def expected(row: PlanRow) -> str:
     if not row.efficiency.is_band:
         return figure(row.expected_s)
     low, high = row.expected_range_s
+    if high < 0.1:
+        return f"{figure(low)}-{figure(high)}"
     places = 2 if high < 10 else 1 if high < 100 else 0
     return f"{low:.{places}f}-{high:.{places}f}"
 

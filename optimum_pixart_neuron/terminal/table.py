@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -52,5 +53,7 @@ def duration(seconds: float) -> str:
 
 
 def figure(number: float) -> str:
-    """A number in three digits or more, without an exponent: `0.772`, `12.65`, `1,345`."""
+    """A number in two digits or more, without an exponent: `0.00012`, `0.772`, `12.65`, `1,345`."""
+    if 0 < number < 0.01:
+        return format(Decimal(f"{number:.2g}"), "f")
     return f"{number:.3f}" if number < 1 else f"{number:,.2f}" if number < 100 else f"{number:,.0f}"

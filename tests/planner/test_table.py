@@ -7,7 +7,7 @@ import pytest
 from optimum_pixart_neuron.components.registry import IMAGE_DECODER
 from optimum_pixart_neuron.planner import Released, Request, plan
 from optimum_pixart_neuron.planner.table import advice, show
-from optimum_pixart_neuron.terminal.table import WIDTH, console, duration
+from optimum_pixart_neuron.terminal.table import WIDTH, console, duration, figure
 
 pytestmark = pytest.mark.seconds
 
@@ -89,6 +89,18 @@ def test_the_advice_names_the_lowest_of_what_fits(rows):
 def test_the_advice_names_a_long_decoding_on_one_core():
     (latency, *_) = advice(plan(Request(parallel_mode="context", vae_parallel="one"), instances=["trn2.48xlarge"]))
     assert f"% of it is the {IMAGE_DECODER.label}" in latency and "--vae_tile_size" in latency
+
+
+def test_no_figure_is_rounded_to_nothing():
+    assert [figure(number) for number in (0, 0.0000123, 0.00123, 0.0123, 0.7721, 12.345, 1345.6)] == [
+        "0.000",
+        "0.000012",
+        "0.0012",
+        "0.012",
+        "0.772",
+        "12.35",
+        "1,346",
+    ]
 
 
 def test_durations_have_three_digits():
