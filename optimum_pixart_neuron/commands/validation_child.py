@@ -11,20 +11,20 @@ from .frame import exit_on_termination, shown_log
 from .streams import checked_streams
 
 
-def main(exchange: BinaryIO, log: TextIO) -> None:
+def main(shared: BinaryIO, log: TextIO) -> None:
     """Read the request, and write the records or the user's error in its place."""
     exit_on_termination()
     logging.getLogger("optimum_pixart_neuron.emulator").setLevel(logging.ERROR)  # who asks has announced it
-    request = read_request(exchange)
+    request = read_request(shared)
     outcome: object
     try:
         with checked_streams(), shown_log(log):
             outcome = validate_here(**request)
     except PixArtNeuronError as error:
         outcome = error
-    exchange.seek(0)
-    exchange.truncate()
-    pickle.dump(outcome, exchange)
+    shared.seek(0)
+    shared.truncate()
+    pickle.dump(outcome, shared)
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ class Bound:
         matmul: of the Tensor Engine.
         softmax: of the Scalar Engine, for the exponentials of softmaxes.
         weights: of the core's share of the device memory's bandwidth, to read them once.
-        exchange: of that bandwidth, for what collectives send and receive.
+        traffic: of that bandwidth, for what collectives send and receive.
         link: of NeuronLink, between chips.
     """
 
     matmul: float
     softmax: float
     weights: float
-    exchange: float
+    traffic: float
     link: float
 
     @classmethod
@@ -46,14 +46,14 @@ class Bound:
             matmul=cost.array_flops * cores / flops,
             softmax=cost.exponentials * cores / chip.exponentials,
             weights=cost.read * cores / chip.hbm_bandwidth,
-            exchange=2 * cost.bytes_sent * cores / chip.hbm_bandwidth,
+            traffic=2 * cost.bytes_sent * cores / chip.hbm_bandwidth,
             link=crossing / instance.link_bandwidth if instance.link_bandwidth else 0.0,
         )
 
     @property
     def resources(self) -> dict[str, float]:
         """Seconds by resource."""
-        hbm = self.weights + self.exchange
+        hbm = self.weights + self.traffic
         return {"matmul": self.matmul, "softmax": self.softmax, "hbm": hbm, "link": self.link}
 
     @property
@@ -69,7 +69,7 @@ class Bound:
     @property
     def unhidden_seconds(self) -> float:
         """The same where no collective overlaps with computing: in a block each needs the result of the other."""
-        return max(self.matmul, self.softmax, self.weights) + max(self.exchange, self.link)
+        return max(self.matmul, self.softmax, self.weights) + max(self.traffic, self.link)
 
 
 def bytes_over_link(collective: Collective, cores_per_chip: int) -> float:

@@ -74,11 +74,11 @@ def validate_artifacts(
         logger.info(f"validation is left out: {problem}")
         return ()
     # A file without a name: nothing of it is left, however this process ends.
-    with tempfile.TemporaryFile() as exchange:
-        write_request(exchange, folder=folder.absolute(), checkpoint=checkpoint, atol=atol, steps=steps)
-        exchange.seek(0)
+    with tempfile.TemporaryFile() as shared:
+        write_request(shared, folder=folder.absolute(), checkpoint=checkpoint, atol=atol, steps=steps)
+        shared.seek(0)
         with _logged_lines() as lines:
-            status = shell_status(run_module(_CHILD, [], descriptors=[exchange.fileno(), lines]))
+            status = shell_status(run_module(_CHILD, [], descriptors=[shared.fileno(), lines]))
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         if status in _TERMINATED:
@@ -87,30 +87,30 @@ def validate_artifacts(
             raise PixArtNeuronError(
                 f"the validation ended with status {status} before its verdict; --disable-validation leaves it out"
             )
-        exchange.seek(0)
-        outcome = pickle.load(exchange)
+        shared.seek(0)
+        outcome = pickle.load(shared)
     if isinstance(outcome, PixArtNeuronError):
         raise outcome
     log_table(outcome)
     return outcome
 
 
-def write_request(exchange: BinaryIO, **request: Any) -> None:
+def write_request(shared: BinaryIO, **request: Any) -> None:
     """Say what is to be validated, and which components were registered, with the folders to import those from.
 
     Args:
         request: arguments of `validate_here`.
     """
     added = added_components()
-    pickle.dump([_import_folder(component) for component in added], exchange)
-    pickle.dump((added, request), exchange)
+    pickle.dump([_import_folder(component) for component in added], shared)
+    pickle.dump((added, request), shared)
 
 
-def read_request(exchange: BinaryIO) -> dict[str, Any]:
+def read_request(shared: BinaryIO) -> dict[str, Any]:
     """Register what the asking process had registered, and return the arguments of `validate_here`."""
     # Behind everything else: they may be the current folder, whose files must not stand in for other modules.
-    sys.path += [place for place in pickle.load(exchange) if place not in sys.path]
-    added, request = pickle.load(exchange)
+    sys.path += [place for place in pickle.load(shared) if place not in sys.path]
+    added, request = pickle.load(shared)
     for component in added:
         if component.name not in COMPONENTS:
             register_component(component)

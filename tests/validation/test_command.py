@@ -98,8 +98,8 @@ def test_an_error_of_the_process_is_raised_here(float32_folder, copied, checkpoi
     from optimum_pixart_neuron.validation import validate as module
 
     def run_here(_module: str, _argv: list[str], descriptors: list[int]) -> int:
-        with open(descriptors[0], "r+b", closefd=False) as exchange, open(descriptors[1], "w", closefd=False) as log:
-            validation_child.main(exchange, log)
+        with open(descriptors[0], "r+b", closefd=False) as shared, open(descriptors[1], "w", closefd=False) as log:
+            validation_child.main(shared, log)
         return 0
 
     monkeypatch.setattr(module, "run_module", run_here)
