@@ -65,15 +65,6 @@ def test_ranks_in_each_others_place_are_refused(pipeline_class, folder, nothing_
     )
 
 
-@pytest.mark.soak
-def test_files_of_another_export_are_refused(pipeline_class, folder, exported, nothing_loaded):
-    """The same checkpoint and options but the dtype."""
-    other = exported(tensor_parallel_size=2)
-    shutil.copyfile(other / SHARD.format("transformer", 0), folder / SHARD.format("transformer", 0))
-    with pytest.raises(ArtifactError, match="tp0_.* bytes, expected .* it is of another export, or damaged"):
-        pipeline_class.from_pretrained(folder)
-
-
 def test_fewer_visible_cores_are_refused(pipeline_class, whole, monkeypatch, nothing_loaded):
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
     with pytest.raises(ArtifactError, match=r"needs 2 cores, and 1 are visible \(NEURON_RT_NUM_CORES=1\)"):

@@ -63,7 +63,7 @@ def test_float32_pictures(float32_folder, stock, reference_images):
     "options",
     [
         pytest.param({"tensor_parallel_size": 1}, marks=pytest.mark.soak),
-        {"tensor_parallel_size": 4, "attention": "nki"},
+        {"tensor_parallel_size": 2, "attention": "nki"},
     ],
     ids=str,
 )

@@ -73,19 +73,6 @@ def test_without_a_device_the_artifacts_stay_and_are_named(
     assert psnr(image, reference(PROMPTS[0], **pipeline_arguments(1)).images[0]) >= 38
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"verify": "typo"}, "verify='typo': choose none, sizes, full"),
-        ({"batch_size": 0}, "--batch_size 0: must be at least 1"),
-    ],
-)
-def test_options_that_the_export_does_not_know(pipeline_class, tiny_checkpoint, tmp_path, options, message):
-    with pytest.raises(InvalidExportOption, match=message):
-        pipeline_class.from_pretrained(tiny_checkpoint, export=True, output=tmp_path / "out", **options)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_importing_the_package_changes_nothing():
     code = """
 import os, signal, sys

@@ -78,7 +78,7 @@ from .test_processes import SCRIPT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
-RANKS = 4
+RANKS = 2
 OPTIONS = {"tensor_parallel_size": RANKS, "batch_size": 2, "attention": "nki"}
 """Exported by other tests, too."""
 
@@ -185,7 +185,7 @@ def test_the_text_encoder_reduces_twice_a_layer_in_bfloat16(folder):
 @pytest.mark.soak
 def test_trn2(exported, tmp_path, reference):
     """Compiled for trn2 from a machine that is none, loaded by the stock class on one."""
-    folder = exported(instance_type="trn2", tensor_parallel_size=RANKS)
+    folder = exported(instance_type="trn2", tensor_parallel_size=4)
     for component in ("text_encoder", "transformer", "vae_decoder"):
         neuron = neuron_section(folder, component)
         assert (neuron["instance_type"], neuron["target"], neuron["lnc"]) == ("trn2", "trn2", 2)
