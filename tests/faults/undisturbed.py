@@ -10,7 +10,7 @@ from pathlib import Path
 from optimum_pixart_neuron.artifact.manifest import Manifest
 from optimum_pixart_neuron.files import full_digest
 
-from ..hub.exports import make_export
+from ..hub.exports import content, make_export
 from ..hub.fake_hub import FakeHub, Request
 from . import actions, inflict
 from .warm import Outcome, Warm
@@ -139,10 +139,6 @@ def fill_with_good(hub: FakeHub, former: Path, export: Path) -> None:
     fill_with_former(hub, former)
     files = {**content(export), "README.md": EDITED_CARD, "cat.png": PICTURE}
     hub.repositories[actions.REPO].commit(hub.stored(files), "good")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def comparable_digests(export: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.extras import needs
+from tests.hub.exports import content
 from tests.hub.fake_hub import FakeHub
 from tests.serving.clusters import node_environment, two_nodes
 from tests.serving.conftest import alive, drawn_alone, family_of, file_in, free_port, named, running, wait_until
@@ -26,10 +27,6 @@ BODY = {"prompt": "a red cat", "seed": 3, "num_inference_steps": 1}
 EXAMPLE = Path(__file__).parents[2] / "examples" / "serve" / "serve.yaml"
 
 
-def files_of(export: Path) -> dict[str, bytes]:
-    return {path.relative_to(export).as_posix(): path.read_bytes() for path in export.rglob("*") if path.is_file()}
-
-
 def expected(export: Path, prompt: str = "a red cat", seed: int = 3) -> bytes:
     from tests.e2e.conftest import load_ours
 
@@ -41,7 +38,7 @@ def test_two_exports_on_two_nodes_of_a_cluster(export, tmp_path):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with FakeHub() as hub:
-        commit = hub.create(REPO, files_of(export)).refs["main"]
+        commit = hub.create(REPO, content(export)).refs["main"]
         with two_nodes(tmp_path / "empty", hub.environment(tmp_path / "hf")) as (nodes, address, environment):
             arguments = (f"local={export}", REPO, "--port", port, "--no_page", "--address", address)
             with running("pixart_serve", *arguments, cwd=tmp_path, environment=environment) as process:
@@ -147,7 +144,7 @@ def test_an_export_and_prompts_of_the_hub(export, tmp_path):
     rows = [{"prompt": "a red cat", "seed": 3}, {"prompt": "a blue dog", "seed": 4}]
     table = "".join(json.dumps(row) + "\n" for row in rows).encode()
     with FakeHub() as hub:
-        commit = hub.create(REPO, files_of(export)).refs["main"]
+        commit = hub.create(REPO, content(export)).refs["main"]
         hub.create(PROMPTS, {"train.jsonl": table})
         environment = {**os.environ, **hub.environment(tmp_path / "hf")}
         command = ("pixart_generate", REPO, "--prompts", PROMPTS, "out", "--num_inference_steps", 1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.hub.exports import content
 from tests.tiny import build_tiny_checkpoint
 
 
@@ -16,10 +17,6 @@ def pipeline(tiny_checkpoint):
     pipeline = PixArtSigmaPipeline.from_pretrained(tiny_checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _files(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -45,19 +42,19 @@ def test_the_same_arguments_give_the_same_bytes_and_leave_the_random_state(tiny_
     state = torch.random.get_rng_state()
     again = build_tiny_checkpoint(tmp_path / "again")
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert _files(again) == _files(tiny_checkpoint)
+    assert content(again) == content(tiny_checkpoint)
 
 
 def test_the_size_of_one_component_does_not_change_the_others(tiny_checkpoint, tmp_path):
-    other = _files(build_tiny_checkpoint(tmp_path / "other", layers=1, heads=16, seed=0))
-    files = _files(tiny_checkpoint)
+    other = content(build_tiny_checkpoint(tmp_path / "other", layers=1, heads=16, seed=0))
+    files = content(tiny_checkpoint)
     assert other["vae/diffusion_pytorch_model.safetensors"] == files["vae/diffusion_pytorch_model.safetensors"]
     assert other["text_encoder/model.safetensors"] == files["text_encoder/model.safetensors"]
 
 
 def test_another_seed_gives_other_weights(tiny_checkpoint, tmp_path):
-    other = _files(build_tiny_checkpoint(tmp_path / "other", seed=1))
-    assert sum(other[name] != content for name, content in _files(tiny_checkpoint).items()) == 3
+    other = content(build_tiny_checkpoint(tmp_path / "other", seed=1))
+    assert sum(other[name] != before for name, before in content(tiny_checkpoint).items()) == 3
 
 
 def test_the_tokenizer_is_a_t5_tokenizer(pipeline):
