@@ -82,17 +82,11 @@ def _copy(
     for name in (INDEX, *(name for name in former if name not in names)):
         (target / name).unlink(missing_ok=True)
     for name in (*(name for name in names if name != INDEX), INDEX):
-        if name == INDEX:
-            _write_manifest(manifest, changed, target)
+        if name == INDEX and manifest:
+            manifest.with_changes(changed).write(target)
+        elif name == INDEX:  # what the stock exporter made has none, and then no former one may speak for it
+            (target / MANIFEST_FILE).unlink(missing_ok=True)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if name in NOT_LISTED and (target / name).exists():
             continue  # the user's own words about the target
         write_whole(target / name, changed.get(name, folder / name))
-
-
-def _write_manifest(manifest: Manifest | None, changed: Mapping[str, bytes], target: Path) -> None:
-    """Artifacts of the stock exporter have none, and then no former one may speak for them."""
-    if manifest:
-        manifest.with_changes(changed).write(target)
-    else:
-        (target / MANIFEST_FILE).unlink(missing_ok=True)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MOST_STEPS = 1000
 """Of a schedule: the timesteps that PixArt was trained with."""
 _GROUP = "Defaults of a call"
+_Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+_Timesteps = Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_STEPS - 1)], ...], Field(max_length=MOST_STEPS)]
+_Scale = Annotated[float, Field(ge=0, le=MOST_STEPS, allow_inf_nan=False)]
 _Word = Annotated[str, Field(max_length=4096)]
 
 
@@ -95,27 +98,21 @@ def _falling(timesteps: tuple[int, ...]) -> tuple[int, ...]:
 class CallOptions(Options):
     """What a call of the exported pipeline does where its arguments do not say."""
 
-    default_steps: Annotated[int | None, Flag(group=_GROUP)] = Field(
+    default_steps: Annotated[_Steps | None, Flag(group=_GROUP)] = Field(
         None,
-        ge=1,
-        le=MOST_STEPS,
         description="Denoising steps of a call that names none; default: as the checkpoint was distilled, or 20.",
     )
     default_timesteps: Annotated[
-        tuple[Annotated[int, Field(ge=0, le=MOST_STEPS - 1)], ...],
+        _Timesteps,
         BeforeValidator(listed),
         AfterValidator(_falling),
         Flag(nargs="+", metavar="TIMESTEP", group=_GROUP),
     ] = Field(
         (),
-        max_length=MOST_STEPS,
         description="Timesteps of such a call, falling, in place of the scheduler's; default: as distilled, if any.",
     )
-    default_guidance_scale: Annotated[float | None, Flag(group=_GROUP)] = Field(
+    default_guidance_scale: Annotated[_Scale | None, Flag(group=_GROUP)] = Field(
         None,
-        ge=0,
-        le=MOST_STEPS,
-        allow_inf_nan=False,
         description="Guidance scale of such a call, up to 1 for none; default: the checkpoint's, or 4.5.",
     )
 
@@ -139,9 +136,9 @@ class CallDefaults(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
-    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, lt=MOST_STEPS)], ...], Field(max_length=MOST_STEPS)] = ()
-    guidance_scale: Annotated[float, Field(ge=0, le=MOST_STEPS, allow_inf_nan=False)] | None = None
+    steps: _Steps | None = None
+    timesteps: _Timesteps = ()
+    guidance_scale: _Scale | None = None
     sources: dict[_Word, _Word] = {}
 
     @classmethod
