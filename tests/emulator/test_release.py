@@ -70,5 +70,5 @@ def test_an_unknown_release_is_refused_by_name(monkeypatch):
 def test_the_table():
     for each in SDK_RELEASES.values():
         assert release_of(each.versions) is each, "a compiler of one release is told from those of the others"
-        assert same_minor(each.version("torch"), each.version("torch-neuronx")), "which is built for that torch"
+        assert same_minor(each.versions["torch"], each.versions["torch-neuronx"]), "which is built for that torch"
     assert release_of({}) is None and release_of({"neuronx-cc": "1.0"}) is None
