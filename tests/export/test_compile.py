@@ -247,8 +247,8 @@ def test_attention_calls_the_softmax_that_torch_neuronx_replaces(monkeypatch):
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("removed", [(), ("set_neuron_cores",)], ids=["last name", "name of the beta"])
-def test_programs_are_placed_under_the_name_that_the_sdk_has(compile_one, monkeypatch, removed):
+def test_programs_are_placed_under_the_name_that_the_sdk_has(compile_one, monkeypatch):
+    """Its last name, and where there is none that of the beta."""
     import torch_neuronx
 
     from optimum_pixart_neuron.artifact import loading
@@ -261,7 +261,7 @@ def test_programs_are_placed_under_the_name_that_the_sdk_has(compile_one, monkey
         monkeypatch.setattr(
             home, "set_neuron_cores", lambda *given, home=home, **how: placed.append(home) or real(*given, **how)
         )
-    for name in removed:
-        monkeypatch.delattr(torch_neuronx, name)
     loading._load_copy(program, 0, Compiled(inline_weights_to_neff=False))
-    assert placed == [homes[len(removed)]]
+    monkeypatch.delattr(torch_neuronx, "set_neuron_cores")
+    loading._load_copy(program, 0, Compiled(inline_weights_to_neff=False))
+    assert placed == list(homes)
