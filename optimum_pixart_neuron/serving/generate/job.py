@@ -71,11 +71,11 @@ def _draw(missing: Sequence[Planned], exported: Exported, options: GenerateOptio
         total=len(missing), unit="image", desc=f"drawing on {actors} x {exported.cores} cores", disable=None
     ) as bar:
         left = list(missing)
-        reasons: dict[str, str] = {}
         for number in range(_ROUNDS):
+            reasons = _round(left, exported, options, gallery, actors, 1 if number else exported.batch, bar)
+            left = [each for each in left if each.file_name in reasons]
             if not left:
                 break
-            left, reasons = _round(left, exported, options, gallery, actors, 1 if number else exported.batch, bar)
         for each in left:
             gallery.report(each.row, reasons[each.file_name], each.picture.prompt, each.file_name)
             bar.update()
@@ -89,30 +89,26 @@ def _round(
     actors: int,
     size: int,
     bar: tqdm,
-) -> tuple[list[Planned], dict[str, str]]:
-    """Draw once; returns what a broken pipeline left, and why, by file name."""
-    made = batches(wanted, size)
-    by_number = dict(enumerate(each for batch in made for each in batch))
-    numbers = iter(by_number)
-    numbered = [[(next(numbers), each.picture) for each in batch] for batch in made]
-    reasons: dict[str, str] = {}
-    for outcomes in draw_all(numbered, exported, options.image_format, actors):
+) -> dict[str, str]:
+    """Draw once; returns why a broken pipeline left pictures, by file name."""
+    planned = {each.file_name: each for each in wanted}
+    reasons = dict.fromkeys(planned, "the pool of actors did not return it")
+    named = [[(each.file_name, each.picture) for each in batch] for batch in batches(wanted, size)]
+    for outcomes in draw_all(named, exported, options.image_format, actors):
         for outcome in outcomes:
-            each = by_number.get(outcome.number)
-            if each is None:
+            if outcome.name not in reasons:
                 continue  # drawn a second time
+            each = planned[outcome.name]
             if outcome.content is not None:
                 gallery.add(each, outcome.content)
             elif outcome.final:
                 gallery.report(each.row, outcome.reason, each.picture.prompt, each.file_name)
             else:
-                reasons[each.file_name] = outcome.reason
+                reasons[outcome.name] = outcome.reason
                 continue
-            del by_number[outcome.number]
+            del reasons[outcome.name]
             bar.update()
-    for each in by_number.values():
-        reasons.setdefault(each.file_name, "the pool of actors did not return it")
-    return list(by_number.values()), reasons
+    return reasons
 
 
 def _actors(exported: Exported, options: GenerateOptions) -> int:

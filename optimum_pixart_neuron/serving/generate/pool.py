@@ -33,19 +33,19 @@ class Outcome:
     """What became of one picture.
 
     Attributes:
-        number: of the picture, as it was given.
+        name: of the picture, as it was given.
         content: its file; None where it was not drawn.
         reason: why not.
         final: whether no other try would change that.
     """
 
-    number: int
+    name: str
     content: bytes | None = None
     reason: str = ""
     final: bool = True
 
 
-Numbered = tuple[int, Picture]
+Named = tuple[str, Picture]
 
 
 class _Actor:
@@ -62,24 +62,23 @@ class _Actor:
         outcomes = self._draw(pickle.loads(item["batch"]))
         return {"outcomes": pickle.dumps(outcomes)}
 
-    def _draw(self, batch: Sequence[Numbered]) -> list[Outcome]:
+    def _draw(self, batch: Sequence[Named]) -> list[Outcome]:
         try:
             images = self._drawer.draw([picture for _, picture in batch])
         except DrawerBroken as error:
             self._broken = True
-            return [Outcome(number=number, reason=str(error), final=False) for number, _ in batch]
+            return [Outcome(name=name, reason=str(error), final=False) for name, _ in batch]
         except CannotDraw as error:
             if len(batch) == 1:
-                return [Outcome(number=batch[0][0], reason=str(error))]
+                return [Outcome(name=batch[0][0], reason=str(error))]
             return [outcome for one in batch for outcome in self._draw([one])]
         return [
-            Outcome(number=number, content=encode(image, self._image_format))
-            for (number, _), image in zip(batch, images)
+            Outcome(name=name, content=encode(image, self._image_format)) for (name, _), image in zip(batch, images)
         ]
 
 
 def draw_all(
-    batches: Sequence[Sequence[Numbered]], exported: Exported, image_format: str, actors: int
+    batches: Sequence[Sequence[Named]], exported: Exported, image_format: str, actors: int
 ) -> Iterator[list[Outcome]]:
     """Draw batches in any order; yields the outcomes of one as soon as it is drawn.
 
@@ -99,7 +98,7 @@ def draw_all(
         raise PixArtNeuronError(f"the actors cannot draw: {one_line(cause)}") from error
 
 
-def _dataset(batches: Sequence[Sequence[Numbered]], exported: Exported, image_format: str, actors: int) -> Any:
+def _dataset(batches: Sequence[Sequence[Named]], exported: Exported, image_format: str, actors: int) -> Any:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
