@@ -53,9 +53,9 @@ class Gallery:
         """
         self._remove_half_line()
         there = {line["file_name"]: line for line in self._lines()}
+        lines = len(there)
         missing: list[Planned] = []
         found: list[Planned] = []
-        gone = False
         for each in planned:
             line = there.pop(each.file_name, None)
             if line is None:
@@ -70,14 +70,12 @@ class Gallery:
                     )
             file = self.folder / each.file_name
             (found if file.is_file() and file.stat().st_size else missing).append(each)
-            gone = gone or missing[-1:] == [each]
         if there:
             raise InvalidExportOption(
                 f"{self.folder} has {printable(next(iter(there)))}, which is not of this job; name another folder"
             )
-        if gone:  # somebody removed files; their lines go too, so that none stands there twice
-            lines = [_line(each.metadata(self._exported)) for each in found]
-            write_whole(self.folder / METADATA, b"".join(lines))
+        if len(found) < lines:  # somebody removed files; their lines go too, so that none stands there twice
+            write_whole(self.folder / METADATA, b"".join(_line(each.metadata(self._exported)) for each in found))
         (self.folder / ERRORS).unlink(missing_ok=True)
         return missing
 
