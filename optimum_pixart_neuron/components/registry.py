@@ -68,11 +68,7 @@ def added_components() -> list[Component]:
 
 
 def unregister_component(name: str) -> None:
-    """Take a component out again, and its part of the checkpoint if no other component is made from it.
-
-    Raises:
-        KeyError: there is none of this name.
-    """
+    """Take a component out again, and its part of the checkpoint if no other is made from it; KeyError without one."""
     del COMPONENTS[name]
     _list_parts()
 

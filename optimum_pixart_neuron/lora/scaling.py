@@ -83,11 +83,7 @@ class LoraSettings(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> LoraSettings:
-        """Those of a folder of peft's.
-
-        Raises:
-            CheckpointError: the file is missing, or says what cannot be merged; names the key.
-        """
+        """Those of a folder of peft's; CheckpointError without the file, or for a key that cannot be merged."""
         return read_typed(path, cls, CheckpointError)
 
     @classmethod

@@ -270,11 +270,7 @@ MODES: dict[str, type[ParallelMode]] = {}
 
 
 def register_mode(mode: type[ParallelMode]) -> None:
-    """Add a mode: exports take it by `parallel_mode`, and tables and plots show it.
-
-    Raises:
-        ValueError: it has no name, or there is one of this name.
-    """
+    """Add a mode to what `parallel_mode`, tables and plots know; ValueError where its name is missing or taken."""
     if mode.name is None:
         raise ValueError(f"{mode.__name__} has no name")
     if mode.name in MODES:
@@ -283,11 +279,7 @@ def register_mode(mode: type[ParallelMode]) -> None:
 
 
 def unregister_mode(name: str) -> None:
-    """Take a mode out again.
-
-    Raises:
-        KeyError: there is none of this name.
-    """
+    """Take a mode out again; KeyError where there is none of this name."""
     del MODES[name]
 
 

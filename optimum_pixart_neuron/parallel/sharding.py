@@ -86,11 +86,7 @@ class ShardingPlan:
     divisors: tuple[Divisor, ...] = ()
 
     def check(self, config: dict, ranks: int) -> None:
-        """Refuse a rank count that does not divide the component's sizes.
-
-        Raises:
-            InvalidExportOption: names the size, both numbers and the flag.
-        """
+        """Refuse, by InvalidExportOption, a rank count that does not divide the component's sizes."""
         for divisor in self.divisors:
             if config[divisor.key] % ranks:
                 raise InvalidExportOption(

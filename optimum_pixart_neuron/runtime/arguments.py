@@ -73,11 +73,7 @@ def refuse_options(options: Mapping[str, Any], model_id: str | Path, function: C
 
 
 def check_own_arguments(*, scheduler: Any, prompt_cache: Any) -> None:
-    """Refuse values before anything is compiled or downloaded.
-
-    Raises:
-        InvalidArgument: names the argument and what it must be.
-    """
+    """Refuse values, by InvalidArgument, before anything is compiled or downloaded."""
     if scheduler is not None and not isinstance(scheduler, SchedulerMixin):
         raise InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {type(scheduler).__name__}")
     if isinstance(prompt_cache, bool) or not isinstance(prompt_cache, Integral) or prompt_cache < 0:

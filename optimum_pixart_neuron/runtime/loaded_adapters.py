@@ -78,21 +78,13 @@ class LoadedAdapters(StaysInItsProcess):
         return not self._state.strengths and not self._state.replaced
 
     def geometry(self) -> dict[str, Mapping[str, tuple[int, ...]]]:
-        """What adapters may change.
-
-        Raises:
-            PixArtNeuronError: a program holds its weights.
-        """
+        """What adapters may change; PixArtNeuronError where a program holds its weights."""
         for name in self._keeping:
             self._refuse(name)
         return {weights.part: weights.geometry for weights, _ in self._weights.values()}
 
     def exported(self, component: Component) -> ExportedWeights:
-        """The weight files of a component.
-
-        Raises:
-            PixArtNeuronError: its program holds its weights.
-        """
+        """The weight files of a component; PixArtNeuronError where its program holds its weights."""
         if component.name not in self._weights:
             self._refuse(component.name)
         return self._weights[component.name][0]
@@ -102,11 +94,7 @@ class LoadedAdapters(StaysInItsProcess):
         return f"default_{len(self._named)}"
 
     def check_name(self, name: Any) -> None:
-        """Refuse a name that is taken, or none.
-
-        Raises:
-            InvalidArgument: names it.
-        """
+        """Refuse, by InvalidArgument, a name that is taken, or none."""
         if not isinstance(name, str) or not name:
             raise InvalidArgument(f"adapter_name: expected a text, given {name!r}")
         if name in self._named:

@@ -118,11 +118,7 @@ class ExportedWeights:
         return dims[0] if dims else None
 
     def check_config(self, config: Mapping[str, Any]) -> None:
-        """Refuse a model, by its `config.json`, of which another program would be made.
-
-        Raises:
-            CheckpointError: a key has another value than the export's; names it and both.
-        """
+        """Refuse, by CheckpointError, a `config.json` that makes another program: key and both values."""
         try:
             theirs = self._settings.model_validate(config).decisive()
         except ValidationError as error:
@@ -134,11 +130,7 @@ class ExportedWeights:
                 )
 
     def check(self, replaced: WholeWeights) -> None:
-        """Refuse weights that do not fit.
-
-        Raises:
-            CheckpointError: one is missing, has another shape, or a type that is not read; names it.
-        """
+        """Refuse, by CheckpointError, weights of which one is missing, or of another shape or an unread type."""
         for name, shape in self.geometry.items():
             if name not in replaced.files:
                 raise CheckpointError(f"the {self.part} has no weight {name}, which the export has")

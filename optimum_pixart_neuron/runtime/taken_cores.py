@@ -10,11 +10,7 @@ _taken: int | None = None
 
 
 def check_taken(folder: object, cores: int) -> None:
-    """Refuse a pipeline that needs more cores than the runtime took, before anything of its folder is loaded.
-
-    Raises:
-        DeviceError: names both numbers and what to do.
-    """
+    """Refuse, by DeviceError, a pipeline that needs more cores than the runtime took, before anything is loaded."""
     if _taken is not None and cores > _taken:
         raise DeviceError(
             f"{folder}: it needs {cores} cores, and the first pipeline of this process started the runtime with"

@@ -116,11 +116,7 @@ class OneAtATime(StaysInItsProcess):
 
 
 def check_process(loaded_in: int) -> None:
-    """Refuse to run in a process that was forked from the one that loaded the programs: the cores are the latter's.
-
-    Raises:
-        DeviceError: names both processes.
-    """
+    """Refuse, by DeviceError, a process forked from the one that loaded the programs: the latter has the cores."""
     here = os.getpid()
     if here != loaded_in:
         raise DeviceError(
@@ -175,11 +171,7 @@ class CallsOrChange(StaysInItsProcess):
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Within it, no call is under way.
-
-        Raises:
-            InvalidArgument: this thread is in a call, which would wait for itself.
-        """
+        """Within it, no call is under way; InvalidArgument from inside a call, which would wait for itself."""
         with self._state:
             if self._calls[threading.get_ident()]:
                 raise InvalidArgument("weights cannot be changed from inside a call; do it when the call is over")

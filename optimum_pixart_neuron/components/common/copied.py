@@ -67,11 +67,7 @@ class CopiedPart(ABC):
 
     @abstractmethod
     def load(self) -> Any:
-        """Make the object.
-
-        Raises:
-            PixArtNeuronError: of the type `raises`: its own class refuses it.
-        """
+        """Make the object; an error of the type `raises` where its own class refuses it."""
 
     @classmethod
     def read_files(cls, folder: Path, raises: type[PixArtNeuronError]) -> dict[str, bytes]:

@@ -91,11 +91,7 @@ class Scheduler(CopiedPart):
             return self._made()
 
     def try_schedule(self, steps: int, timesteps: Sequence[int] = ()) -> None:
-        """See the scheduler make this schedule, of so many steps or at these timesteps.
-
-        Raises:
-            PixArtNeuronError: of the type `raises`: it cannot.
-        """
+        """See the scheduler make a schedule of these steps or timesteps; an error of type `raises` if it cannot."""
         with self._loading():
             _try(self._made(), steps, timesteps)
 

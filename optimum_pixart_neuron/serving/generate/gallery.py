@@ -98,11 +98,7 @@ class Gallery:
             raise _cannot_write(self.folder, error) from None
 
     def report(self, row: int, reason: str, prompt: str | None = None, file_name: str | None = None) -> None:
-        """Add a picture that cannot be drawn to errors.jsonl; `row` counts from 0.
-
-        Raises:
-            OutputFull, PixArtNeuronError: as `add`.
-        """
+        """Add a picture that cannot be drawn to errors.jsonl; `row` counts from 0. Raises what `add` does."""
         self.errors += 1
         try:
             self._append(ERRORS, {"row": row, "file_name": file_name, "prompt": prompt, "error": reason})

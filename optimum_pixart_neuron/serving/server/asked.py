@@ -48,11 +48,7 @@ class ImageRequest(BaseModel):
 
     @classmethod
     def read(cls, body: bytes) -> ImageRequest:
-        """Parse a body.
-
-        Raises:
-            Refusal: 400; names the first field that is wrong.
-        """
+        """Parse a body; a Refusal with 400 names the first field that is wrong."""
         try:
             return cls.model_validate_json(body)
         except ValidationError as error:

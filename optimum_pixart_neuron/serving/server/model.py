@@ -25,11 +25,7 @@ class Model:
         self._since = int(time.time())
 
     def enter(self, most: int, retry_after: int) -> None:
-        """Let one request in; `leave` must follow.
-
-        Raises:
-            Refusal: 429; `most` are here already.
-        """
+        """Let one request in, and `leave` must follow; a Refusal with 429 where `most` are here already."""
         if self.open >= most:
             message = f"{self.exported.name} has {most} requests already; try again later"
             raise Refusal(429, message, code="rate_limit_exceeded", retry_after=retry_after)

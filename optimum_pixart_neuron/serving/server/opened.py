@@ -32,11 +32,7 @@ def open_all(options: ServeOptions) -> dict[str, Exported]:
 
 
 def read_keys(options: ServeOptions) -> list[str]:
-    """The keys that requests may use.
-
-    Raises:
-        InvalidExportOption: the file cannot be read, or has none.
-    """
+    """The keys that requests may use; InvalidExportOption where the file cannot be read, or has none."""
     path = options.api_key_file
     if path is None:
         return []

@@ -86,11 +86,7 @@ class _Tries:
         self._left = _TRIES
 
     async def another(self, error: Exception) -> None:
-        """Wait for the next try.
-
-        Raises:
-            EngineLost: there is none.
-        """
+        """Wait for the next try; EngineLost where there is none."""
         if not isinstance(error, EngineGone):
             self._left -= 1
         if not self._left:
