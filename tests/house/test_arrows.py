@@ -1,6 +1,10 @@
 """Arrows point one way: high floors use lower ones."""
 
+import pytest
+
 from .source import PACKAGE, product
+
+pytestmark = pytest.mark.seconds
 
 FLOORS = (
     *("commands", "demo", "doctor", "serving", "benchmark", "runtime", "export", "planner", "validation"),

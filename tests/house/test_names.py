@@ -2,10 +2,14 @@
 
 import re
 
+import pytest
+
 from optimum_pixart_neuron.components.registry import COMPONENTS, PARTS
 from optimum_pixart_neuron.parallel.modes import MODES
 
 from .source import product
+
+pytestmark = pytest.mark.seconds
 
 FOLDERS = {name: type(component).__module__.split(".")[2] for name, component in COMPONENTS.items()}
 FOLDERS |= {name: name for name in PARTS if name not in FOLDERS}

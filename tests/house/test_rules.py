@@ -7,6 +7,8 @@ import pytest
 
 from .source import PACKAGE, Module, product
 
+pytestmark = pytest.mark.seconds
+
 LARGEST = 400
 """Lines of a file."""
 
