@@ -30,6 +30,9 @@ def check_configuration(folder: Path, component: Component) -> None:
         raise ArtifactError(f"{path}: nothing in it is compiled; {AGAIN}")
     if component.part.settings is not None:
         typed(config, component.part.settings, path, ArtifactError, advice=AGAIN)
+        for key in component.part.settings.READ:
+            if key not in config:
+                raise ArtifactError(f"{path} has no {key}; {AGAIN}")
     for key in _REFUSED:
         if config.get(key) is not None:
             raise ArtifactError(f"{path}: a {component.name} has no {key}; {AGAIN}")

@@ -27,6 +27,7 @@ from optimum_pixart_neuron.files import FileRecord, sample_digest
 from optimum_pixart_neuron.hardware import CORE_VARIABLES, LNC_VARIABLES
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
+from ..checkpoints import rewrite
 from ..hub.exports import manifest_of
 from ..runtime.stand_in import Geometry, write_export
 
@@ -443,6 +444,15 @@ class TestWithoutManifest:
                 path.write_text(json.dumps({**config, "neuron": others}))
                 assert f"{path}: neuron has no {size}; {AGAIN}" in refusal(folder)
             path.write_text(json.dumps(config))
+
+    @pytest.mark.parametrize(
+        ("component", "key"), [("transformer", "out_channels"), ("vae_decoder", "scaling_factor")]
+    )
+    def test_a_configuration_without_what_a_pipeline_reads(self, folder, component, key):
+        """diffusers' own classes fill it in; beside a compiled component its call would end in an AttributeError."""
+        path = folder / component / "config.json"
+        rewrite(path, **{key: None})
+        assert f"{path} has no {key}; {AGAIN}" in refusal(folder)
 
     @pytest.mark.parametrize("what", ["config.json", "model.neuron"])
     def test_a_missing_part_of_a_component(self, folder, what):

@@ -186,6 +186,12 @@ def test_a_vae_of_another_kind_is_said(parts, whole):
     assert opened(whole).notes == ()
 
 
+def test_what_diffusers_fills_in_and_pipelines_read_is_stated(whole):
+    for part, key, default in (("transformer", "out_channels", 8), ("vae", "scaling_factor", 0.18215)):
+        rewrite(whole / part / "config.json", **{key: None})
+        assert opened(whole).config(part)[key] == default
+
+
 @pytest.mark.parametrize(
     ("text", "repository", "revision", "path"),
     [

@@ -5,7 +5,7 @@ listed are dropped, as diffusers does with a warning: none of them, such as `dty
 what an export computes.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,10 @@ class Configuration(BaseModel):
         diffusers_version: that wrote the file.
     """
 
+    READ: ClassVar[tuple[str, ...]] = ()
+    """Keys that diffusers' pipelines read of a loaded part (0.35, `__call__`). Its own classes fill in what a file
+    leaves out; beside a compiled part nothing does, so an export states them."""
+
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="ignore")
 
     class_name: Name | None = Field(default=None, alias="_class_name")
@@ -37,5 +41,5 @@ class Configuration(BaseModel):
         return self.model_dump(exclude={"class_name", "diffusers_version"})
 
     def as_written(self) -> dict[str, Any]:
-        """The file's own keys and values, without those that are not listed here."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
+        """The file's own keys and values, without those that are not listed here, and what pipelines read."""
+        return self.model_dump(by_alias=True, exclude_unset=True) | {name: getattr(self, name) for name in self.READ}

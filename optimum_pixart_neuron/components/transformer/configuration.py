@@ -30,11 +30,13 @@ def takes_conditions(config: Mapping[str, Any]) -> bool:
 class TransformerConfiguration(Configuration):
     """The keys of diffusers' `PixArtTransformer2DModel` (0.35), which reads a former `Transformer2DModel` too."""
 
+    READ = ("in_channels", "out_channels", "sample_size")
+
     class_name: Literal["PixArtTransformer2DModel", "Transformer2DModel"] = Field(alias="_class_name")
     num_attention_heads: Count
     attention_head_dim: Count
     in_channels: Count
-    out_channels: Count | None = 8
+    out_channels: Count = 8
     num_layers: Count = 28
     dropout: Fraction = 0.0
     norm_num_groups: Count | None = 32

@@ -13,6 +13,8 @@ _Statistics = Annotated[list[float], Field(max_length=1 << 10)]
 class VaeConfiguration(Configuration):
     """The keys of diffusers' `AutoencoderKL` (0.35)."""
 
+    READ = ("block_out_channels", "scaling_factor")
+
     in_channels: Count
     out_channels: Count = 3
     down_block_types: list[Literal["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]] = ["DownEncoderBlock2D"]
