@@ -56,12 +56,11 @@ def _index(artifact: Artifact) -> str | None:
 
 
 def _components(artifact: Artifact) -> str | None:
-    if artifact.manifest:
-        wanted = dict.fromkeys(PurePosixPath(name).parts[0] for name in artifact.manifest.files if "/" in name)
-        missing = [name for name in wanted if not (artifact.folder / name).is_dir()]
-    else:
-        required = [component.name for component in COMPONENTS.values() if component.required]
-        missing = [name for name in required if name not in artifact.compiled]
+    """All that the manifest lists is there, and all that a pipeline needs, whatever the manifest lists."""
+    listed = artifact.manifest.files if artifact.manifest else ()
+    folders = dict.fromkeys(PurePosixPath(name).parts[0] for name in listed if "/" in name)
+    missing = [name for name in folders if not (artifact.folder / name).is_dir()]
+    missing += [each.name for each in COMPONENTS.values() if each.required and each.name not in artifact.compiled]
     return f"{missing[0]}/ is missing, or nothing in it is compiled; {AGAIN}" if missing else None
 
 

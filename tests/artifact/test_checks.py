@@ -138,6 +138,12 @@ class TestFiles:
         shutil.rmtree(exported / "vae_decoder")
         assert f"vae_decoder/ is missing, or nothing in it is compiled; {AGAIN}" in refusal(exported)
 
+    @pytest.mark.parametrize("component", ["text_encoder", "transformer", "vae_decoder"])
+    def test_a_component_that_is_neither_there_nor_listed(self, folder, component):
+        shutil.rmtree(folder / component)
+        write_manifest(folder)
+        assert f"{component}/ is missing, or nothing in it is compiled; {AGAIN}" in refusal(folder)
+
     @pytest.mark.parametrize("verify", VERIFY)
     def test_a_missing_file(self, exported, verify):
         (exported / SHARD.format(1)).unlink()
