@@ -11,7 +11,7 @@ from neuronxcc.nki.language import nc
 from torch import nn
 from torch_neuronx.xla_impl.ops import nki_jit
 
-from optimum_pixart_neuron.components.common.attention_kernel import KERNELS, available_kernels
+from optimum_pixart_neuron.components.common.attention_kernel import KERNELS, Attended, available_kernels
 from optimum_pixart_neuron.emulator.program import Program
 from optimum_pixart_neuron.emulator.spmd import build_executor
 
@@ -176,9 +176,9 @@ def test_the_selection_knows_the_same_limits(cores):
     filled = kernel.tokens[cores].filled
     flags = f"{TRN2} --lnc {cores}"
     for queries, keys, width in itertools.product((511, 512, 768, 1000, 1024, 1111), (512, 768, 1025), (16, 128, 130)):
-        size = {"query_tokens": queries, "key_tokens": keys, "head_width": width, "batch_heads": 1}
+        size = Attended(query_tokens=queries, key_tokens=keys, head_width=width, batch_heads=1)
         example = inputs(queries, keys, width, 1)
-        taken = kernel.refusal(**size, lnc=cores, dtype=BFLOAT16) is None
+        taken = kernel.refusal(size, lnc=cores, dtype=BFLOAT16) is None
         if taken:
             channel = kernel.has_mask_channel(keys, cores, False)
             whole = inputs(filled(queries), filled(keys), width + channel, 1)

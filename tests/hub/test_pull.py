@@ -7,7 +7,7 @@ import pytest
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 from optimum_pixart_neuron.artifact.pull import pull
-from optimum_pixart_neuron.errors import ArtifactError, HubError
+from optimum_pixart_neuron.errors import ArtifactError, HubError, printable
 from tests.refusals import refusal
 
 from .exports import content, make_export, stock_files
@@ -154,7 +154,7 @@ class TestRefusals:
         hub.create(REPO, content(export))
         assert (
             refusal(HubError, pull, REPO, cache_dir=tmp_path / "cache")
-            == f"{REPO}: {MANIFEST_FILE} lists {path}, which no export has; do not use it"
+            == f"{REPO}: {MANIFEST_FILE} lists {printable(path)}, which no export has; do not use it"
         )
         assert (tmp_path / "precious").read_text() == "data"
 
