@@ -153,7 +153,8 @@ class CallDefaults(BaseModel):
             known = {scheduler: BY_SCHEDULER[scheduler], **known}
         chosen: dict[str, Any] = {}
         said: dict[str, str] = {}
-        for name, each in [*known.items()][:1]:
+        if known:
+            name, each = next(iter(known.items()))
             chosen = {"steps": each.steps, "timesteps": each.timesteps, "guidance_scale": each.guidance_scale}
             said = {"steps": name, "guidance_scale": name}
         if options.default_timesteps:
