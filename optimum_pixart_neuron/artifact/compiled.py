@@ -171,12 +171,15 @@ class Compiled(BaseModel):
         return self.programs[0] if self.programs else None
 
     @property
+    def axes(self) -> dict[str, int | None]:
+        """Every axis that the section names, with its size; None where the exporter had none to say."""
+        extra = self.model_extra or {}
+        return {key.removeprefix(_SIZE): size for key, size in extra.items() if key.startswith(_SIZE)}
+
+    @property
     def sizes(self) -> dict[str, int]:
         """What the program is compiled for, by axis; `batch_size` is that of one half of a guidance pair."""
-        extra = self.model_extra or {}
-        return {
-            key.removeprefix(_SIZE): size for key, size in extra.items() if key.startswith(_SIZE) and size is not None
-        }
+        return {axis: size for axis, size in self.axes.items() if size is not None}
 
     @property
     def is_ours(self) -> bool:

@@ -11,7 +11,7 @@ from ..checkpoint.layout import INDEX
 from ..components.common.copied import CopiedPart
 from ..components.component import Component
 from ..components.registry import PARTS
-from ..errors import ArtifactError
+from ..errors import ArtifactError, printable
 from ..files import read_json, typed
 from .compiled import AGAIN, CONFIG_FILE, Compiled
 
@@ -19,6 +19,12 @@ _DTYPES = (None, "float32", "float16", "bfloat16", "float64")
 # Of transformers' `PretrainedConfig` (4.57), which the host makes of every `config.json`: tables as long as a number
 # in the file, and what becomes another object than a number or a word.
 _REFUSED = ("num_labels", "id2label", "label2id", "pruned_heads", "quantization_config", "auto_map")
+# Of optimum-neuron 0.4.5 `InputShapesArguments`, which the host makes of all sizes in the section.
+_AXES = frozenset(
+    "batch_size text_batch_size image_batch_size sequence_length num_choices width height image_size"
+    " num_images_per_prompt patch_size num_channels feature_size nb_max_frames audio_sequence_length visual_seq_length"
+    " point_batch_size nb_points_per_image num_beams vae_scale_factor encoder_hidden_size rotary_axes_dim".split()
+)
 
 
 def check_configuration(folder: Path, component: Component) -> None:
@@ -44,6 +50,9 @@ def check_configuration(folder: Path, component: Component) -> None:
     for axis in axes:
         if axis not in compiled.sizes:
             raise ArtifactError(f"{path}: neuron has no static_{axis}; {AGAIN}")
+    unknown = [axis for section in compiled.each() for axis in section.axes if axis not in _AXES]
+    if unknown:
+        raise ArtifactError(f"{path}: neuron has a static_{printable(unknown[0])}, which no program has; {AGAIN}")
     for key, expected in (("model_type", component.model_type), ("task", component.task)):
         if getattr(compiled, key) not in (None, expected):
             raise ArtifactError(f"{path} is damaged: neuron.{key} is not a {component.name}'s, {expected}; {AGAIN}")

@@ -8,6 +8,8 @@ short-lived process.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -132,6 +134,7 @@ def _one_line() -> Iterator[None]:
 def _run_child(module: str, prog: str) -> NoReturn:
     if sys.stdout is None:  # a child would get /dev/null in its place, and nobody would know
         fail(prog, CLOSED, StreamLost.exit_status)
+    atexit.register(gc.freeze)  # as `process/entry.py` does
     raise SystemExit(run_child(module, prog, _argv()))
 
 

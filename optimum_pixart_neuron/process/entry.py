@@ -22,6 +22,7 @@ def main() -> None:
     sys.path[:] = start["path"]
     sys.argv[1:] = start["arguments"]
     _say_nothing_twice()
+    _end_at_once()
     _import_package(*start["package"])
     if start["parent"] is None:
         os.close(lifeline)
@@ -46,6 +47,16 @@ def _say_nothing_twice() -> None:
     warnings.filterwarnings("ignore", message="It seems this is running on a CPU-only machine", category=UserWarning)
     logging.getLogger("optimum.neuron.utils.system").setLevel(logging.CRITICAL)
     logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
+
+
+def _end_at_once() -> None:
+    """Leave what torch, transformers and diffusers have made to the kernel: Python would take seconds to look for
+    cycles in it at its end.
+    """
+    import atexit
+    import gc
+
+    atexit.register(gc.freeze)
 
 
 def _read(descriptor: int, length: int) -> bytes:

@@ -9,16 +9,18 @@ import json
 import os
 import shutil
 import sys
+import typing
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from optimum.neuron.utils.argument_utils import InputShapesArguments
 from safetensors.numpy import save_file
 
 from optimum_pixart_neuron import files
-from optimum_pixart_neuron.artifact import machine_checks
+from optimum_pixart_neuron.artifact import configurations, machine_checks
 from optimum_pixart_neuron.artifact.checks import check_artifact, machine_problem
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, listed_files
 from optimum_pixart_neuron.artifact.under_check import VERIFY
@@ -277,6 +279,23 @@ class TestWhatTheManifestDoesNotSee:
             path.write_text(json.dumps({**config, **changes}))
             write_manifest(folder)
             assert "dtype is none of float32, float16, bfloat16, float64" in refusal(folder)
+
+    @pytest.mark.parametrize(
+        "axis, shown", [("evil", "evil"), ("static_height", "static_height"), ("a\x1b", "a\\x1b")]
+    )
+    @pytest.mark.parametrize("size", [7, None])
+    def test_sizes_that_the_host_does_not_know(self, folder, axis, shown, size):
+        """It makes arguments of every one, so it would end in a TypeError."""
+        path = folder / "transformer" / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "neuron": {**config["neuron"], f"static_{axis}": size}}))
+        write_manifest(folder)
+        assert f"{path}: neuron has a static_{shown}, which no program has; {AGAIN}" in refusal(folder)
+
+    def test_the_sizes_that_the_host_knows(self):
+        """All that it takes as a number, so that no export of its own is refused."""
+        known = [name for name, kind in typing.get_type_hints(InputShapesArguments).items() if kind == int | None]
+        assert configurations._AXES == set(known)
 
     def test_a_header_that_no_loader_can_read(self, folder):
         path = folder / SHARD.format(2)

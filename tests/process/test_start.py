@@ -78,6 +78,27 @@ def test_the_current_folder_is_gone(module, tmp_path, monkeypatch):
     assert ModuleProcess(module("import sys\nsys.exit(7)\n"), []).wait(20) == 7
 
 
+CYCLE = """
+import os
+
+class Cycle:
+    def __init__(self):
+        self.own = self
+
+    def __del__(self):
+        os._exit(7)
+
+Cycle()
+"""
+
+
+def test_the_end_does_not_look_for_cycles(module):
+    """Among what torch and diffusers import it would take two seconds; `sys.exit` and `atexit` are as ever."""
+    handler = "import atexit, sys\natexit.register(os._exit, 9)\nsys.exit(8)\n"
+    assert ModuleProcess(module(CYCLE), []).wait(20) == 0
+    assert ModuleProcess(module(CYCLE + handler), []).wait(20) == 9
+
+
 def test_arguments_are_not_in_the_list_of_processes(module):
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     child = ModuleProcess(module("print(flush=True)\ninput()\n"), ["hf_secret"], **pipes)
