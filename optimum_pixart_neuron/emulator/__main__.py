@@ -1,7 +1,5 @@
 """`python -m optimum_pixart_neuron.emulator SCRIPT ARGS...` or `... -m MODULE ARGS...`: run it on the emulated SDK."""
 
-import atexit
-import gc
 import runpy
 import sys
 from pathlib import Path
@@ -22,7 +20,6 @@ def main(arguments: list[str]) -> None:
         activate()
     except (RuntimeError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    atexit.register(gc.freeze)  # what was imported is not looked through for cycles at the end, which takes seconds
     sys.argv = command
     if as_module:
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -27,9 +27,7 @@ def main() -> None:
     if start["parent"] is None:
         os.close(lifeline)
     else:
-        import threading
-
-        threading.Thread(target=_watch, args=(lifeline, start["parent"]), daemon=True).start()
+        _watch(lifeline, start["parent"])
     import runpy
 
     runpy.run_module(start["module"], run_name="__main__", alter_sys=True)
@@ -80,19 +78,25 @@ def _import_package(name: str, folder: str) -> None:
 
 
 def _watch(lifeline: int, parent: int) -> None:
-    """Wait for the parent's end, have this process clean up, and end it where it cannot."""
+    """Have a thread wait for the parent's end, have this process clean up then, and end it where it cannot."""
+    # Not in the thread: one that imports while Python ends may crash it.
     import select
     import signal
+    import threading
     import time
 
     closing = select.poll()
     closing.register(lifeline, select.POLLIN)
-    # A fork of the parent may hold the other end open, so its process id is looked at as well.
-    while not closing.poll(1000) and os.getppid() == parent:
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE_S)
-    os._exit(1)
+
+    def wait() -> None:
+        # A fork of the parent may hold the other end open, so its process id is looked at as well.
+        while not closing.poll(1000) and os.getppid() == parent:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_S)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":
