@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 SOURCES := optimum_pixart_neuron tests examples
 TORCH_STAMP := $(VENV)/.torch-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 INSTALLED := $(VENV)/.installed
+# Where it is set, each worker of the tests and each of their children would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z_]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

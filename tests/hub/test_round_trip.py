@@ -79,7 +79,7 @@ def pushed(hub, tiny_checkpoint, tmp_path_factory) -> tuple[Path, str]:
     base = tmp_path_factory.mktemp("pushed")
     command = [Path(sys.executable).with_name("optimum-cli"), "export", "neuron", "--model", tiny_checkpoint]
     command += [base / "pipeline", "--tensor_parallel_size", RANKS, "--push_to_hub", REPO, "--allow_emulated"]
-    command += ["--disable-validation"]
+    command += ["--disable-validation", "--vae_parallel", "one"]
     done = run(command, hub, base / "hf")
     assert done.returncode == 0, done.stderr
     commit = hub.repositories[REPO].refs["main"]
