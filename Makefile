@@ -38,7 +38,7 @@ demo: $(INSTALLED)  ## Export a small checkpoint on 4 ranks, load it with optimu
 	$(BIN)/optimum-cli neuron pixart-demo examples/output
 
 test: $(INSTALLED)  ## Run the tests.
-	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quick
 quick: $(INSTALLED)  ## Run the tests that take less than a second and need no ranks: the first thing after a change.

@@ -33,6 +33,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
+    keep()
+
+
+def keep() -> None:
     """What was imported until here stays; the collector of garbage need not look at it time and again."""
     gc.collect()
     gc.freeze()
@@ -81,6 +85,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("neuron"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_files_before_left():
+    """Modules that they were the first to import, and what these keep. Their pipelines are gone when the next begins."""
+    keep()
 
 
 @pytest.fixture

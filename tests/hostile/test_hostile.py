@@ -18,7 +18,7 @@ from .guards import MOST_BYTES
 
 SEED = int(os.environ.get("HOSTILE_SEED", "20250807"))
 CASES = cases(SEED)
-EVERY = 8
+EVERY = 4
 _ROOT = Path(__file__).resolve().parents[2]
 
 

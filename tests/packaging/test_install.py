@@ -90,7 +90,7 @@ def test_the_wheel_holds_every_module_and_the_hook_and_nothing_of_the_host(proje
     assert "optimum_pixart_neuron/demo/checkpoint/transformer/diffusion_pytorch_model.safetensors" in names
 
 
-@pytest.mark.soak
+@pytest.mark.seconds
 def test_a_wheel_install_gives_optimum_cli_the_command(wheel, tmp_path):
     python = _environment(tmp_path / "env")
     _pip("install", str(wheel), python=python)
