@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def what_files_before_left():
-    """Modules that they were the first to import, and what these keep. Their pipelines are gone when the next begins."""
+    """Modules that they were the first to import, and what these keep. Their pipelines are gone by now."""
     keep()
 
 
