@@ -16,11 +16,11 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Annotated, Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -290,8 +290,17 @@ class FileRecord(BaseModel):
         return path.is_file() and path.stat().st_size == self.size and sample_digest(path) == self.sample
 
 
-def records_of(folder: Path, names: Iterable[str], *, title: str) -> dict[str, FileRecord]:
-    """Read files of a folder whole, side by side; by their paths in it, on a terminal with a progress bar of bytes."""
+def records_of(
+    folder: Path, names: Iterable[str], *, title: str, stopped: Event | None = None
+) -> dict[str, FileRecord]:
+    """Read files of a folder whole, side by side; by their paths in it, on a terminal with a progress bar of bytes.
+
+    An interrupt, or `stopped` set by another thread, does not wait for their ends.
+
+    Raises:
+        CancelledError: `stopped` was set.
+    """
+    stopped = stopped or Event()
     paths = {name: folder / name for name in names}
     total = sum(path.stat().st_size for path in paths.values())
     turn = Lock()  # the bar's own is shared with forks
@@ -301,11 +310,16 @@ def records_of(folder: Path, names: Iterable[str], *, title: str) -> dict[str, F
     ):
 
         def advance(count: int) -> None:
+            if stopped.is_set():
+                raise CancelledError
             with turn:
                 progress.update(count)
 
         try:
             return dict(zip(paths, pool.map(lambda path: FileRecord.of(path, advance), paths.values())))
+        except BaseException:
+            stopped.set()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # the rest is of no use after an error
 

@@ -256,7 +256,7 @@ def _finish(
     read_files = weight_files | {each.adapter.path for each in adapters}
     mode = deployment.mode_of(component.COMPONENT).name
     unfinished.sources.note(read_files)
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(1) as reader, unfinished.sources.read_beside():
         source = reader.submit(unfinished.sources.record, request.checkpoint.sources[part], weight_files, adapters)
 
         def record() -> ComponentRecord:

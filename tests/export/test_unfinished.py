@@ -15,15 +15,11 @@ import pytest
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
 from optimum_pixart_neuron.artifact.manifest_records import ComponentRecord, SourceRecord
-from optimum_pixart_neuron.checkpoint.address import Address
-from optimum_pixart_neuron.checkpoint.sources import Source
-from optimum_pixart_neuron.errors import CheckpointError, CompilationFailed, InvalidExportOption, OutputFull
-from optimum_pixart_neuron.export import fingerprints as sources
+from optimum_pixart_neuron.errors import CompilationFailed, InvalidExportOption, OutputFull
 from optimum_pixart_neuron.export import unfinished
-from optimum_pixart_neuron.export.fingerprints import Fingerprints
 from optimum_pixart_neuron.export.swap import exchange
 from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
-from optimum_pixart_neuron.files import FileRecord, full_digest, records_of
+from optimum_pixart_neuron.files import FileRecord, records_of
 
 from ..hub.exports import manifest_of
 
@@ -48,10 +44,6 @@ def seal(export: UnfinishedExport) -> None:
     export.index.write_text("{}")
     files = {"model_index.json": FileRecord.of(export.index), **records_of(export.artifacts, names, title="")}
     export.seal(manifest_of(components={}, files=files))
-
-
-def source_of(folder: Path, *, revision: str | None) -> Source:
-    return Source(address=Address(flag="--model", name="m", folder=folder), folder=folder, revision=revision)
 
 
 def make(output: Path, *, force: bool = False, digest: str = "same") -> list[str]:
@@ -401,65 +393,3 @@ def test_an_error_of_another_kind_stays_what_it_is(output):
     with pytest.raises(OSError, match="Permission denied") as error:
         interrupt(output, OSError(errno.EACCES, os.strerror(errno.EACCES)))
     assert not isinstance(error.value, OutputFull)
-
-
-# Fingerprints of the checkpoint
-
-
-@pytest.fixture
-def reads(monkeypatch) -> list[str]:
-    """Names of the files that are read whole."""
-    names = []
-
-    def read(folder, wanted, *, title):
-        names.extend(wanted)
-        return records_of(folder, wanted, title=title)
-
-    monkeypatch.setattr(sources, "records_of", read)
-    return names
-
-
-def test_a_checkpoint_is_read_whole_once(tmp_path, reads):
-    (tmp_path / "vae").mkdir()
-    file = tmp_path / "vae" / "weights.safetensors"
-    file.write_bytes(b"weights")
-    source = source_of(tmp_path / "vae", revision="abc")
-    for _ in range(2):
-        found = Fingerprints(tmp_path / "memory").record(source, [file])
-    assert reads == ["weights.safetensors"]
-    assert (found.model, found.revision) == ("m", "abc")
-    assert found.files == {"weights.safetensors": FileRecord.of(file)}
-    times = file.stat()
-    file.write_bytes(b"WEIGHTS")
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    changed = Fingerprints(tmp_path / "memory").record(source, [file])
-    assert changed.files["weights.safetensors"].sha256 == full_digest(file)
-    (tmp_path / "memory").write_text("damaged")
-    assert Fingerprints(tmp_path / "memory").record(source, [file]) == changed
-
-
-def test_a_file_of_the_download_cache_is_known_by_its_name(tmp_path, reads):
-    blob, snapshot = tmp_path / "blobs" / ("ab" * 32), tmp_path / "snapshots" / "vae"
-    blob.parent.mkdir()
-    snapshot.mkdir(parents=True)
-    blob.write_bytes(b"weights")
-    (snapshot / "weights.safetensors").symlink_to(blob)
-    small = blob.with_name("cd" * 20)  # a git blob's name, not of its content alone
-    small.write_bytes(b"{}")
-    (snapshot / "config.json").symlink_to(small)
-    source = source_of(snapshot, revision="abc")
-    files = Fingerprints(tmp_path / "memory").record(source, snapshot.iterdir()).files
-    assert files["weights.safetensors"].sha256 == "ab" * 32 and files["weights.safetensors"].size == 7
-    assert files["config.json"].sha256 == full_digest(small)
-    assert reads == ["config.json"]
-
-
-def test_a_checkpoint_written_during_the_export_is_refused(tmp_path):
-    file = tmp_path / "weights.safetensors"
-    file.write_bytes(b"weights")
-    files = Fingerprints(tmp_path / "memory")
-    files.record(source_of(tmp_path, revision=None), [file])
-    files.check_unchanged([file])
-    file.write_bytes(b"others!")
-    with pytest.raises(CheckpointError, match="weights.safetensors was changed during the export"):
-        files.check_unchanged([file])
