@@ -83,7 +83,7 @@ class RunError(DeviceError, RuntimeError):
 
 
 class OutputFull(PixArtNeuronError):
-    """The disk has no room for the export."""
+    """The disk has no room for what is written: the export, or files that are needed meanwhile."""
 
 
 class ValidationFailed(PixArtNeuronError):

@@ -290,17 +290,12 @@ class FileRecord(BaseModel):
         return path.is_file() and path.stat().st_size == self.size and sample_digest(path) == self.sample
 
 
-def records_of(
-    folder: Path, names: Iterable[str], *, title: str, stopped: Event | None = None
-) -> dict[str, FileRecord]:
+def records_of(folder: Path, names: Iterable[str], *, title: str, stop: Event | None = None) -> dict[str, FileRecord]:
     """Read files of a folder whole, side by side; by their paths in it, on a terminal with a progress bar of bytes.
 
-    An interrupt, or `stopped` set by another thread, does not wait for their ends.
-
-    Raises:
-        CancelledError: `stopped` was set.
+    An error or interrupt does not wait for their ends, nor does CancelledError, which is raised once `stop` is set.
     """
-    stopped = stopped or Event()
+    stop = stop or Event()
     paths = {name: folder / name for name in names}
     total = sum(path.stat().st_size for path in paths.values())
     turn = Lock()  # the bar's own is shared with forks
@@ -310,7 +305,7 @@ def records_of(
     ):
 
         def advance(count: int) -> None:
-            if stopped.is_set():
+            if stop.is_set():
                 raise CancelledError
             with turn:
                 progress.update(count)
@@ -318,10 +313,9 @@ def records_of(
         try:
             return dict(zip(paths, pool.map(lambda path: FileRecord.of(path, advance), paths.values())))
         except BaseException:
-            stopped.set()
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # the rest is of no use after an error
 
 
 def full_digest(path: Path, advance: Callable[[int], object] | None = None) -> str:

@@ -40,7 +40,7 @@ class Fingerprints:
     def __init__(self, memory: Path) -> None:
         self._memory = memory
         self._noted: dict[str, _Stamp] = {}
-        self._stopped = Event()
+        self._stop = Event()
         try:
             self._seen = _MEMORY.validate_json(read_bytes(memory, RECORDS_BYTES))
         except (OSError, ValueError):
@@ -56,7 +56,7 @@ class Fingerprints:
         try:
             yield
         except BaseException:
-            self._stopped.set()
+            self._stop.set()
             raise
 
     def record(self, source: Source, paths: Iterable[Path], adapters: Iterable[NamedAdapter] = ()) -> SourceRecord:
@@ -93,7 +93,7 @@ class Fingerprints:
         stamps = {name: self._noted.get(key) or _stamp(folder / name) for name, key in keys.items()}
         unseen = [name for name, key in keys.items() if key not in self._seen or self._seen[key].stamp != stamps[name]]
         if unseen:
-            for name, record in _read(folder, unseen, self._stopped).items():
+            for name, record in _read(folder, unseen, self._stop).items():
                 self._seen[keys[name]] = _Seen(stamp=stamps[name], record=record)
             write_whole(self._memory, _MEMORY.dump_json(self._seen))
         return {name: self._seen[key].record for name, key in keys.items()}
@@ -104,7 +104,7 @@ def _stamp(path: Path) -> _Stamp:
     return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _read(folder: Path, names: Iterable[str], stopped: Event) -> dict[str, FileRecord]:
+def _read(folder: Path, names: Iterable[str], stop: Event) -> dict[str, FileRecord]:
     """The Hub's download cache names large files by their SHA-256 (huggingface_hub, "Understand caching")."""
     named = {}
     for name in names:
@@ -112,4 +112,4 @@ def _read(folder: Path, names: Iterable[str], stopped: Event) -> dict[str, FileR
         if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
             named[name] = FileRecord(size=blob.stat().st_size, sha256=blob.name, sample=sample_digest(folder / name))
     rest = [name for name in names if name not in named]
-    return named | (records_of(folder, rest, title="    reading the checkpoint", stopped=stopped) if rest else {})
+    return named | (records_of(folder, rest, title="    reading the checkpoint", stop=stop) if rest else {})

@@ -1,17 +1,20 @@
 """Tokenizer and scheduler: which classes and files are loaded, and that nothing else ever runs."""
 
 import copy
+import errno
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
 from optimum_pixart_neuron.components.scheduler.scheduler import Scheduler
 from optimum_pixart_neuron.components.tokenizer.tokenizer import Tokenizer, last_token
-from optimum_pixart_neuron.errors import CheckpointError
+from optimum_pixart_neuron.errors import CheckpointError, OutputFull
 
 from ..checkpoints import rewrite, saved_by_transformers_5
 
@@ -192,6 +195,16 @@ class TestTokenizer:
         (snapshot / "spiece.model").unlink()
         (snapshot / "spiece.model").symlink_to(tokenizer / "spiece.model")
         assert "it is a link to" in refusal(Tokenizer, snapshot, SLOW)
+
+    def test_a_full_disk_is_not_the_checkpoints_fault(self, tokenizer, monkeypatch):
+        def write(path, content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        read = Tokenizer.read(tokenizer, SLOW, CheckpointError)
+        monkeypatch.setattr(Path, "write_bytes", write)
+        expected = f"{gettempdir()} has no room to load a T5Tokenizer: No space left on device; free it, or choose"
+        with pytest.raises(OutputFull, match=f"^{re.escape(expected)} another folder with TMPDIR$"):
+            read.load()
 
 
 class TestScheduler:

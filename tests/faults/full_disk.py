@@ -91,8 +91,11 @@ def _download(stage: Stage) -> str:
 
 def _export_to_limit(stage: Stage) -> str:
     limit = stage.fault.random.randrange(4096, _longest(stage))
+    largest = max(path.stat().st_size for path in (stage.undisturbed.checkpoint / "tokenizer").iterdir())
+    where = f"{stage.output.parent} has no room for the export: "
     with stage.keeping():
-        _check_refused(stage, NoRoom(limit))
+        # Before there is an output the tokenizer is tried, in a folder of temporary files.
+        _check_refused(stage, NoRoom(limit), where if limit >= largest else " has no room to load a T5Tokenizer: ")
         assert not stage.output.exists()
         stage.check_recovers()
     return "export refused (limit)"
@@ -100,7 +103,7 @@ def _export_to_limit(stage: Stage) -> str:
 
 def _export_to_disk(stage: Stage, disk: SmallDisk) -> str:
     with stage.keeping():
-        _check_refused(stage, disk)
+        _check_refused(stage, disk, f"{stage.output.parent} has no room for the export: ")
         outputs = disk.seen(stage.output.parent)
         assert {path.name for path in outputs.iterdir()} <= {".out.partial"}
         assert not list(outputs.rglob("model_index.json")), "nothing on it can be taken for an export"
@@ -111,10 +114,10 @@ def _export_to_disk(stage: Stage, disk: SmallDisk) -> str:
     return "export refused (tmpfs)"
 
 
-def _check_refused(stage: Stage, disk: NoRoom | SmallDisk) -> None:
+def _check_refused(stage: Stage, disk: NoRoom | SmallDisk, reason: str) -> None:
     outcome = stage.run(actions.export, stage.options, disk)
     assert outcome.error == "OutputFull", outcome
-    assert outcome.message.startswith(f"{stage.output.parent} has no room for the export: "), outcome
+    assert reason in outcome.message, outcome
 
 
 def _longest(stage: Stage) -> int:

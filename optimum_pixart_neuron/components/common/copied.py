@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from ...errors import PixArtNeuronError, printable
-from ...files import first_problem, parse_json, read_bytes
+from ...errors import OutputFull, PixArtNeuronError, printable
+from ...files import NO_ROOM, first_problem, parse_json, read_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ class CopiedPart(ABC):
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
-        """Turn whatever a library raises at strange values into one line.
+        """Turn whatever a library raises at strange values into one line; OutputFull where no file can be written.
 
         tokenizers' Rust code panics, which is no Exception in Python.
         """
@@ -118,6 +119,11 @@ class CopiedPart(ABC):
         except (KeyboardInterrupt, SystemExit, GeneratorExit, PixArtNeuronError):
             raise
         except BaseException as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise OutputFull(
+                    f"{gettempdir()} has no room to load a {self.class_name}: {error.strerror}; free it, or choose"
+                    " another folder with TMPDIR"
+                ) from None
             reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             raise self._refuse(f"{self.class_name} cannot be loaded: {printable(reason, 300)}") from None
 
