@@ -102,6 +102,7 @@ class UnfinishedExport:
         if finished:
             now = record()
             if finished.record.inputs_digest == now.inputs_digest and self._is_whole(name, finished.files):
+                self._remove_workdirs()
                 # The same content may have come from another place.
                 return finished.model_copy(update={"record": now})
         self._remove(name)
@@ -109,8 +110,7 @@ class UnfinishedExport:
 
     def finish(self, name: str, record: ComponentRecord) -> FinishedComponent:
         """Record the component whose files are all in `artifacts/name`; its intermediate ones are removed."""
-        for workdir in self.holder.glob(f"{partial_folder.WORKDIR_PREFIX}*"):
-            _remove(workdir)
+        self._remove_workdirs()
         with ThreadPoolExecutor(1) as disk:  # it writes while the processor reads what the disk's cache still holds
             flushed = disk.submit(flush, self.artifacts / name)
             files = self._read_back(name, self._files_of(name))
@@ -280,6 +280,10 @@ class UnfinishedExport:
             return FinishedComponent.model_validate_json(content)
         except (OSError, ValueError):  # another version of this package may have written it
             return None
+
+    def _remove_workdirs(self) -> None:
+        for workdir in self.holder.glob(f"{partial_folder.WORKDIR_PREFIX}*"):
+            _remove(workdir)
 
     def _files_of(self, name: str) -> list[str]:
         return [file for file in listed_files(self.artifacts) if file.startswith(f"{name}/")]
