@@ -53,7 +53,7 @@ class Manifest(Record):
         target: neuronx-cc's `--target`.
         lnc: physical cores behind a logical one.
         ranks: logical cores that the pipeline needs.
-        parallel_mode: "context", "tensor" or "data"; None on one core.
+        parallel_mode: name of a mode of `parallel.modes`; None on one core.
         emulated: whether the emulator stood in for the SDK; such artifacts run on no Neuron device.
         options: of the export, as the command's flags name them.
         versions: of compiler and packages, by distribution name.

@@ -137,7 +137,7 @@ class ComponentRecord(Record):
 
     Attributes:
         ranks: that run its program together.
-        mode: how they share it: "context" or "tensor"; "data" for copies on every core, None where there is one core.
+        mode: how they share it, the name of a mode of `parallel.modes`; None where there is one core.
         inputs: in call order; of the first program.
         outputs: in order; likewise.
         programs: all of them, the first one first; empty where there is one.
