@@ -32,16 +32,6 @@ def pytest_configure(config):
     os.environ["NEURON_CC_FLAGS"] = "--no_cache"
 
 
-def pytest_collection_finish():
-    keep()
-
-
-def keep() -> None:
-    """What was imported until here stays; the collector of garbage need not look at it time and again."""
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_unconfigure(config):
     shutil.rmtree(config.compile_cache, ignore_errors=True)
 
@@ -88,9 +78,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_files_before_left():
-    """Modules that they were the first to import, and what these keep. Their pipelines are gone by now."""
-    keep()
+def what_is_there_stays():
+    """What was imported until here; the collector of garbage need not look at it time and again. What the files before
+    loaded is gone by now.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ short-lived process.
 
 from __future__ import annotations
 
-import atexit
-import gc
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from ..checkpoint.layout import KINDS
 from ..checkpoint.options import CheckpointOptions
 from ..errors import PixArtNeuronError
+from ..process.entry import end_at_once
 from . import (
     export_neuron,
     pixart_benchmark,
@@ -134,7 +133,7 @@ def _one_line() -> Iterator[None]:
 def _run_child(module: str, prog: str) -> NoReturn:
     if sys.stdout is None:  # a child would get /dev/null in its place, and nobody would know
         fail(prog, CLOSED, StreamLost.exit_status)
-    atexit.register(gc.freeze)  # as `process/entry.py` does
+    end_at_once()
     raise SystemExit(run_child(module, prog, _argv()))
 
 

@@ -22,7 +22,7 @@ def main() -> None:
     sys.path[:] = start["path"]
     sys.argv[1:] = start["arguments"]
     _say_nothing_twice()
-    _end_at_once()
+    end_at_once()
     _import_package(*start["package"])
     if start["parent"] is None:
         os.close(lifeline)
@@ -47,10 +47,8 @@ def _say_nothing_twice() -> None:
     logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
 
 
-def _end_at_once() -> None:
-    """Leave what torch, transformers and diffusers have made to the kernel: Python would take seconds to look for
-    cycles in it at its end.
-    """
+def end_at_once() -> None:
+    """Leave all that this process imports to the kernel at its end: Python would look for cycles in it for seconds."""
     import atexit
     import gc
 
