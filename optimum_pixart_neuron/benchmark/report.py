@@ -174,7 +174,7 @@ def _average(runs: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, float
     return averages
 
 
-class PlannedComponent(Record):
+class _PlannedComponent(Record):
     """Seconds of all runs of a component, for `PlanRecord.images` images."""
 
     lower_bound: float
@@ -200,7 +200,7 @@ class PlanRecord(Record):
     lower_bound: float
     expected: float
     efficiency: float
-    components: dict[str, PlannedComponent]
+    components: dict[str, _PlannedComponent]
     images_per_second: float
     pipelines: int
 
@@ -214,7 +214,9 @@ class PlanRecord(Record):
             expected=row.expected_s,
             efficiency=row.efficiency.expected,
             components={
-                part.component.name: PlannedComponent(lower_bound=part.lower_bound_s, expected=row.expected_s_of(part))
+                part.component.name: _PlannedComponent(
+                    lower_bound=part.lower_bound_s, expected=row.expected_s_of(part)
+                )
                 for part in row.components
             },
             images_per_second=row.images / row.expected_s,

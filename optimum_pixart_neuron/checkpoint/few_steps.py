@@ -36,7 +36,7 @@ _Word = Annotated[str, Field(max_length=4096)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distilled:
+class _Distilled:
     """What a kind of checkpoint was distilled for.
 
     Attributes:
@@ -59,32 +59,32 @@ class Distilled:
 _LCM = "LCMScheduler"
 _V_PREDICTION = {"prediction_type": "v_prediction"}
 
-BY_SCHEDULER: Mapping[str, Distilled] = {
-    _LCM: Distilled(steps=4, guidance_scale=0.0),  # model card of PixArt-alpha/PixArt-LCM-XL-2-1024-MS
+BY_SCHEDULER: Mapping[str, _Distilled] = {
+    _LCM: _Distilled(steps=4, guidance_scale=0.0),  # model card of PixArt-alpha/PixArt-LCM-XL-2-1024-MS
 }
 """By the class of the scheduler."""
 
-BY_REPOSITORY: Mapping[str, Distilled] = {
-    "PixArt-alpha/PixArt-LCM-XL-2-1024-MS": Distilled(steps=4, guidance_scale=0.0),  # its model card
+BY_REPOSITORY: Mapping[str, _Distilled] = {
+    "PixArt-alpha/PixArt-LCM-XL-2-1024-MS": _Distilled(steps=4, guidance_scale=0.0),  # its model card
     # PixArt-Sigma's repository, `app/app_pixart_dmd.py`; its scheduler is a DDPMScheduler.
-    "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": Distilled(
+    "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": _Distilled(
         steps=1, guidance_scale=1.0, timesteps=(400,), components_model=ALPHA.components_model
     ),
     # Distilled for one step from the same timestep as DMD.
-    "amd/Nitro-1-PixArt": Distilled(steps=1, guidance_scale=0.0, timesteps=(400,)),
+    "amd/Nitro-1-PixArt": _Distilled(steps=1, guidance_scale=0.0, timesteps=(400,)),
     # Flash Diffusion, a LoRA, as public code calls it (Woolverine94/biniou `webui.py`, 4 steps without guidance).
-    "jasperai/flash-pixart": Distilled(
+    "jasperai/flash-pixart": _Distilled(
         steps=4, guidance_scale=0.0, scheduler=_LCM, settings={"timestep_spacing": "trailing"}
     ),
     # YOSO, transformers alone, likewise (one step, LCM).
-    "Luo-Yihong/yoso_pixart512": Distilled(
+    "Luo-Yihong/yoso_pixart512": _Distilled(
         steps=1,
         guidance_scale=1.0,
         scheduler=_LCM,
         settings=_V_PREDICTION,
         components_model=ALPHA.components_model,
     ),
-    "Luo-Yihong/yoso_pixart1024": Distilled(steps=1, guidance_scale=1.0, scheduler=_LCM, settings=_V_PREDICTION),
+    "Luo-Yihong/yoso_pixart1024": _Distilled(steps=1, guidance_scale=1.0, scheduler=_LCM, settings=_V_PREDICTION),
 }
 """By the id on the Hub; where a transformer or a LoRA lies in a folder of this machine, nobody knows it."""
 
@@ -130,7 +130,7 @@ class CallDefaults(BaseModel):
     """What a call does where its arguments do not say, in the manifest too; None and empty for diffusers' defaults.
 
     Attributes:
-        steps, timesteps, guidance_scale: as of `Distilled`.
+        steps, timesteps, guidance_scale: as of `_Distilled`.
         sources: who said so, by name of the value: a flag, a class of scheduler, or an id on the Hub.
     """
 
@@ -206,7 +206,7 @@ def check_schedule(scheduler: Scheduler, asked_by: str, steps: int, timesteps: S
         raise InvalidExportOption(f"{asked_by}: {wanted} are not possible, {error}") from None
 
 
-def distilled(sources: Mapping[str, Source], loras: Iterable[str]) -> dict[str, Distilled]:
+def distilled(sources: Mapping[str, Source], loras: Iterable[str]) -> dict[str, _Distilled]:
     """Those of the table that a checkpoint is made of, by id: its transformer, and LoRAs for it."""
     ids = [Address.parse("--lora_model_ids", lora).repository for lora in loras]
     ids.append(sources[DENOISER.part.name].address.repository)

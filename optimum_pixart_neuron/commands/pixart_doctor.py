@@ -15,7 +15,7 @@ from .command import Command
 from .result_file import ResultFile, write_result
 
 
-class DoctorOptions(Options):
+class _DoctorOptions(Options):
     """Where the export would be written, and for what."""
 
     output: Annotated[Folder, Flag(group="What is planned")] = Field(
@@ -30,7 +30,7 @@ class DoctorOptions(Options):
 
 
 def _examine(given: dict[str, Any]) -> int:
-    options = DoctorOptions(**given)
+    options = _DoctorOptions(**given)
     from ..doctor.bundle import bundle
     from ..doctor.diagnosis import diagnose
     from ..doctor.table import show
@@ -54,7 +54,7 @@ COMMAND = Command(
         "Looks only: no device is opened, nothing compiled. The exit status is 0 when it is ready, else 1. Works"
         " without the Neuron SDK, and says so."
     ),
-    options=tuple(DoctorOptions.options()),
+    options=tuple(_DoctorOptions.options()),
     work=_examine,
 )
 

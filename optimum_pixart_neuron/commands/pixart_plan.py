@@ -53,7 +53,7 @@ def _drawable(path: Path) -> Path:
     return path
 
 
-class PlanOptions(Request):
+class _PlanOptions(Request):
     """The pictures to make, where, and how that is valued and shown."""
 
     instance_types: Annotated[
@@ -95,7 +95,7 @@ class PlanOptions(Request):
 
 
 def _plan(words: dict[str, Any]) -> None:
-    options = PlanOptions(**given(words, PlanOptions))
+    options = _PlanOptions(**given(words, _PlanOptions))
     instances = _instances(options.instance_types)
     prices = _prices(options.price_per_hour, instances)
     checkpoint, request = _checkpoint(options, words)
@@ -127,7 +127,7 @@ def _plan(words: dict[str, Any]) -> None:
             print(f"wrote {options.plot}: {drawn} instance(s)")
 
 
-def _checkpoint(options: PlanOptions, words: Mapping[str, Any]) -> tuple[PixArtCheckpoint | Released, Request]:
+def _checkpoint(options: _PlanOptions, words: Mapping[str, Any]) -> tuple[PixArtCheckpoint | Released, Request]:
     """What is planned, and the request with what that decides where nobody named it: tokens, steps and guidance."""
     request = Request(**{name: getattr(options, name) for name in Request.model_fields})
     if "model" not in words:
@@ -191,8 +191,8 @@ COMMAND = Command(
     details="Its times are predictions.",
     options=(
         *CheckpointOptions.options(),
-        *PlanOptions.options(*PLANNED),
-        *PlanOptions.options(*(name for name in PlanOptions.model_fields if name not in Request.model_fields)),
+        *_PlanOptions.options(*PLANNED),
+        *_PlanOptions.options(*(name for name in _PlanOptions.model_fields if name not in Request.model_fields)),
     ),
     optional={
         "model": "default: XL/2",

@@ -15,7 +15,7 @@ GAP = 12  # px between cells
 LINE = 17  # px
 
 
-class Cell(NamedTuple):
+class _Cell(NamedTuple):
     """Pictures side by side, with a caption above and a note below."""
 
     caption: str
@@ -41,16 +41,16 @@ def contact_sheet(
 
     The third picture of a cell is the difference of the two, `AMPLIFIED` times as bright, on black.
     """
-    cells = [Cell(caption, (a, b, _difference(a, b)), _psnr_text(a, b)) for caption, a, b in rows]
+    cells = [_Cell(caption, (a, b, _difference(a, b)), _psnr_text(a, b)) for caption, a, b in rows]
     return _sheet(cells, (*titles, f"difference x {AMPLIFIED}"), columns, width)
 
 
 def captioned(rows: Iterable[tuple[str, Image.Image]], columns: int = 4, width: int = 224) -> Image.Image:
     """One cell per (caption, image)."""
-    return _sheet([Cell(caption, (image,)) for caption, image in rows], (), columns, width)
+    return _sheet([_Cell(caption, (image,)) for caption, image in rows], (), columns, width)
 
 
-def _sheet(cells: Sequence[Cell], titles: Sequence[str], columns: int, width: int) -> Image.Image:
+def _sheet(cells: Sequence[_Cell], titles: Sequence[str], columns: int, width: int) -> Image.Image:
     text = ImageFont.load_default(13)
     step = width + GAP // 2
     cell_width = len(cells[0].pictures) * step - GAP // 2

@@ -11,7 +11,7 @@ _IMAGES_ONLY = "the compiled pipeline returns images only"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForeignOption:
+class _ForeignOption:
     """An option of the host that PixArt-Sigma has not.
 
     Attributes:
@@ -34,29 +34,29 @@ OF_OTHER_MODELS = MappingProxyType(
     {
         option.name: option
         for option in (
-            ForeignOption(
+            _ForeignOption(
                 flag="--unet", reason="it has a transformer instead of a UNet; replace that inside the checkpoint"
             ),
-            ForeignOption(flag="--controlnet_ids", reason="it takes no ControlNet", nargs="*"),
-            ForeignOption(flag="--ip_adapter_id", reason=_NO_IP_ADAPTER, nargs="*"),
-            ForeignOption(flag="--ip_adapter_subfolder", reason=_NO_IP_ADAPTER, nargs="*"),
-            ForeignOption(flag="--ip_adapter_weight_name", reason=_NO_IP_ADAPTER, nargs="*"),
-            ForeignOption(flag="--ip_adapter_scale", reason=_NO_IP_ADAPTER, nargs="*"),
-            ForeignOption(
+            _ForeignOption(flag="--controlnet_ids", reason="it takes no ControlNet", nargs="*"),
+            _ForeignOption(flag="--ip_adapter_id", reason=_NO_IP_ADAPTER, nargs="*"),
+            _ForeignOption(flag="--ip_adapter_subfolder", reason=_NO_IP_ADAPTER, nargs="*"),
+            _ForeignOption(flag="--ip_adapter_weight_name", reason=_NO_IP_ADAPTER, nargs="*"),
+            _ForeignOption(flag="--ip_adapter_scale", reason=_NO_IP_ADAPTER, nargs="*"),
+            _ForeignOption(
                 flag="--dynamic-batch-size",
                 reason="a sharded program has one batch size; requests of any size run in chunks of --batch_size",
                 nargs=0,
             ),
-            ForeignOption(flag="--output_attentions", reason=_IMAGES_ONLY, nargs=0),
-            ForeignOption(flag="--output_hidden_states", reason=_IMAGES_ONLY, nargs=0),
-            ForeignOption(flag="--text_batch_size", reason=_ONE_BATCH),
-            ForeignOption(flag="--image_batch_size", reason=_ONE_BATCH),
-            ForeignOption(flag="--num_beams", reason="nothing is searched with beams"),
-            ForeignOption(flag="--num_choices", reason="it belongs to multiple-choice models"),
-            ForeignOption(flag="--num_channels", reason="the checkpoint fixes the number of channels"),
-            ForeignOption(flag="--image_size", reason="use --height and --width"),
-            ForeignOption(flag="--patch_size", reason="the checkpoint fixes the patch size"),
-            ForeignOption(flag="--audio_sequence_length", reason="it belongs to audio models"),
+            _ForeignOption(flag="--output_attentions", reason=_IMAGES_ONLY, nargs=0),
+            _ForeignOption(flag="--output_hidden_states", reason=_IMAGES_ONLY, nargs=0),
+            _ForeignOption(flag="--text_batch_size", reason=_ONE_BATCH),
+            _ForeignOption(flag="--image_batch_size", reason=_ONE_BATCH),
+            _ForeignOption(flag="--num_beams", reason="nothing is searched with beams"),
+            _ForeignOption(flag="--num_choices", reason="it belongs to multiple-choice models"),
+            _ForeignOption(flag="--num_channels", reason="the checkpoint fixes the number of channels"),
+            _ForeignOption(flag="--image_size", reason="use --height and --width"),
+            _ForeignOption(flag="--patch_size", reason="the checkpoint fixes the patch size"),
+            _ForeignOption(flag="--audio_sequence_length", reason="it belongs to audio models"),
         )
     }
 )

@@ -25,7 +25,7 @@ TERA = 10**12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chip:
+class _Chip:
     """One accelerator chip. Peaks are dense operations per second, exponentials those of all its Scalar Engines per
     second; bandwidths are bytes per second. `groups` are the numbers of logical cores that a program may run on, empty
     where nothing is known to be refused; on `disputed_groups` the sources do not agree.
@@ -45,7 +45,7 @@ class Chip:
 
 
 # [arch], [core]: two cores of 95 TFLOPS, 32 GiB at 820 GiB/s; [lnc]: no logical cores before trn2.
-_INFERENTIA2 = Chip(
+_INFERENTIA2 = _Chip(
     physical_cores=2,
     lnc_options=(1,),
     default_lnc=1,
@@ -58,7 +58,7 @@ _INFERENTIA2 = Chip(
 )
 _TRAINIUM1 = replace(_INFERENTIA2, compile_target="trn1")  # [arch], [core]: the same figures
 # [arch], [core]: eight cores, 667 TFLOPS, 96 GiB at 2.9 TB/s; [lnc]: two physical cores form a logical one by default.
-_TRAINIUM2 = Chip(
+_TRAINIUM2 = _Chip(
     physical_cores=8,
     lnc_options=(1, 2),
     default_lnc=2,
@@ -85,7 +85,7 @@ class Instance:
 
     name: str
     chips: int
-    chip: Chip
+    chip: _Chip
     link_bandwidth: float | None
     host_memory_bytes: int
 
@@ -180,7 +180,7 @@ _LONGEST_SHOWN = 40  # characters of a variable's value in a message
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeCores:
+class _RuntimeCores:
     """The cores of a machine that the Neuron runtime of one process takes.
 
     Attributes:
@@ -194,7 +194,7 @@ class RuntimeCores:
     chosen_by: str
 
 
-def runtime_cores(instance: Instance, environment: Mapping[str, str]) -> RuntimeCores:
+def runtime_cores(instance: Instance, environment: Mapping[str, str]) -> _RuntimeCores:
     """Read the variables that the runtime reads when it loads its first program. An empty one counts as unset.
 
     `NEURON_RT_VISIBLE_CORES` is a core, a range, or a list of cores and ranges, increasing and without gaps, as "3",
@@ -213,8 +213,8 @@ def runtime_cores(instance: Instance, environment: Mapping[str, str]) -> Runtime
                 visible = read(text, instance.name, present)
             except ValueError as error:
                 raise ValueError(f"{_shown(variable, text)}: {error}; change or unset it") from None
-            return RuntimeCores(lnc=lnc, visible=visible, chosen_by=_shown(variable, text))
-    return RuntimeCores(lnc=lnc, visible=range(present), chosen_by="")
+            return _RuntimeCores(lnc=lnc, visible=visible, chosen_by=_shown(variable, text))
+    return _RuntimeCores(lnc=lnc, visible=range(present), chosen_by="")
 
 
 def _chosen_lnc(instance: Instance, environment: Mapping[str, str]) -> int:

@@ -28,7 +28,7 @@ Geometry = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowRank:
+class _LowRank:
     """What an adapter has for one weight, still in its file.
 
     Attributes:
@@ -52,7 +52,7 @@ class Adapter:
     """
 
     path: Path
-    changes: Mapping[str, Mapping[str, LowRank]]
+    changes: Mapping[str, Mapping[str, _LowRank]]
 
     def change(self, part: str, weight: str, strength: float = 1.0) -> LowRankChange:
         """What it has for one weight, read from the file; `strength` is its user's factor."""
@@ -115,7 +115,7 @@ def read_adapter(path: Path, configuration: Path | None, geometry: Geometry) -> 
     if form.name == "peft" and configuration is None and not any(name.startswith("unet.") for name in entries):
         raise CheckpointError(f"{path} is peft's, and the adapter_config.json that says its scale is not beside it")
     settings = LoraSettings.read(configuration) if configuration else None
-    changes: dict[str, dict[str, LowRank]] = {}
+    changes: dict[str, dict[str, _LowRank]] = {}
     for (part, weight), tensors in _by_weight(path, entries, form, geometry).items():
         own = settings or LoraSettings.of_part(said, part, path)
         changes.setdefault(part, {})[weight] = _low_rank(path, weight, geometry[part][weight], tensors, own)
@@ -179,7 +179,7 @@ def _weight(path: Path, name: str, key: Key, modules: Mapping[str, Mapping[str, 
 
 def _low_rank(
     path: Path, weight: str, shape: tuple[int, ...], tensors: Mapping[Role, _Tensor], settings: LoraSettings | None
-) -> LowRank:
+) -> _LowRank:
     down, up = tensors.get(Role.DOWN), tensors.get(Role.UP)
     if down is None or up is None:
         only = ", ".join(printable(each.name) for each in tensors.values())
@@ -193,7 +193,7 @@ def _low_rank(
     magnitude = tensors.get(Role.MAGNITUDE)
     _check_magnitude(path, weight, shape, magnitude, settings)
     scale = _scale(path, weight, rank, tensors.get(Role.ALPHA), settings)
-    return LowRank(down=down.name, up=up.name, magnitude=magnitude.name if magnitude else None, scale=scale)
+    return _LowRank(down=down.name, up=up.name, magnitude=magnitude.name if magnitude else None, scale=scale)
 
 
 def _shown(*sizes: object) -> str:

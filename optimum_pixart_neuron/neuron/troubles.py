@@ -13,7 +13,7 @@ _LONGEST_LINE = 400  # characters of a line of somebody else's log
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
+class _Trouble:
     """One kind of failure.
 
     Attributes:
@@ -39,7 +39,7 @@ class Trouble:
 
 
 COMPILER_TROUBLES = (
-    Trouble(
+    _Trouble(
         says=r"XTP00[23]|NCC_EXTP00\d|NCC_EBVF030|[Nn]umber of instructions .*(over the threshold|exceeds the limit)",
         shown="`Number of instructions (…) is over the threshold (5000000)` (XTP002, XTP003); `The number of"
         " instructions generated exceeds the limit.` (NCC_EXTP004, NCC_EBVF030)",
@@ -48,7 +48,7 @@ COMPILER_TROUBLES = (
         source="`compiler/error-codes/EXTP004.rst`, `EBVF030.rst`; aws-neuron-sdk #819, #987, #1003, where -O1 alone"
         " did not help",
     ),
-    Trouble(
+    _Trouble(
         says=r"NCC_EOOM00\d|high-bandwidth memory limit",
         shown="`The combined memory needed for the model tensors exceeds the high-bandwidth memory limit.`"
         " (NCC_EOOM001, NCC_EOOM002)",
@@ -57,7 +57,7 @@ COMPILER_TROUBLES = (
         " --vae_tile_size",
         source="`compiler/error-codes/EOOM001.rst`, `EOOM002.rst`",
     ),
-    Trouble(
+    _Trouble(
         says=r"failed with -9|exit status -9|SIGKILL|F137|\bKilled\b|[Ff]orcibly killed",
         shown="`neuronx-cc failed with -9`; `[F137] neuronx-cc was forcibly killed`",
         cause="the system killed the compiler, so this machine's memory was full",
@@ -65,28 +65,28 @@ COMPILER_TROUBLES = (
         " was finished",
         source="aws-neuron-sdk #706, aws-neuron-samples #10",
     ),
-    Trouble(
+    _Trouble(
         says=r"maximum protobuf size of 2GB",
         shown="`HloModuleProto exceeds maximum protobuf size of 2GB`",
         cause="weights or large constants are inside the program",
         remedy="leave out --inline-weights-neff, and take --torch_dtype bfloat16",
         source="aws-neuron-sdk #987",
     ),
-    Trouble(
+    _Trouble(
         says=r"NCC_EARG001|unsupported Logical Neuron Core",
         shown="NCC_EARG001, unsupported Logical Neuron Core configuration",
         cause="the target has no such logical cores",
         remedy="name the machine that will run it with --instance_type: --lnc is passed for trn2 only",
         source="`compiler/error-codes/EARG001.rst`",
     ),
-    Trouble(
+    _Trouble(
         says=r"[Nn]o space left on device|Disk quota exceeded",
         shown="`No space left on device`, in the compiler's log",
         cause="the disk of the compiler's files is full",
         remedy="free it, or name another place with --compiler_workdir or TMPDIR",
         source="errno ENOSPC of the system",
     ),
-    Trouble(
+    _Trouble(
         says=r"error while loading shared libraries|undefined symbol",
         shown="`error while loading shared libraries: …`, `undefined symbol: …`",
         cause="the compiler's installation is not whole",
@@ -94,7 +94,7 @@ COMPILER_TROUBLES = (
         " the versions",
         source="optimum-neuron #698, aws-neuron-sdk #328",
     ),
-    Trouble(
+    _Trouble(
         says=r"neuronx-cc['\"]?: (command )?not found|No such file or directory: '?neuronx-cc"
         r"|neuronx-cc is not installed",
         shown="`neuronx-cc is not installed`; `No such file or directory: 'neuronx-cc'`",
@@ -103,14 +103,14 @@ COMPILER_TROUBLES = (
         " versions",
         source="torch-neuronx, `xla_impl/hlo_conversion.py`",
     ),
-    Trouble(
+    _Trouble(
         says=r"[Uu]nrecognized argument|unknown (option|argument)|[Nn]o such option",
         shown="`unrecognized arguments: …`",
         cause="this release of the compiler does not know a flag",
         remedy="install the release of the Neuron SDK that the installed optimum-neuron names, see SDK releases",
         source="neuronx-cc's argument parser",
     ),
-    Trouble(
+    _Trouble(
         says=r"[Ii]nternal [Cc]ompiler [Ee]rror|F134|terminated abnormally|NCC_I[A-Z]+\d+",
         shown="`An Internal Compiler Error has occurred`; `[F134] neuronx-cc terminated abnormally`; NCC_I…",
         cause="the compiler has a fault that this program meets",
@@ -123,7 +123,7 @@ COMPILER_TROUBLES = (
 """Failures of a compilation, the more exact ones first."""
 
 RUNTIME_TROUBLES = (
-    Trouble(
+    _Trouble(
         says=r"NeuronCore\(s\) not available|nrt_allocate_neuron_cores|Logical Neuron Core\(s\) not available",
         shown="`NeuronCore(s) not available - Requested:… Available:…` (nrt_allocate_neuron_cores)",
         cause="another process, often a notebook's kernel, holds the cores until it ends",
@@ -131,7 +131,7 @@ RUNTIME_TROUBLES = (
         " export and load in separate processes",
         source="`neuron-runtime/nrt-troubleshoot.rst`; aws-neuron-samples #44",
     ),
-    Trouble(
+    _Trouble(
         says=r"runtime cannot be initialized|cannot determine the number of available NeuronCores|NRT_UNINITIALIZED"
         r"|[Dd]river (is )?not (loaded|found)|nrt_init.{0,40}fail",
         shown="`Neuron runtime cannot be initialized; cannot determine the number of available NeuronCores`",
@@ -140,7 +140,7 @@ RUNTIME_TROUBLES = (
         " pass it /dev/neuron*",
         source="`neuron-runtime/nrt-troubleshoot.rst`; aws-neuron-samples #44",
     ),
-    Trouble(
+    _Trouble(
         says=r"Unsupported topology|Supported number of Neuron Cores",
         shown="`Unsupported topology. Supported number of Neuron Cores is 1, 2, 8, 16 or a multiple of 32.`"
         " (nrt_load_collectives)",
@@ -149,7 +149,7 @@ RUNTIME_TROUBLES = (
         " cores",
         source="optimum-neuron #619; `release-notes/components/runtime.rst`",
     ),
-    Trouble(
+    _Trouble(
         says=r"Failed to alloc DEVICE memory|NRT_RESOURCE|dmem_alloc|out of device memory",
         shown="`Failed to alloc DEVICE memory: …` (dmem_alloc_internal); `Failure: NRT_RESOURCE in nrt_load()`",
         cause="the memory of the device is full",
@@ -157,14 +157,14 @@ RUNTIME_TROUBLES = (
         " `memory` line of the export",
         source="aws-neuron-sdk #1014, optimum-neuron #668",
     ),
-    Trouble(
+    _Trouble(
         says=r"[Ii]ncompatible NEFF|[Uu]nsupported NEFF|NRT_UNSUPPORTED_NEFF_VERSION",
         shown="`NRT_UNSUPPORTED_NEFF_VERSION`, `incompatible NEFF`",
         cause="the runtime or the driver is older than the compiler",
         remedy="update aws-neuronx-runtime-lib and aws-neuronx-dkms, or export with the installed SDK",
         source="`neuron-runtime/nrt-troubleshoot.rst`",
     ),
-    Trouble(
+    _Trouble(
         says=r"NRT_TIMEOUT|NRT_EXEC_HW_ERR|NRT_EXEC_BAD|hardware error|NERR_|numerical error",
         shown="`NRT_TIMEOUT`, `NRT_EXEC_HW_ERR_…`",
         cause="the device did not finish the program",
@@ -172,7 +172,7 @@ RUNTIME_TROUBLES = (
         " `dmesg`",
         source="`neuron-runtime/api/nrt.rst`, status codes; `neuron-runtime/nrt-troubleshoot.rst`",
     ),
-    Trouble(
+    _Trouble(
         says=r"NRT_INVALID|NRT_INVALID_HANDLE",
         shown="`NRT_INVALID`",
         cause="the program got inputs that it was not compiled for, or its cores were taken from it",
@@ -183,7 +183,7 @@ RUNTIME_TROUBLES = (
 """Failures of loading or running a program, the more exact ones first."""
 
 
-def find_trouble(text: str, table: tuple[Trouble, ...]) -> Trouble | None:
+def find_trouble(text: str, table: tuple[_Trouble, ...]) -> _Trouble | None:
     """The first kind of failure of a table that a text speaks of."""
     return next((trouble for trouble in table if re.search(trouble.says, text)), None)
 
@@ -234,7 +234,7 @@ def _plain(line: str) -> str:
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
-def manual_table(table: tuple[Trouble, ...]) -> str:
+def manual_table(table: tuple[_Trouble, ...]) -> str:
     """A table of failures in Markdown."""
     rows = [f"| {each.shown}. {each.source} | {_sentence(each.cause)} | {_sentence(each.remedy)} |" for each in table]
     return "\n".join(["| Message | Cause | Remedy |", "|---|---|---|", *rows]) + "\n"

@@ -43,7 +43,7 @@ class SequenceExchange(ABC):
         """The attention's output -> own tokens (B, S/w, C)."""
 
 
-class KeyValueGather(SequenceExchange):
+class _KeyValueGather(SequenceExchange):
     """Every rank gathers all keys and values, for its own queries; one collective, any number of heads."""
 
     name = "gather"
@@ -102,10 +102,10 @@ class HeadAllToAll(SequenceExchange):
         return xm.all_to_all(tensor, split_dim, concat_dim, self.ranks, groups=groups, pin_layout=False)
 
 
-EXCHANGES = {exchange.name: exchange for exchange in (KeyValueGather, HeadAllToAll)}
+EXCHANGES = {exchange.name: exchange for exchange in (_KeyValueGather, HeadAllToAll)}
 
 
 def choose_exchange(*, tokens: int, heads: int, head_width: int, ranks: int) -> str:
     """The name of the exchange that sends fewer bytes; the gather, with fewer collectives, if they are equal."""
     gather, trade = (kind(ranks=ranks).bytes_sent(tokens, heads * head_width) for kind in EXCHANGES.values())
-    return KeyValueGather.name if heads % ranks or gather <= trade else HeadAllToAll.name
+    return _KeyValueGather.name if heads % ranks or gather <= trade else HeadAllToAll.name

@@ -1,7 +1,7 @@
 """The parallel modes, one class each: how the cores of a pipeline share its work. A mode's name is spelled only here.
 
 An instance is a mode that was decided on, for a number of ranks. What it divides is a component's `Workload`; what one
-rank then has of it is a `Share`.
+rank then has of it is a `_Share`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Workload:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class _Share:
     """What one rank computes in the self-attention of one run.
 
     Attributes:
@@ -122,9 +122,9 @@ class ParallelMode:
         """How a component is split over the ranks, by its `Component.plan`; by default not, a program on each core."""
         return None
 
-    def share(self, work: Workload, rows: int) -> Share:
+    def share(self, work: Workload, rows: int) -> _Share:
         """What one rank has of a run on `rows` rows; by default all of it."""
-        return Share(
+        return _Share(
             rows=rows, own_tokens=work.tokens, query_tokens=work.tokens, key_tokens=work.tokens, heads=work.heads
         )
 
@@ -180,10 +180,10 @@ class ContextParallel(ParallelMode):
     def split(self, plan: ShardingPlan | None) -> Split:
         return ContextSplit(ranks=self.ranks, guidance_groups=self.guidance_groups, exchange=self.exchange)
 
-    def share(self, work: Workload, rows: int) -> Share:
+    def share(self, work: Workload, rows: int) -> _Share:
         assert self.exchange is not None  # see `settled`
         queries, keys, heads = EXCHANGES[self.exchange](ranks=self.sequence_ranks).attended(work.tokens, work.heads)
-        return Share(
+        return _Share(
             rows=rows // self.guidance_groups,
             own_tokens=work.tokens // self.sequence_ranks,
             query_tokens=queries,
@@ -213,7 +213,7 @@ class TensorParallel(ParallelMode):
         assert plan is not None
         return TensorSplit(plan=plan, ranks=self.ranks)
 
-    def share(self, work: Workload, rows: int) -> Share:
+    def share(self, work: Workload, rows: int) -> _Share:
         return replace(super().share(work, rows), heads=work.heads // self.ranks)
 
 

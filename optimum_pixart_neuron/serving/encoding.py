@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from PIL.Image import Image
 
 
-class ImageFormat(NamedTuple):
+class _ImageFormat(NamedTuple):
     """How pictures are written.
 
     Attributes:
@@ -26,9 +26,9 @@ class ImageFormat(NamedTuple):
 # PNG at zlib's fastest level: lossless either way, and a picture of 1024 pixels takes a quarter of the time. The other
 # two at the quality that their own projects call visually close to the original (libjpeg-turbo and libwebp manuals).
 FORMATS = {
-    "png": ImageFormat(".png", "image/png", {"format": "PNG", "compress_level": 1}),
-    "jpg": ImageFormat(".jpg", "image/jpeg", {"format": "JPEG", "quality": 95, "subsampling": 0}),
-    "webp": ImageFormat(".webp", "image/webp", {"format": "WEBP", "quality": 90}),
+    "png": _ImageFormat(".png", "image/png", {"format": "PNG", "compress_level": 1}),
+    "jpg": _ImageFormat(".jpg", "image/jpeg", {"format": "JPEG", "quality": 95, "subsampling": 0}),
+    "webp": _ImageFormat(".webp", "image/webp", {"format": "WEBP", "quality": 90}),
 }
 
 

@@ -2,12 +2,16 @@
 
 import ast
 import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from .source import PACKAGE, Module, product
 
 pytestmark = pytest.mark.seconds
+
+TESTS = Path(__file__).parents[1]
 
 LARGEST = 400
 """Lines of a file."""
@@ -166,3 +170,15 @@ class TestTypes:
         assert not {"exclude", "ignore_errors", "disable_error_code"} & settings.keys()
         patterns = [pattern for each in settings["overrides"] for pattern in each["module"]]
         assert not [pattern for pattern in patterns if pattern.startswith((PACKAGE.name, "*"))]
+
+
+def test_a_class_of_one_file_is_private():
+    texts = [path.read_text() for path in TESTS.rglob("*.py")] + [module.text for module in product()]
+    users = Counter(word for text in texts for word in set(re.findall(r"\w+", text)))
+    found = [
+        f"{module.path} {node.name}"
+        for module in product()
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and users[node.name] == 1
+    ]
+    assert not found, f"whoever reads a public class looks for its users; one without any starts with _: {found}"

@@ -32,7 +32,7 @@ WRITTEN_OUT = "math"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenLimits:
+class _TokenLimits:
     """How many query tokens and how many key tokens a kernel takes.
 
     Attributes:
@@ -63,13 +63,13 @@ class Attended:
     batch_heads: int
     masked: bool = False
 
-    def filled_scores(self, limits: TokenLimits) -> int:
+    def filled_scores(self, limits: _TokenLimits) -> int:
         """B * H * Q * K with both numbers of tokens filled up."""
         return self.batch_heads * limits.filled(self.query_tokens) * limits.filled(self.key_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionKernel:
+class _AttentionKernel:
     """One kernel of the SDK.
 
     Attributes:
@@ -89,7 +89,7 @@ class AttentionKernel:
     imports: tuple[tuple[tuple[str, ...], str], ...]
     call: Callable[..., Tensor]
     max_head_width: int
-    tokens: dict[int, TokenLimits]
+    tokens: dict[int, _TokenLimits]
     max_batch_heads: int | None = None
     max_products: int | None = None
     dtype: str = "bfloat16"
@@ -180,16 +180,16 @@ def _call_cte(imported: list[Any], query: Tensor, key: Tensor, value: Tensor, sc
 
 # The later one first: an SDK that has both is in transition to it.
 _KERNELS = (
-    AttentionKernel(
+    _AttentionKernel(
         name="nkilib.attention_cte",
         imports=((("nkilib.core.attention.attention_cte",), "attention_cte"),),
         call=_call_cte,
         max_head_width=128,
-        tokens={1: TokenLimits(maximum=131072), 2: TokenLimits(maximum=131072)},
+        tokens={1: _TokenLimits(maximum=131072), 2: _TokenLimits(maximum=131072)},
         max_batch_heads=512,
         max_products=32 * 36864**2,
     ),
-    AttentionKernel(
+    _AttentionKernel(
         name="attention_isa_kernel",
         imports=(
             (("torch_neuronx.xla_impl.ops",), "nki_jit"),
@@ -200,7 +200,7 @@ _KERNELS = (
         call=_call_isa,
         max_head_width=128,
         # [nxdi]. It tells tokens from channels by size, so more tokens than the widest head has channels.
-        tokens={1: TokenLimits(minimum=512), 2: TokenLimits(minimum=512, divisor=512, any_from=1024)},
+        tokens={1: _TokenLimits(minimum=512), 2: _TokenLimits(minimum=512, divisor=512, any_from=1024)},
     ),
 )
 KERNELS = {kernel.name: kernel for kernel in _KERNELS}

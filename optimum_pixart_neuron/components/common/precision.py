@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Float32LayerNorm(nn.LayerNorm):
+class _Float32LayerNorm(nn.LayerNorm):
     """`nn.LayerNorm` computed in float32; returns the dtype of its input."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class Float32GroupNorm(nn.GroupNorm):
         return F.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
 
 
-_FLOAT32_CLASS = {nn.LayerNorm: Float32LayerNorm, nn.GroupNorm: Float32GroupNorm}
+_FLOAT32_CLASS = {nn.LayerNorm: _Float32LayerNorm, nn.GroupNorm: Float32GroupNorm}
 
 
 def normalize_in_float32(module: nn.Module) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
 
-class PositionBias(nn.Module):
+class _PositionBias(nn.Module):
     """The finished relative position bias, `value` (heads, S, S), as a weight of its own."""
 
     def __init__(self, heads: int, sequence_length: int, dtype: torch.dtype) -> None:
@@ -32,7 +32,7 @@ class PixArtTextEncoder(T5EncoderModel):
     def __init__(self, config: T5Config, sequence_length: int, dtype: torch.dtype) -> None:
         super().__init__(config)
         self.to(dtype)
-        self.position_bias = PositionBias(config.num_heads, sequence_length, dtype)
+        self.position_bias = _PositionBias(config.num_heads, sequence_length, dtype)
         first_attention = self.encoder.block[0].layer[0].SelfAttention
         del first_attention.relative_attention_bias  # replaced by position_bias
         first_attention.compute_bias = self._compute_bias

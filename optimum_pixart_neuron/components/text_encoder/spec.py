@@ -26,7 +26,7 @@ _TABLE = "shared.weight"
 _TIED_TABLE = "encoder.embed_tokens.weight"
 
 
-class TextEncoder(Component):
+class _TextEncoder(Component):
     """Always an NxD program: its weights stay out of the archive."""
 
     name = NAME
@@ -106,4 +106,4 @@ class TextEncoder(Component):
         return ORIGINAL
 
 
-TEXT_ENCODER = TextEncoder()
+TEXT_ENCODER = _TextEncoder()

@@ -28,7 +28,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
-class Token(_Settings):
+class _Token(_Settings):
     """A token with the rules by which it is found in a text."""
 
     model_config = ConfigDict(extra="allow")
@@ -41,16 +41,16 @@ class Token(_Settings):
     special: bool = True
 
 
-_Tokens = Annotated[list[_Text | Token], Field(max_length=5000)]
+_Tokens = Annotated[list[_Text | _Token], Field(max_length=5000)]
 
 
 class SpecialTokens(_Settings):
     """special_tokens_map.json."""
 
-    eos_token: _Text | Token | None = None
-    unk_token: _Text | Token | None = None
-    pad_token: _Text | Token | None = None
-    bos_token: _Text | Token | None = None
+    eos_token: _Text | _Token | None = None
+    unk_token: _Text | _Token | None = None
+    pad_token: _Text | _Token | None = None
+    bos_token: _Text | _Token | None = None
     additional_special_tokens: _Tokens | None = None
 
 
@@ -78,7 +78,7 @@ class TokenizerSettings(SpecialTokens):
     sp_model_kwargs: _Sampling | None = None
     legacy: bool | None = None
     add_prefix_space: bool | None = None
-    added_tokens_decoder: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Token] = {}
+    added_tokens_decoder: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], _Token] = {}
     extra_special_tokens: dict[_Text, _Text] | _Tokens = {}
     clean_up_tokenization_spaces: bool | None = None
     split_special_tokens: bool = False
@@ -100,7 +100,7 @@ class TokenizerFile(_Settings):
     pre_tokenizer: dict[str, Any] | None = None
     post_processor: dict[str, Any] | None = None
     decoder: dict[str, Any] | None = None
-    added_tokens: list[Token] = Field(default=[], max_length=5000)
+    added_tokens: list[_Token] = Field(default=[], max_length=5000)
 
     @model_validator(mode="after")
     def _of_known_steps(self) -> TokenizerFile:

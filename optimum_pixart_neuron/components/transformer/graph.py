@@ -81,7 +81,7 @@ class PixArtTransformer(PixArtTransformer2DModel):
         return self.proj_out.weight.dtype
 
 
-class SizedPatchEmbed(PatchEmbed):
+class _SizedPatchEmbed(PatchEmbed):
     """diffusers' patch embedding at one size; see `fix_positions`.
 
     The position table is separable: half of its channels encode the column, half the row. So two tables of one
@@ -102,7 +102,7 @@ class SizedPatchEmbed(PatchEmbed):
 def fix_positions(patches: PatchEmbed, columns: Tensor, rows: Tensor) -> None:
     """Give a patch embedding the position tables of one size, those of `position_tables`, in place."""
     del patches.pos_embed
-    patches.__class__ = SizedPatchEmbed
+    patches.__class__ = _SizedPatchEmbed
     patches.height, patches.width = len(rows), len(columns)
     patches.register_buffer("column_positions", columns, persistent=False)
     patches.register_buffer("row_positions", rows, persistent=False)

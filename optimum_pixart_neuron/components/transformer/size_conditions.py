@@ -5,7 +5,7 @@ from diffusers.models.embeddings import PixArtAlphaCombinedTimestepSizeEmbedding
 from torch import Tensor
 
 
-class SizedEmbeddings(PixArtAlphaCombinedTimestepSizeEmbeddings):
+class _SizedEmbeddings(PixArtAlphaCombinedTimestepSizeEmbeddings):
     """diffusers' embeddings of timestep, size and aspect ratio, for images of one size; see `fix_conditions`.
 
     The stock loader passes neither size nor aspect ratio, and a program has one size: so the sinusoids of both are
@@ -33,7 +33,7 @@ def fix_conditions(embeddings: PixArtAlphaCombinedTimestepSizeEmbeddings, height
         project = embeddings.additional_condition_proj
         embeddings.register_buffer("size_sinusoids", project(size), persistent=False)
         embeddings.register_buffer("aspect_sinusoids", project(aspect), persistent=False)
-    embeddings.__class__ = SizedEmbeddings
+    embeddings.__class__ = _SizedEmbeddings
 
 
 def condition_values(height: int, width: int) -> tuple[Tensor, Tensor]:

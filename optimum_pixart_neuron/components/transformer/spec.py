@@ -92,7 +92,7 @@ def _scaling_note(checkpoint: PixArtCheckpoint) -> Iterable[str]:
         )
 
 
-class Transformer(Component):
+class _Transformer(Component):
     """With several ranks that share a batch the guidance pair is inside the program."""
 
     name = NAME
@@ -195,4 +195,4 @@ class Transformer(Component):
         return ORIGINAL
 
 
-TRANSFORMER = Transformer()
+TRANSFORMER = _Transformer()

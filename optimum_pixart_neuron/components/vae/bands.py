@@ -131,7 +131,7 @@ def _weighted(parts: Tensor, shares: list[float]) -> Tensor:
     return (parts * torch.tensor(shares).reshape(-1, *[1] * (parts.dim() - 1))).sum(0)
 
 
-class BandedConv2d(nn.Conv2d):
+class _BandedConv2d(nn.Conv2d):
     """A convolution on a band. What it reads beyond its band follows from its kernel, stride and padding."""
 
     bands: Bands
@@ -143,7 +143,7 @@ class BandedConv2d(nn.Conv2d):
         return F.conv2d(band, self.weight, self.bias, self.stride, (0, side), self.dilation, self.groups)
 
 
-class BandedGroupNorm(Float32GroupNorm):
+class _BandedGroupNorm(Float32GroupNorm):
     """A group norm of a picture, on a band (B, C, rows, w)."""
 
     bands: Bands
@@ -155,14 +155,14 @@ class BandedGroupNorm(Float32GroupNorm):
         return (normal * self.weight.float()[:, None, None] + self.bias.float()[:, None, None]).to(input.dtype)
 
 
-class BandedDownsample2D(Downsample2D):
+class _BandedDownsample2D(Downsample2D):
     """Halves a band. diffusers (0.35) pads a column and a row behind the picture; the row is the neighbour's first."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         return self.conv(F.pad(hidden_states, (0, 1)))
 
 
-class BandedAttnProcessor(WrittenOutAttnProcessor):
+class _BandedAttnProcessor(WrittenOutAttnProcessor):
     """Self-attention over a picture: own rows are the queries, everybody's the keys and values."""
 
     def __init__(self, bands: Bands) -> None:
@@ -188,13 +188,13 @@ def divide_rows(module: nn.Module, bands: Bands) -> None:
     """Make `module`, an encoder or decoder of the VAE in float32 norms, compute on a band, in place."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
-            _become(child, BandedConv2d, bands)
+            _become(child, _BandedConv2d, bands)
         elif isinstance(child, Float32GroupNorm):
-            _become(child, BandedGroupNorm, bands)
+            _become(child, _BandedGroupNorm, bands)
         elif isinstance(child, Downsample2D):
-            child.__class__ = BandedDownsample2D
+            child.__class__ = _BandedDownsample2D
         elif isinstance(child, Attention):
-            child.set_processor(BandedAttnProcessor(bands))
+            child.set_processor(_BandedAttnProcessor(bands))
 
 
 def _become(module: Any, banded: type[nn.Module], bands: Bands) -> None:

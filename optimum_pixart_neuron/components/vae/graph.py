@@ -10,7 +10,7 @@ from ..common.precision import normalize_in_float32
 from .bands import Bands, divide_rows
 
 
-class ExpandUpsample2D(Upsample2D):
+class _ExpandUpsample2D(Upsample2D):
     """Nearest-neighbour upsampling by 2 as broadcast and reshape, then the upstream convolution.
 
     `F.interpolate` lowers to one gather per pixel with float64 coordinate arithmetic; this form needs neither.
@@ -31,7 +31,7 @@ class _VaePart(nn.Module):
         self.to(dtype)
         for child in self.modules():
             if type(child) is Upsample2D:
-                child.__class__ = ExpandUpsample2D
+                child.__class__ = _ExpandUpsample2D
         normalize_in_float32(self)
         write_out_attention(self)
         self.eval()

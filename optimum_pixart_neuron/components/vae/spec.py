@@ -91,7 +91,7 @@ class _Half(Component):
         return getattr(original, self.unmodified)
 
 
-class VaeDecoder(_Half):
+class _VaeDecoder(_Half):
     """Latents to images: bands of their rows on all cores, or whole or in tiles on one core each."""
 
     name = "vae_decoder"
@@ -135,7 +135,7 @@ class VaeDecoder(_Half):
         return deployment.images > 1 and not deployment.mode_of(self).shares_batch
 
 
-class VaeEncoder(_Half):
+class _VaeEncoder(_Half):
     """Images to latents; text-to-image does not use it."""
 
     name = "vae_encoder"
@@ -161,5 +161,5 @@ class VaeEncoder(_Half):
         }
 
 
-VAE_DECODER = VaeDecoder()
-VAE_ENCODER = VaeEncoder()
+VAE_DECODER = _VaeDecoder()
+VAE_ENCODER = _VaeEncoder()

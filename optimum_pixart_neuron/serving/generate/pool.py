@@ -29,7 +29,7 @@ _RETRIES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class _Outcome:
     """What became of one picture.
 
     Attributes:
@@ -62,24 +62,24 @@ class _Actor:
         outcomes = self._draw(pickle.loads(item["batch"]))
         return {"outcomes": pickle.dumps(outcomes)}
 
-    def _draw(self, batch: Sequence[Named]) -> list[Outcome]:
+    def _draw(self, batch: Sequence[Named]) -> list[_Outcome]:
         try:
             images = self._drawer.draw([picture for _, picture in batch])
         except DrawerBroken as error:
             self._broken = True
-            return [Outcome(name=name, reason=str(error), final=False) for name, _ in batch]
+            return [_Outcome(name=name, reason=str(error), final=False) for name, _ in batch]
         except CannotDraw as error:
             if len(batch) == 1:
-                return [Outcome(name=batch[0][0], reason=str(error))]
+                return [_Outcome(name=batch[0][0], reason=str(error))]
             return [outcome for one in batch for outcome in self._draw([one])]
         return [
-            Outcome(name=name, content=encode(image, self._image_format)) for (name, _), image in zip(batch, images)
+            _Outcome(name=name, content=encode(image, self._image_format)) for (name, _), image in zip(batch, images)
         ]
 
 
 def draw_all(
     batches: Sequence[Sequence[Named]], exported: Exported, image_format: str, actors: int
-) -> Iterator[list[Outcome]]:
+) -> Iterator[list[_Outcome]]:
     """Draw batches in any order; yields the outcomes of one as soon as it is drawn.
 
     A batch may be drawn twice after a fault, so the outcomes of one picture may come twice; they are equal.

@@ -28,7 +28,7 @@ _MOST_ONGOING = 1_000_000
 
 @serve.deployment(name=INGRESS, num_replicas=1, ray_actor_options={"num_cpus": 0}, max_ongoing_requests=_MOST_ONGOING)
 @serve.ingress()
-class Ingress:
+class _Ingress:
     """One process in front of all replicas: it counts the requests of each export, and keeps images for an hour."""
 
     def __init__(
@@ -70,7 +70,7 @@ def build_of(options: ServeOptions, exports: Mapping[str, Exported], keys: Seque
     handles = {
         _key(number): _deployment(number, exported, options, count) for number, exported in enumerate(exports.values())
     }
-    ingress: Any = Ingress  # a deployment, which type checkers take for the class
+    ingress: Any = _Ingress  # a deployment, which type checkers take for the class
     return ingress.bind(options, list(keys), dict(exports), **handles)
 
 
