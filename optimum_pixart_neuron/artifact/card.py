@@ -1,8 +1,9 @@
 """The model card of a pushed export, written from its manifest alone; the same manifest makes the same card."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -18,6 +19,15 @@ EXAMPLE_PROMPT = "a photo of an astronaut riding a horse on mars"
 # Options that name sources, some by folders of the user's disk, as options named like parts of a checkpoint do: the
 # table of sources has them.
 _SOURCE_OPTIONS = {"subfolder", "components_model", "revision"}
+
+# Of a card on the Hub: `license` as the Hub abbreviates it ("openrail++"), the others where it is "other"
+# (huggingface.co/docs/hub/repositories-licenses).
+_NAME = re.compile(r"[\w.+-][\w.+ -]{0,99}", re.ASCII)
+_LICENCE = {
+    "license": _NAME,
+    "license_name": _NAME,
+    "license_link": re.compile(r"https://[\w.~/?#&=%:+-]{1,400}", re.ASCII),
+}
 
 _CARD = """\
 ---
@@ -76,33 +86,19 @@ _EMULATED = """\
 _MARK = "\n<!-- optimum-pixart-neuron wrote this card and replaces it unless it was edited: {digest} -->\n"
 
 
-@dataclass(frozen=True)
-class Licence:
-    """What a model card on the Hub says of its licence.
-
-    Attributes:
-        id: as the Hub abbreviates it, such as "openrail++"; "other" for one that it has no abbreviation for.
-        name, link: where `id` is "other".
-    """
-
-    id: str
-    name: str | None = None
-    link: str | None = None
-
-
-def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, *, has_example: bool = False) -> str:
+def model_card(
+    manifest: Manifest, repository_id: str, licence: ModelCardData | None, *, has_example: bool = False
+) -> str:
     """The text of README.md.
 
     Args:
         has_example: whether the picture that the export drew lies beside the card.
         manifest: of the export.
         repository_id: where it is pushed to.
-        licence: of the source; None where it is not known, which the card then says.
+        licence: of the source, by `licence_of`; None where it is not known, which the card then says.
     """
     metadata = ModelCardData(
-        license=licence.id if licence else None,
-        license_name=licence.name if licence else None,
-        license_link=licence.link if licence else None,
+        **(licence.to_dict() if licence else {}),
         base_model=manifest.model if manifest.revision else None,
         pipeline_tag="text-to-image",
         tags=["neuron", manifest.kind.label.lower(), "text-to-image"],
@@ -131,6 +127,16 @@ def model_card(manifest: Manifest, repository_id: str, licence: Licence | None, 
         versions=_table(("Package", "Version"), manifest.versions.items()),
     )
     return text + _MARK.format(digest=_digest(text))
+
+
+def licence_of(card: ModelCardData) -> ModelCardData | None:
+    """The licence that a model's own card names, and nothing else of the card; None where it names none.
+
+    A stranger wrote it, and a user's card repeats it: what is no plain name or no https link is left out.
+    """
+    said = {name: str(value) for name in _LICENCE if (value := getattr(card, name, None)) is not None}
+    kept: dict[str, Any] = {name: text for name, text in said.items() if _LICENCE[name].fullmatch(text)}
+    return ModelCardData(**kept) if "license" in kept else None
 
 
 def is_generated(card: str) -> bool:
@@ -236,11 +242,11 @@ def _source(model: str, revision: str | None, kind: str = "checkpoint") -> str:
     return f"[{model}](https://huggingface.co/{model}/tree/{revision}) at `{revision[:12]}`"
 
 
-def _licence(manifest: Manifest, licence: Licence | None) -> str:
+def _licence(manifest: Manifest, licence: ModelCardData | None) -> str:
     if licence is None:
         return "The licence of the source is not known here; compiling it does not change it."
-    shown = licence.name or licence.id
-    shown = f"[{shown}]({licence.link})" if licence.link else f"`{shown}`"
+    shown = licence.license_name or licence.license
+    shown = f"[{shown}]({licence.license_link})" if licence.license_link else f"`{shown}`"
     return f"Licence: {shown}, that of {manifest.model}."
 
 

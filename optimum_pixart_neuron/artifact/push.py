@@ -12,14 +12,14 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, ModelCardData, constants
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import tqdm, validate_repo_id
 
 from ..errors import ArtifactError, HubError, one_line, printable, some_of
 from ..hub import HUB_ERRORS, patiently
-from .card import Licence, is_generated, model_card
+from .card import is_generated, licence_of, model_card
 from .expected_files import is_known
 from .manifest import EXAMPLE_FILE, MANIFEST_FILE, NOT_LISTED, Manifest, strangers
 
@@ -217,7 +217,7 @@ def _pushed_files(api: HfApi, head: ModelInfo, present: set[str]) -> set[str]:
         return set()
 
 
-def _licence(api: HfApi, manifest: Manifest) -> Licence | None:
+def _licence(api: HfApi, manifest: Manifest) -> ModelCardData | None:
     """What the source's own card says; None for a folder, and where there is no answer."""
     if manifest.revision is None:
         return None
@@ -225,9 +225,7 @@ def _licence(api: HfApi, manifest: Manifest) -> Licence | None:
         card = api.model_info(manifest.model, revision=manifest.revision, timeout=10).card_data
     except HUB_ERRORS:
         return None
-    if card is None or not isinstance(card.license, str):
-        return None
-    return Licence(card.license, card.license_name, card.license_link)
+    return licence_of(card) if card else None
 
 
 def _check_folder(folder: Path, changed: Collection[str]) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
@@ -30,7 +30,18 @@ Size = tuple[int, int]
 
 
 class Configurations(Protocol):
-    """What a checkpoint is asked for."""
+    """What decisions and plans ask of a checkpoint; `PixArtCheckpoint` and `Released` have it.
+
+    Attributes:
+        source: what the user calls it.
+        sources: names of its parts.
+    """
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def sources(self) -> Container[str]: ...
 
     def config(self, component: str) -> dict:
         """A component's `config.json`."""

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..components.registry import IMAGE_DECODER
-from ..deployment.deployment import Configurations, Deployment, decide
+from ..deployment.decisions import Configurations
+from ..deployment.deployment import Deployment, decide
 from ..deployment.options import DeploymentOptions
 from ..hardware import Instance
 from .component_plan import ComponentPlan

@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..deployment.decisions import Configurations
 from ..errors import InvalidExportOption
-from .prediction import Configurations, PlanRow
+from .prediction import PlanRow
 from .table import lowest_cost, lowest_latency
 
 # Instances side by side; more of them go below.

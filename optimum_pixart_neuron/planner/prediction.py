@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..components.component import Component, Per
 from ..components.registry import COMPONENTS
-from ..deployment import decisions
+from ..deployment.decisions import Configurations
 from ..deployment.deployment import Deployment
 from ..errors import InvalidExportOption
 from ..hardware import INSTANCES, Instance, get_instance
@@ -22,21 +21,6 @@ from .prices import PRICES, Price
 from .published import Efficiency, efficiency_of
 from .released import Released
 from .request import Request
-
-
-class Configurations(decisions.Configurations, Protocol):
-    """What a plan asks of a checkpoint; `PixArtCheckpoint` and `Released` have it.
-
-    Attributes:
-        source: what the user calls it.
-        sources: names of its parts.
-    """
-
-    @property
-    def source(self) -> str: ...
-
-    @property
-    def sources(self) -> Container[str]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ..deployment.decisions import Configurations
 from .component_plan import ComponentPlan
 from .fleet import Fleet, fleets
-from .prediction import Configurations, PlanRow
+from .prediction import PlanRow
 from .published import PUBLISHED, SOURCE
 from .request import Request
 from .table import advice

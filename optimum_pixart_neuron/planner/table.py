@@ -11,10 +11,11 @@ from rich.table import Table
 
 from ..components.component import Component
 from ..components.registry import IMAGE_DECODER
+from ..deployment.decisions import Configurations
 from ..hardware import GIB
 from ..terminal.table import figure, paragraph, table
 from .component_plan import ComponentPlan
-from .prediction import Configurations, PlanRow
+from .prediction import PlanRow
 from .published import Efficiency
 from .request import Request
 

@@ -3,14 +3,15 @@
 import re
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
-from optimum_pixart_neuron.artifact.card import EXAMPLE_PROMPT, Licence, is_generated, model_card
+from optimum_pixart_neuron.artifact.card import EXAMPLE_PROMPT, is_generated, licence_of, model_card
 from optimum_pixart_neuron.checkpoint.few_steps import CallDefaults
 
 from .exports import components, make_export
 
 REPO = "me/pixart-sigma-neuron"
+UNKNOWN_LICENCE = "The licence of the source is not known here; compiling it does not change it."
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def rows(card: str) -> list[list[str]]:
 
 
 def test_metadata_that_the_hub_reads(manifest):
-    metadata = ModelCard(model_card(manifest, REPO, Licence("openrail++"))).data.to_dict()
+    metadata = ModelCard(model_card(manifest, REPO, ModelCardData(license="openrail++"))).data.to_dict()
     assert metadata == {
         "base_model": "PixArt-alpha/PixArt-Sigma",
         "license": "openrail++",
@@ -87,16 +88,26 @@ def test_how_to_load_it(manifest):
 @pytest.mark.parametrize(
     ("licence", "line"),
     [
-        (None, "The licence of the source is not known here; compiling it does not change it."),
-        (Licence("openrail++"), "Licence: `openrail++`, that of PixArt-alpha/PixArt-Sigma."),
-        (Licence("other", "mine", "https://x.y"), "Licence: [mine](https://x.y), that of PixArt-alpha/PixArt-Sigma."),
+        ({}, UNKNOWN_LICENCE),
+        ({"license": "openrail++"}, "Licence: `openrail++`, that of PixArt-alpha/PixArt-Sigma."),
+        (
+            {"license": "other", "license_name": "mine", "license_link": "https://x.y/L"},
+            "Licence: [mine](https://x.y/L), that of PixArt-alpha/PixArt-Sigma.",
+        ),
+        (
+            {"license": "other", "license_name": "mine](https://evil)\n# Run", "license_link": "javascript:x"},
+            "Licence: `other`, that of PixArt-alpha/PixArt-Sigma.",
+        ),
+        ({"license": "m" * 101}, UNKNOWN_LICENCE),
+        ({"license": ["mit", "apache-2.0"]}, UNKNOWN_LICENCE),
     ],
-    ids=["unknown", "known", "other"],
+    ids=["unknown", "known", "other", "no names", "long", "several"],
 )
-def test_licence(manifest, licence, line):
-    card = model_card(manifest, REPO, licence)
+def test_licence_as_the_card_of_the_source_names_it(manifest, licence, line):
+    kept = licence_of(ModelCardData(**licence))
+    card = model_card(manifest, REPO, kept)
     assert line in card.splitlines()
-    assert ModelCard(card).data.license == (licence.id if licence else None)
+    assert ModelCard(card).data.license == (kept.license if kept else None)
 
 
 def test_a_folder_on_somebodys_disk_is_no_base_model_and_keeps_its_path(tmp_path):
