@@ -30,13 +30,6 @@ class Meeting:
         return together
 
 
-@pytest.fixture(scope="module")
-def vae() -> AutoencoderKL:
-    torch.manual_seed(2)
-    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
-    return AutoencoderKL(block_out_channels=(8, 8, 16, 16), norm_num_groups=4, layers_per_block=1, **blocks).eval()
-
-
 def run(part_class, vae, tensor, ranks, dtype=torch.float32):
     """What every rank returns."""
     meeting = Meeting(ranks)

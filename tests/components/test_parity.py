@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, PixArtTransformer2DModel
-from transformers import T5Config, T5EncoderModel
+from diffusers import PixArtTransformer2DModel
 
 from optimum_pixart_neuron.components.common.original import Samples
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
@@ -23,44 +22,24 @@ CONDITIONS = {"resolution": None, "aspect_ratio": None}
 BUCKETS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 
 
-@pytest.fixture(scope="module")
-def transformer() -> PixArtTransformer2DModel:
-    torch.manual_seed(0)
-    return PixArtTransformer2DModel(
-        num_attention_heads=4,
-        attention_head_dim=8,
-        cross_attention_dim=32,
-        num_layers=2,
-        sample_size=32,
-        caption_channels=24,
-        use_additional_conditions=False,
-    ).eval()
+def ours(
+    original: PixArtTransformer2DModel, size: tuple[int, int] = (32, 32), dtype: torch.dtype = torch.float32
+) -> PixArtTransformer:
+    """The same transformer for latents of one size, as it is compiled."""
+    built = PixArtTransformer.build(dict(original.config), latent_height=size[0], latent_width=size[1], dtype=dtype)
+    built.load_state_dict(original.state_dict(), strict=True)
+    return built
 
 
-@pytest.fixture(scope="module")
-def t5() -> T5EncoderModel:
-    torch.manual_seed(1)
-    config = T5Config(
-        d_model=32, d_kv=8, num_heads=4, d_ff=64, num_layers=2, vocab_size=100, feed_forward_proj="gated-gelu"
-    )
-    return T5EncoderModel(config).eval()
-
-
-@pytest.fixture(scope="module")
-def vae() -> AutoencoderKL:
-    torch.manual_seed(2)
-    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
-    return AutoencoderKL(block_out_channels=(8, 8, 16, 16), norm_num_groups=4, layers_per_block=1, **blocks).eval()
-
-
-def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
+def transformer_inputs(height: int, width: int, channels: int = 64) -> tuple[torch.Tensor, ...]:
+    """Latents, text of so many channels, timesteps and mask of two rows."""
     generator = torch.Generator().manual_seed(3)
     mask = torch.ones(2, 20, dtype=torch.int64)
     mask[0, 5:] = 0
     mask[1, 12:] = 0
     return (
         torch.randn(2, 4, height, width, generator=generator),
-        torch.randn(2, 20, 24, generator=generator),
+        torch.randn(2, 20, channels, generator=generator),
         torch.tensor([999.0, 3.0]),
         mask,
     )
@@ -71,15 +50,11 @@ def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("size", [(32, 32), (24, 42), (42, 24), (64, 64)], ids=["square", "wide", "tall", "no bin"])
 @torch.no_grad()
 def test_transformer(transformer, size):
-    built = PixArtTransformer.build(
-        dict(transformer.config), latent_height=size[0], latent_width=size[1], dtype=torch.float32
-    )
-    built.load_state_dict(transformer.state_dict(), strict=True)
     sample, text, timestep, mask = transformer_inputs(*size)
     expected = transformer(
         sample, text, timestep=timestep.long(), encoder_attention_mask=mask, added_cond_kwargs=CONDITIONS
     ).sample
-    assert relative_error(built(sample, text, timestep, mask)[0], expected) < 1e-5
+    assert relative_error(ours(transformer, size)(sample, text, timestep, mask)[0], expected) < 1e-5
 
 
 @pytest.mark.parametrize("size", [(16, 16), (20, 12)], ids=["square", "tall"])
@@ -90,11 +65,8 @@ def test_a_transformer_with_conditions_has_those_of_its_size(size):
         num_attention_heads=6, attention_head_dim=8, num_layers=1, cross_attention_dim=48, caption_channels=24,
         in_channels=4, out_channels=8, patch_size=2, sample_size=128,
     ).eval()  # fmt: skip
-    built = PixArtTransformer.build(
-        dict(original.config), latent_height=size[0], latent_width=size[1], dtype=torch.float32
-    )
-    built.load_state_dict(original.state_dict(), strict=True)
-    sample, text, timestep, mask = transformer_inputs(*size)
+    built = ours(original, size)
+    sample, text, timestep, mask = transformer_inputs(*size, channels=24)
     height, width = (8 * side for side in size)
 
     def expected(tall: int, wide: int) -> torch.Tensor:
@@ -126,8 +98,7 @@ def test_a_transformer_with_conditions_has_those_of_its_size(size):
 @torch.no_grad()
 def test_bfloat16_transformer_keeps_the_timestep(transformer):
     """Contract 9.2: a timestep cast to bfloat16 makes 999 the same as 1000. Ours enters the graph in float32."""
-    built = PixArtTransformer.build(dict(transformer.config), latent_height=32, latent_width=32, dtype=torch.bfloat16)
-    built.load_state_dict(transformer.state_dict(), strict=True)
+    built = ours(transformer, dtype=torch.bfloat16)
     sample, text, _, mask = transformer_inputs(32, 32)
     outputs = [built(sample, text, torch.full((2,), float(step)), mask)[0] for step in (999, 1000)]
     assert outputs[0].dtype == torch.float32
@@ -181,8 +152,6 @@ def test_position_table_is_the_upstream_one(sample_size):
     shapes = [(sample_size, sample_size), *((int(tall) // 8, int(wide) // 8) for tall, wide in (bins[3], bins[-3]))]
     for height, width in shapes:
         expected = patches(torch.zeros(1, 4, height, width))
-        built = PixArtTransformer.build(
-            dict(model.config), latent_height=height, latent_width=width, dtype=torch.float32
-        )
+        built = ours(model, (height, width))
         assert torch.equal(built.pos_embed.pos_embed, expected)
         assert max(table.nbytes for table in built.pos_embed.buffers()) < 300_000
