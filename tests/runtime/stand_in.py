@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from optimum_pixart_neuron.artifact.compiled import PROGRAM_FILE, Compiled
-from optimum_pixart_neuron.demo.demo import CHECKPOINT
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
 
-TOKENIZER = CHECKPOINT / "tokenizer"
+REAL_EXPORT = Path(__file__).parents[1] / "fixtures" / "export_5d0abc2"
+TOKENIZER = REAL_EXPORT / "tokenizer"
 SCALE = 8  # pixels a latent cell
 
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """What the programs are compiled for; the defaults are small, `XL_2` is that of the released checkpoint.
+    """What the programs are compiled for; the defaults are small.
 
     Attributes:
         side: of the latents, in cells.
@@ -76,69 +77,33 @@ class Geometry:
                 )
         return found if len(found) > 1 else []
 
-    @property
-    def transformer_rows(self) -> int:
-        """Of one run."""
-        return self.batch * (2 if self.guided and self.ours else 1)
-
-
-XL_2 = Geometry(side=128, tokens=300, width=4096, ranks=4)
-
 
 def write_export(folder: Path, geometry: Geometry) -> Path:
-    """The configurations of an export of the demonstration's checkpoint, with empty files for programs."""
-    shared = {
-        "compiler_version": "2.21.33363.0+emulated",
-        "inline_weights_to_neff": False,
-        "static_batch_size": geometry.batch,
-        "dynamic_batch_size": False,
-        "tensor_parallel_size": geometry.ranks,
-        "float_dtype": "fp32",
-        "int_dtype": "int64",
-        "torch_dtype": "float32",
-        "target": "trn1",
-        "lnc": 1,
-        "output_hidden_states": False,
-    }
-    text = {"static_sequence_length": geometry.tokens}
-    image = {"static_width": geometry.side, "static_height": geometry.side, "static_num_channels": 4}
-    sections = {
-        "text_encoder": {"model_type": "t5-encoder", "task": "feature-extraction", **text},
-        "transformer": {
-            "model_type": "pixart-transformer-2d",
-            "task": "semantic-segmentation",
-            "float_dtype": geometry.dtype,
-            "static_patch_size": 2,
-            "static_vae_scale_factor": SCALE,
-            "static_encoder_hidden_size": geometry.width,
-            **text,
-            **image,
-        },
-        "vae_decoder": {"model_type": "vae-decoder", "task": "semantic-segmentation", **image},
-    }
+    """A real export changed to the geometry: its tokenizer, scheduler and configurations, and empty programs."""
+    shutil.copytree(REAL_EXPORT, folder, ignore=shutil.ignore_patterns("weights", PROGRAM_FILE, MANIFEST_FILE))
+    sizes = {"batch_size": geometry.batch, "height": geometry.side, "width": geometry.side}
+    sizes |= {"sequence_length": geometry.tokens, "encoder_hidden_size": geometry.width}
     changed = {
-        "text_encoder": {"d_model": geometry.width, "dtype": "float32"},
-        "transformer": {"patch_size": 2, "sample_size": geometry.side, "caption_channels": geometry.width},
+        "text_encoder": {"d_model": geometry.width},
+        "transformer": {"sample_size": geometry.side, "caption_channels": geometry.width},
         "vae_decoder": {},
     }
-    ways = {
-        "text_encoder": {"mode": "tensor", "ranks": geometry.ranks, "guided": False},
-        "transformer": {"mode": "context", "ranks": geometry.ranks, "guided": geometry.guided},
-        "vae_decoder": {"mode": "data", "ranks": 1, "guided": False},
-    }
-    for name, section in sections.items():
-        config = json.loads((CHECKPOINT / name.removesuffix("_decoder") / "config.json").read_text())
-        config |= {**changed[name], "neuron": {**shared, **section}}
+    for name, own in changed.items():
+        config = json.loads((folder / name / "config.json").read_text())
+        section, programs = config["neuron"], geometry.programs(name)
+        section |= {f"static_{axis}": size for axis, size in sizes.items() if f"static_{axis}" in section}
+        section |= {"tensor_parallel_size": geometry.ranks, "torch_dtype": "float32"}
+        way = {"mode": section.pop("parallel")["mode"], "ranks": geometry.ranks, "guided": False, "collectives": {}}
+        if name == "transformer":
+            section["float_dtype"], way["guided"] = geometry.dtype, geometry.guided
+        elif name == "vae_decoder":
+            way["ranks"] = 1
         if geometry.ours:
-            config["neuron"] |= {"parallel": {**ways[name], "collectives": {}}, "programs": geometry.programs(name)}
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text(json.dumps(config))
-        for file in {PROGRAM_FILE, *(program["file"] for program in geometry.programs(name))}:
+            section |= {"parallel": way, "programs": programs}
+        (folder / name / "config.json").write_text(json.dumps({**config, **own}))
+        for file in {PROGRAM_FILE, *(program["file"] for program in programs)}:
             (folder / name / file).parent.mkdir(exist_ok=True)
             (folder / name / file).touch()
-    shutil.copy(CHECKPOINT / "model_index.json", folder)
-    for name in ("scheduler", "tokenizer"):
-        shutil.copytree(CHECKPOINT / name, folder / name)
     return folder
 
 

@@ -1,10 +1,11 @@
 """Host time of one call at the released geometry, with programs that do nothing, and of diffusers' own pipeline.
 
-    python -m tests.runtime.measure_host [CALLS]
+    python examples/benchmark_host.py [CALLS]
 
 Says what diffusers' loop, its scheduler, the tokenizer and this package's border cost beside the programs: elapsed
 time, which needs a quiet machine, the processor time of this process, which does not, and the latter's ratio to
-diffusers' pipeline with idle modules, in turns. The counts that keep it so are tested in `test_pipeline.py`.
+diffusers' pipeline with idle modules, in turns. The counts that keep it so are tested in
+`tests/runtime/test_pipeline.py`, whose stand-ins for programs these are.
 """
 
 import sys
@@ -20,8 +21,11 @@ from unittest import mock
 import torch
 from torch import nn
 
-from .stand_in import SCALE, XL_2, Program, load_stand_in, write_export
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.runtime.stand_in import SCALE, Geometry, Program, load_stand_in, write_export
+
+XL_2 = Geometry(side=128, tokens=300, width=4096, ranks=4)
 STEPS = 20
 PROMPT = "a photo of an astronaut riding a horse on mars, highly detailed"
 TASKS = {
@@ -32,7 +36,7 @@ TASKS = {
 
 
 def idle_outputs() -> dict[str, torch.Tensor]:
-    rows, side = XL_2.transformer_rows, XL_2.side
+    rows, side = 2 * XL_2.batch, XL_2.side  # of the guidance pair
     return {
         "text_encoder": torch.zeros(XL_2.batch, XL_2.tokens, XL_2.width),
         "transformer": torch.zeros(rows, 8, side, side),
@@ -103,7 +107,7 @@ def measure(calls: int) -> dict[str, tuple[float, float, float]]:
 
 
 def main() -> None:
-    """Entry point of `python -m tests.runtime.measure_host`."""
+    """Print a line a task."""
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     torch.set_num_threads(1)
     print(
