@@ -1,12 +1,37 @@
-"""Checkpoints cut up, and put into a download cache, as people have them."""
+"""Checkpoints cut up, put into a download cache, and opened, as people have them."""
 
 import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
+from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
+from optimum_pixart_neuron.errors import CheckpointError
+
+from .refusals import refusal
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def opened(model: Path | str, **options) -> PixArtCheckpoint:
+    return open_checkpoint(CheckpointOptions(model=model, **options))
+
+
+def fetched(model: Path | str, **options) -> PixArtCheckpoint:
+    """As an export has it before it compiles: opened, its tokenizer and scheduler tried, and its weights found."""
+    asked = CheckpointOptions(model=model, **options)
+    checkpoint = open_checkpoint(asked)
+    checkpoint.check_copied()
+    fetch_weights(asked, checkpoint)
+    return checkpoint
+
+
+refused = partial(refusal, CheckpointError, fetched)
+"""The one line with which an export of a checkpoint is refused before it compiles."""
 
 
 def rewrite(path: Path, **changes) -> None:
@@ -53,6 +78,21 @@ def cache(folder: Path, repository: str, content: Path, commit: str = COMMIT) ->
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(commit)
     return home / "snapshots" / commit
+
+
+def with_former_names(weights: Path) -> None:
+    """Give the VAE's attention the names that diffusers before 0.16 had; today's renames them while it loads."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights)
+    for today, former in (
+        (".to_q.", ".query."),
+        (".to_k.", ".key."),
+        (".to_v.", ".value."),
+        (".to_out.0.", ".proj_attn."),
+    ):
+        tensors = {name.replace(today, former): tensor for name, tensor in tensors.items()}
+    save_file(tensors, weights)
 
 
 def saved_by_transformers_5(tokenizer: Path) -> None:

@@ -9,15 +9,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from ..checkpoints import rewrite, saved_by_transformers_5
+from ..checkpoints import rewrite, saved_by_transformers_5, with_former_names
 from ..parity import psnr
 from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks, pytest.mark.soak]
 
-FORMER = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
 MORE = {"feature_extractor": ["transformers", "CLIPImageProcessor"], "tokenizer_2": ["transformers", "T5Tokenizer"]}
 TEXTS = [*PROMPTS, "", "a photo of  an astronaut <extra_id_3> riding a horse! \ufb01 \u2460 \u00e9"]
 
@@ -27,24 +25,15 @@ def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("today") / "checkpoint"))
     saved_by_transformers_5(folder / "tokenizer")
     for part in ("text_encoder", "transformer", "vae"):
-        rewrite(folder / part / "config.json", dtype="bf16")
         content = json.loads((folder / part / "config.json").read_text())
-        (folder / part / "config.json").write_text(json.dumps({**content, "quantization_config": None}))
-    rename(next((folder / "vae").glob("*.safetensors")))
+        newer = {"dtype": "bf16", "quantization_config": None}
+        (folder / part / "config.json").write_text(json.dumps({**content, **newer}))
+    with_former_names(next((folder / "vae").glob("*.safetensors")))
     rewrite(folder / "model_index.json", **MORE)
     for name in MORE:
         (folder / name).mkdir()
         (folder / name / "evil.py").write_text("raise SystemExit('it ran')\n")
     return folder
-
-
-def rename(weights: Path) -> None:
-    """The names of the VAE's attention as they were."""
-    tensors = load_file(weights)
-    for today, former in FORMER.items():
-        tensors = {name.replace(today, former): tensor for name, tensor in tensors.items()}
-    assert any(".query." in name for name in tensors)
-    save_file(tensors, weights)
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,11 @@ import torch
 from diffusers import PixArtTransformer2DModel
 from safetensors.torch import load_file, save_file
 
-from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
 from optimum_pixart_neuron.components.registry import DENOISER
 from optimum_pixart_neuron.components.transformer.original_names import MODULES, TABLES, Piece, names_in_diffusers
-from optimum_pixart_neuron.errors import CheckpointError
 from optimum_pixart_neuron.export.output import check_apart
+
+from ..checkpoints import fetched, opened, refused
 
 
 def pieces_of_diffusers(blocks: int) -> dict[str, Piece]:
@@ -48,16 +47,6 @@ def file(tiny_checkpoint, plain, tmp_path):
     return tmp_path / "original.safetensors"
 
 
-def opened(checkpoint, file):
-    return open_checkpoint(CheckpointOptions(model=str(checkpoint), transformer=str(file)))
-
-
-def refusal(checkpoint, file) -> str:
-    with pytest.raises(CheckpointError) as refused:
-        opened(checkpoint, file).weights("transformer")
-    return str(refused.value)
-
-
 def test_the_table_has_every_weight_once():
     with torch.device("meta"):
         config = {**DENOISER.part.released, "num_layers": 42, "use_additional_conditions": True}
@@ -73,7 +62,7 @@ def test_the_table_has_every_weight_once():
 
 
 def test_an_original_file_is_the_same_transformer(tiny_checkpoint, plain, file):
-    checkpoint = opened(tiny_checkpoint, file)
+    checkpoint = fetched(tiny_checkpoint, transformer=file)
     weights = checkpoint.weights("transformer")
     assert weights.files.keys() == plain.keys()
     for name, expected in plain.items():
@@ -83,18 +72,18 @@ def test_an_original_file_is_the_same_transformer(tiny_checkpoint, plain, file):
 
 
 def test_an_original_file_is_a_model_that_is_completed(tiny_checkpoint, file):
-    checkpoint = open_checkpoint(CheckpointOptions(model=str(file), components_model=str(tiny_checkpoint)))
+    checkpoint = opened(file, components_model=tiny_checkpoint)
     assert checkpoint.sources["vae"].model == str(tiny_checkpoint)
     assert checkpoint.config("transformer")["num_attention_heads"] == 8
 
 
 def test_an_export_may_lie_beside_the_file(tiny_checkpoint, file):
-    check_apart(file.parent / "exported", None, opened(tiny_checkpoint, file))
+    check_apart(file.parent / "exported", None, opened(tiny_checkpoint, transformer=file))
 
 
 def test_sizes_are_told_by_shapes(tiny_checkpoint, plain, file):
     (file.parent / "config.json").unlink()
-    told = opened(tiny_checkpoint, file).config("transformer")
+    told = opened(tiny_checkpoint, transformer=file).config("transformer")
     original = json.loads((tiny_checkpoint / "transformer" / "config.json").read_text())
     assert (told.pop("num_attention_heads"), told.pop("attention_head_dim")) == (16, 4)
     assert told.pop("interpolation_scale") == 0.5  # as the repository's script has it for 256 px
@@ -104,16 +93,18 @@ def test_sizes_are_told_by_shapes(tiny_checkpoint, plain, file):
 def test_what_is_no_such_file(tiny_checkpoint, plain, file, tmp_path):
     tensors = as_original(plain)
     save_file(tensors | {"blocks.0.attn.q_norm.weight": torch.zeros(8)}, file)
-    assert "weight blocks.0.attn.q_norm.weight is none of PixArt's transformer" in refusal(tiny_checkpoint, file)
+    assert "weight blocks.0.attn.q_norm.weight is none of PixArt's transformer" in refused(
+        tiny_checkpoint, transformer=file
+    )
     save_file(tensors | {"blocks.0.attn.qkv.bias": torch.zeros(64)}, file)
-    assert "blocks.0.attn.qkv.bias of shape (64,) has no 3 equal shares" in refusal(tiny_checkpoint, file)
+    assert "blocks.0.attn.qkv.bias of shape (64,) has no 3 equal shares" in refused(tiny_checkpoint, transformer=file)
     save_file(plain, file)
-    assert "is no transformer under the names of PixArt's own repository" in refusal(tiny_checkpoint, file)
+    assert "is no transformer under the names of PixArt's own repository" in refused(tiny_checkpoint, transformer=file)
     (file.parent / "config.json").unlink()
     save_file({name: each for name, each in tensors.items() if name != "pos_embed"}, file)
-    assert "has no pos_embed of 3 dimensions, which tells sizes of the model" in refusal(tiny_checkpoint, file)
-    pickled = file.with_suffix(".pth")
-    pickled.touch()
-    assert "is pickled, and pickled files can run code; convert it to .safetensors" in refusal(
-        tiny_checkpoint, pickled
+    assert "has no pos_embed of 3 dimensions, which tells sizes of the model" in refused(
+        tiny_checkpoint, transformer=file
     )
+    file.with_suffix(".pth").touch()
+    said = refused(tiny_checkpoint, transformer=file.with_suffix(".pth"))
+    assert "is pickled, and pickled files can run code; convert it to .safetensors" in said

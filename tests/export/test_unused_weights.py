@@ -31,18 +31,13 @@ def change(folder, part, add) -> None:
     save_file({**weights, **add(weights)}, path)
 
 
-def test_nothing_is_said_of_a_whole_checkpoint(checkpoint, caplog):
-    with caplog.at_level("INFO"):
-        check(checkpoint)
-    assert not [record for record in caplog.records if "not used" in record.getMessage()]
-
-
-def test_weights_beside_the_models_are_named(checkpoint, caplog):
+def test_weights_beside_the_models_are_named(checkpoint, logged):
+    check(checkpoint)
+    assert not [said for said in logged.messages if "not used" in said]
     name = "transformer_blocks.0.attn1.to_q.lora_A.weight"
     change(checkpoint, "transformer", lambda weights: {name: torch.ones(4, 32)})
-    with caplog.at_level("INFO"):
-        check(checkpoint)
-    assert f"  note        transformer: 1 weight is not used, {name} for one" in caplog.messages
+    check(checkpoint)
+    assert f"  note        transformer: 1 weight is not used, {name} for one" in logged.messages
 
 
 def test_more_blocks_than_the_configuration_has(checkpoint):
