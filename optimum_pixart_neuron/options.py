@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from .errors import InvalidExportOption, printable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Of pydantic's error types (2.8 to 2.14, `pydantic_core.ErrorType`), in the words of the command line.
 _REASONS = {
@@ -164,7 +167,7 @@ class Options(BaseModel):
         for name in names or cls.model_fields:
             yield Option(name, cls.model_fields[name])
 
-    def changed(self, **values: Any) -> Any:
+    def changed(self, **values: Any) -> Self:
         """A copy with other values, checked as at the beginning."""
         return type(self)(**{**dict(self), **values})
 

@@ -134,19 +134,16 @@ def _checkpoint(options: _PlanOptions, words: Mapping[str, Any]) -> tuple[PixArt
         from ..planner.released import Released
 
         released = Released.nearest(*request.first_size)
-        return released, request.changed(sequence_length=request.sequence_length or released.kind.tokens)
+        return released, request.completed(tokens=released.kind.tokens)
     from ..checkpoint.few_steps import CallDefaults, CallOptions
     from ..checkpoint.open import open_checkpoint
 
     source = CheckpointOptions(**given(words, CheckpointOptions))
     checkpoint = open_checkpoint(source)
-    changed: dict[str, Any] = {"sequence_length": request.sequence_length or checkpoint.kind.tokens}
     call = CallDefaults.of(CallOptions(), checkpoint, source.lora_model_ids)
     if call.steps is not None and "num_inference_steps" not in words:
-        changed["num_inference_steps"] = call.steps
-    if call.unguided and not {"guidance", "no_guidance"} & words.keys():
-        changed["no_guidance"] = True
-    return checkpoint, request.changed(**changed)
+        request = request.changed(num_inference_steps=call.steps)
+    return checkpoint, request.completed(tokens=checkpoint.kind.tokens, unguided=call.unguided)
 
 
 def _instances(names: tuple[str, ...]) -> list[Instance]:

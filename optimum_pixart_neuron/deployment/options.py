@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -13,6 +13,9 @@ from ..hardware import get_instance
 from ..options import Count, Flag, Options
 from ..parallel.exchange import EXCHANGES
 from ..parallel.modes import DEFAULT_MODE, MODES, PICTURE_MODES
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _CORES, _COMPILATION, _SHAPES = "Cores", "Compilation", "Input shapes"
 _NO_CAST = "none"
@@ -177,6 +180,18 @@ class DeploymentOptions(Options):
                 f"--no_guidance: it stands for --guidance off; leave out --guidance {self.guidance}"
             )
         return self
+
+    def completed(self, *, tokens: int, unguided: bool = False) -> Self:
+        """With what the checkpoint decides where nobody named it.
+
+        Args:
+            tokens: of a prompt.
+            unguided: whether its calls need no guidance pair.
+        """
+        return self.changed(
+            sequence_length=self.sequence_length or tokens,
+            no_guidance=self.no_guidance or (unguided and self.guidance is None),
+        )
 
     @property
     def named_sizes(self) -> list[tuple[int, int]]:

@@ -99,10 +99,7 @@ def export(options: ExportOptions, *, kind: Kind | None = None) -> Path:
         )
     checkpoint.check_copied()
     call = _call_defaults(options, checkpoint)
-    options = options.changed(
-        sequence_length=options.sequence_length or checkpoint.kind.tokens,
-        no_guidance=options.no_guidance or (call.unguided and options.guidance is None),
-    )
+    options = options.completed(tokens=checkpoint.kind.tokens, unguided=call.unguided)
     check_apart(options.output, options.compiler_workdir, checkpoint)
     deployment, decoding = decide_decoding(options, checkpoint, chosen_instance(options, sdk))
     _say_choices(options, checkpoint, deployment, decoding, call, sdk.emulated)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import InvalidExportOption, OutputFull, PixArtNeuronError, printable
-from ...files import parse_json, write_whole
+from ...files import NO_ROOM, parse_json, write_whole
 from ..exported import Exported
 from .rows import Planned
 
@@ -182,5 +182,5 @@ def _lock(folder: Path) -> int:
 
 
 def _cannot_write(folder: Path, error: OSError) -> PixArtNeuronError:
-    kind = OutputFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else PixArtNeuronError
+    kind = OutputFull if error.errno in NO_ROOM else PixArtNeuronError
     return kind(f"{folder}: {error.strerror}; what is there is whole, and the same command goes on")

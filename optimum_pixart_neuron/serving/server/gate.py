@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .refusal import Refusal
 
 _BODY_TIMEOUT_S = 30.0
-"""For a client that sends its request; the largest is small."""
+"""For a client to send the whole of its request; the largest is small."""
 _DISCARDED_BYTES, _DISCARD_TIMEOUT_S = 1 << 20, 1.0
 """Of a refused request, at most. Closing on what a client has sent unread resets the connection under the answer."""
 _WITH_KEY = "/v1/"
@@ -21,6 +21,10 @@ FILES = "/v1/images/files/"
 """Addresses below it are secrets themselves, for as long as they live."""
 _CLOSED = ("/gradio_api/upload", "/upload")
 """Gradio would take files from anybody; the page needs none."""
+
+
+class _ClientLeft(Exception):
+    """Before the body was whole."""
 
 
 class Gate:
@@ -80,17 +84,19 @@ class Gate:
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > self._most:
             raise self._too_large()
-        content = bytearray()
-        try:
-            while True:
-                message = await asyncio.wait_for(receive(), _BODY_TIMEOUT_S)
-                if message["type"] == "http.disconnect":
-                    return None
-                content += message.get("body", b"")
+
+        async def kept() -> bytes:
+            content = bytearray()
+            async for piece in _pieces(receive):
+                content += piece
                 if len(content) > self._most:
                     raise self._too_large()
-                if not message.get("more_body"):
-                    return bytes(content)
+            return bytes(content)
+
+        try:
+            return await asyncio.wait_for(kept(), _BODY_TIMEOUT_S)
+        except _ClientLeft:
+            return None
         except asyncio.TimeoutError:
             raise Refusal(408, f"the request was not whole after {_BODY_TIMEOUT_S:.0f} s", code="timeout") from None
 
@@ -101,16 +107,26 @@ class Gate:
 async def _discard(receive: Receive) -> None:
     """Read what is left of a small body; nothing of a client that sends slowly is waited for long."""
 
-    async def read() -> None:
+    async def dropped() -> None:
         left = _DISCARDED_BYTES
-        while left > 0:
-            message = await receive()
-            if message["type"] == "http.disconnect" or not message.get("more_body"):
+        async for piece in _pieces(receive):
+            left -= len(piece)
+            if left <= 0:
                 return
-            left -= len(message.get("body", b""))
 
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(read(), _DISCARD_TIMEOUT_S)
+    with contextlib.suppress(asyncio.TimeoutError, _ClientLeft):
+        await asyncio.wait_for(dropped(), _DISCARD_TIMEOUT_S)
+
+
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+    """The body, as it comes."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientLeft
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
