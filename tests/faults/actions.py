@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from .inflict import UNHARMED, watch_changes
@@ -32,27 +31,12 @@ class HubClient:
     patience: float = 30.0
 
     def connect(self) -> None:
-        """Point huggingface_hub at this Hub and no other. It has read its variables long ago; nobody waits here."""
-        from huggingface_hub import constants, file_download
-        from huggingface_hub.utils import _http, reset_sessions
+        """Point huggingface_hub at this Hub and no other."""
+        from huggingface_hub.utils import reset_sessions
 
-        from optimum_pixart_neuron import hub
+        from ..hub.client import client_settings
 
-        template = self.url + "/{repo_id}/resolve/{revision}/{filename}"
-        for module, name, value in (
-            (constants, "ENDPOINT", self.url),
-            (constants, "HUGGINGFACE_CO_URL_TEMPLATE", template),
-            (file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template),
-            (constants, "HF_HUB_CACHE", str(self.home / "hub")),
-            (constants, "HF_TOKEN_PATH", str(self.home / "token")),
-            (constants, "HF_HUB_DOWNLOAD_TIMEOUT", self.patience),
-            (constants, "HF_HUB_ETAG_TIMEOUT", self.patience),
-            (constants, "DOWNLOAD_CHUNK_SIZE", 4096),
-            (constants, "HF_HUB_DISABLE_TELEMETRY", True),
-            (hub, "_PAUSES_S", (0.0,) * 4),
-            (_http, "time", SimpleNamespace(sleep=lambda seconds: None)),
-            (file_download, "time", SimpleNamespace(sleep=lambda seconds: None)),
-        ):
+        for module, name, value in client_settings(self.url, self.home, self.patience):
             setattr(module, name, value)
         os.environ.update(HF_TOKEN="hf_writer", NO_PROXY="127.0.0.1")
         reset_sessions()

@@ -8,15 +8,15 @@ from huggingface_hub import ModelCard, ModelCardData
 from optimum_pixart_neuron.artifact.card import EXAMPLE_PROMPT, is_generated, licence_of, model_card
 from optimum_pixart_neuron.checkpoint.few_steps import CallDefaults
 
-from .exports import components, make_export
+from .exports import components, manifest_of
 
 REPO = "me/pixart-sigma-neuron"
 UNKNOWN_LICENCE = "The licence of the source is not known here; compiling it does not change it."
+SOURCE = "[PixArt-alpha/PixArt-Sigma](https://huggingface.co/PixArt-alpha/PixArt-Sigma/tree/"
 
 
-@pytest.fixture
-def manifest(tmp_path):
-    return make_export(tmp_path / "export")
+def card(licence: ModelCardData | None = None, **changes) -> str:
+    return model_card(manifest_of(**changes), REPO, licence)
 
 
 def rows(card: str) -> list[list[str]]:
@@ -24,9 +24,8 @@ def rows(card: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in card.splitlines() if line[:1] == "|"]
 
 
-def test_metadata_that_the_hub_reads(manifest):
-    metadata = ModelCard(model_card(manifest, REPO, ModelCardData(license="openrail++"))).data.to_dict()
-    assert metadata == {
+def test_metadata_that_the_hub_reads():
+    assert ModelCard(card(ModelCardData(license="openrail++"))).data.to_dict() == {
         "base_model": "PixArt-alpha/PixArt-Sigma",
         "license": "openrail++",
         "pipeline_tag": "text-to-image",
@@ -34,8 +33,8 @@ def test_metadata_that_the_hub_reads(manifest):
     }
 
 
-def test_what_it_was_compiled_for(manifest):
-    table = rows(model_card(manifest, REPO, None))
+def test_what_it_was_compiled_for():
+    table = rows(card())
     for row in (
         ["Instance", "trn2.48xlarge"],
         ["Compiler target", "trn2, 2 physical core(s) behind a logical one"],
@@ -47,42 +46,37 @@ def test_what_it_was_compiled_for(manifest):
         ["`text_encoder`", "4", "`input_ids` 1x300 int64", "`last_hidden_state` 1x300x64 float32"],
         ["`transformer`", "0.0123", "0.999987", "48.0 dB", "0.05, bfloat16", "passed"],
         ["neuronx-cc", "2.21.33363.0"],
-        ["`vae_decoder`", f"[PixArt-alpha/PixArt-Sigma]({_link()}) at `abababababab`"],
+        ["`vae_decoder`", f"{SOURCE}{'ab' * 20}) at `abababababab`"],
     ):
         assert row in table, row
 
 
-def test_the_kernel_that_is_used_and_no_cast_that_is_not(tmp_path):
+def test_the_kernel_that_is_used_and_no_cast_that_is_not():
     parts = components(4)
     parts["transformer"] = parts["transformer"].model_copy(update={"attention": "attention_isa_kernel"})
     asked = {"attention": "auto", "auto_cast": None, "auto_cast_type": "bf16"}
-    table = rows(model_card(make_export(tmp_path / "new", components=parts, options=asked), REPO, None))
+    table = rows(card(components=parts, options=asked))
     assert ["Attention of `transformer`", "attention_isa_kernel"] in table
     assert not [row for row in table if row[0] in ("`attention`", "`auto_cast_type`")]
-    cast = rows(model_card(make_export(tmp_path / "cast", options={**asked, "auto_cast": "matmul"}), REPO, None))
+    cast = rows(card(options={**asked, "auto_cast": "matmul"}))
     assert ["`auto_cast_type`", "bf16"] in cast
     assert ["`attention`", "auto"] in cast, "an export of before says only what was asked for"
 
 
-def test_the_picture_that_the_export_drew(manifest):
-    assert "![" not in model_card(manifest, REPO, None)
-    card = model_card(manifest, REPO, None, has_example=True)
-    assert f"![{EXAMPLE_PROMPT}](example.png)" in card and f'pipe("{EXAMPLE_PROMPT}")' in card
+def test_the_picture_that_the_export_drew():
+    assert "![" not in card()
+    drawn = model_card(manifest_of(), REPO, None, has_example=True)
+    assert f"![{EXAMPLE_PROMPT}](example.png)" in drawn and f'pipe("{EXAMPLE_PROMPT}")' in drawn
 
 
-def _link() -> str:
-    return f"https://huggingface.co/PixArt-alpha/PixArt-Sigma/tree/{'ab' * 20}"
-
-
-def test_how_to_load_it(manifest):
-    code = re.search(r"```python\n(.*?)```", model_card(manifest, REPO, None), re.DOTALL)[1]
+def test_how_to_load_it():
+    code = re.search(r"```python\n(.*?)```", card(), re.DOTALL)[1]
     compile(code, "card", "exec")
     assert f'NeuronPixArtSigmaPipeline.from_pretrained("{REPO}")' in code
     call = CallDefaults(steps=1, timesteps=(400,), guidance_scale=1.0)
-    alpha = manifest.model_copy(update={"pipeline": "PixArtAlphaPipeline", "call": call})
-    card = model_card(alpha, REPO, None)
-    assert f'NeuronPixArtAlphaPipeline.from_pretrained("{REPO}")' in card
-    assert f'pipe("{EXAMPLE_PROMPT}", num_inference_steps=1, timesteps=[400], guidance_scale=1.0)' in card
+    alpha = card(pipeline="PixArtAlphaPipeline", call=call)
+    assert f'NeuronPixArtAlphaPipeline.from_pretrained("{REPO}")' in alpha
+    assert f'pipe("{EXAMPLE_PROMPT}", num_inference_steps=1, timesteps=[400], guidance_scale=1.0)' in alpha
 
 
 @pytest.mark.parametrize(
@@ -103,43 +97,39 @@ def test_how_to_load_it(manifest):
     ],
     ids=["unknown", "known", "other", "no names", "long", "several"],
 )
-def test_licence_as_the_card_of_the_source_names_it(manifest, licence, line):
+def test_licence_as_the_card_of_the_source_names_it(licence, line):
     kept = licence_of(ModelCardData(**licence))
-    card = model_card(manifest, REPO, kept)
-    assert line in card.splitlines()
-    assert ModelCard(card).data.license == (kept.license if kept else None)
+    assert line in card(kept).splitlines()
+    assert ModelCard(card(kept)).data.license == (kept.license if kept else None)
 
 
-def test_a_folder_on_somebodys_disk_is_no_base_model_and_keeps_its_path(tmp_path):
+def test_a_folder_on_somebodys_disk_is_no_base_model_and_keeps_its_path():
     options = {"transformer": "/home/me/other", "height": 512}
-    manifest = make_export(tmp_path / "export", model="/home/me/models/my-pixart", revision=None, options=options)
-    card = model_card(manifest, REPO, None)
-    assert "the local checkpoint `my-pixart`" in card and "/home/me" not in card
-    assert ModelCard(card).data.base_model is None
+    local = card(model="/home/me/models/my-pixart", revision=None, options=options)
+    assert "the local checkpoint `my-pixart`" in local and "/home/me" not in local
+    assert ModelCard(local).data.base_model is None
 
 
-def test_artifacts_of_the_emulator_say_so(tmp_path):
-    manifest = make_export(tmp_path / "export", emulated=True)
-    assert "> [!WARNING]\n> Made on the CPU emulator" in model_card(manifest, REPO, None)
-    assert "WARNING" not in model_card(manifest.model_copy(update={"emulated": False}), REPO, None)
+def test_artifacts_of_the_emulator_say_so():
+    assert "> [!WARNING]\n> Made on the CPU emulator" in card(emulated=True)
+    assert "WARNING" not in card()
 
 
-def test_without_validation(manifest):
-    card = model_card(manifest.model_copy(update={"validation": ()}), REPO, None)
-    assert "The compiled components were not compared with the original ones." in card
-    failed = manifest.validation[0].model_copy(update={"passed": False})
-    assert "**failed**" in model_card(manifest.model_copy(update={"validation": (failed,)}), REPO, None)
+def test_without_validation():
+    assert "The compiled components were not compared with the original ones." in card(validation=())
+    failed = manifest_of().validation[0].model_copy(update={"passed": False})
+    assert "**failed**" in card(validation=(failed,))
 
 
-def test_an_edited_card_is_told_from_a_generated_one(manifest):
-    card = model_card(manifest, REPO, None)
-    assert card == model_card(manifest, REPO, None)
-    assert is_generated(card)
+def test_an_edited_card_is_told_from_a_generated_one():
+    made = card()
+    assert made == card()
+    assert is_generated(made)
     for edited in (
-        card + "more",
-        "more" + card,
-        card.replace("trn2", "trn1", 1),
-        card.split("<!--")[0],
+        made + "more",
+        "more" + made,
+        made.replace("trn2", "trn1", 1),
+        made.split("<!--")[0],
         "# Mine\n",
         "",
     ):

@@ -41,20 +41,16 @@ def export(checkpoint: Path, output: Path, **options) -> None:
     export_now(ExportOptions(model=str(checkpoint), output=output, **SMALL, **options))
 
 
-def create_fine_tune(hub, checkpoint: Path) -> None:
-    """A repository with the configurations of a checkpoint."""
-    configurations = {name: file for name, file in content(checkpoint).items() if name.endswith(".json")}
-    hub.create("somebody/fine-tune", configurations)
-
-
 def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, monkeypatch, caplog, capsys):
     from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     ensure_sdk()  # before the host's functions are imported, which look whether there is one
     from optimum.commands.neuron.cache import LookupRepoCommand
+    from optimum.neuron.cache.entries import multi_model
     from optimum.neuron.cache.hub_cache import synchronize_hub_cache
 
-    from optimum_pixart_neuron.commands.host import extend_lookup
+    # What `optimum-cli` loads at its start, which extends the host's command.
+    from optimum_pixart_neuron.commands.register import register_pixart_neuron  # noqa: F401
 
     first = machine("the first")
     monkeypatch.setenv("CUSTOM_CACHE_REPO", "somebody/nothing")  # that it cannot be read costs a compilation
@@ -74,8 +70,11 @@ def test_programs_and_their_register(machine, hub, tiny_checkpoint, tmp_path, mo
     for file in sorted((tmp_path / "first").rglob("*.safetensors")):
         assert file.read_bytes() == (tmp_path / "second" / file.relative_to(tmp_path / "first")).read_bytes()
 
-    create_fine_tune(hub, tiny_checkpoint)
-    extend_lookup(LookupRepoCommand)
+    # As in a process that has exported nothing: the command alone makes our entries known.
+    monkeypatch.setattr(multi_model, "MultiModelCacheEntry", multi_model.MultiModelCacheEntry.__base__)
+    # A fine-tune: the configurations of the checkpoint.
+    files = {name: file for name, file in content(tiny_checkpoint).items() if name.endswith(".json")}
+    hub.create("somebody/fine-tune", files)
     monkeypatch.setenv("COLUMNS", "160")
     asked = {"task": "text-to-image", "instance_type": "trn1", "dtype": "bfloat16", "tensor_parallel_size": 2}
     for found, batch in ((True, 1), (False, 4)):

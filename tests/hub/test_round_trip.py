@@ -15,6 +15,7 @@ from PIL import Image
 import optimum_pixart_neuron
 from optimum_pixart_neuron.artifact.manifest import EXAMPLE_FILE, MANIFEST_FILE
 
+from .exports import content
 from .fake_hub import FakeHub
 
 pytestmark = pytest.mark.e2e
@@ -85,10 +86,6 @@ def pushed(hub, tiny_checkpoint, tmp_path_factory) -> tuple[Path, str]:
     commit = hub.repositories[REPO].refs["main"]
     assert done.stdout.splitlines()[-1] == f"pushed to {hub.url}/{REPO}/commit/{commit}"
     return base / "pipeline", commit
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_command_pushes_the_whole_export(hub, pushed):
