@@ -40,6 +40,14 @@ def rewrite(path: Path, **changes) -> None:
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
+def change_weights(file: Path, changes: dict) -> None:
+    """Change tensors of a safetensors file; None removes one."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = {**load_file(file), **changes}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, file, {"format": "pt"})
+
+
 @dataclass(frozen=True)
 class Parts:
     """A checkpoint cut up as the released ones are.
@@ -84,13 +92,9 @@ def with_former_names(weights: Path) -> None:
     """Give the VAE's attention the names that diffusers before 0.16 had; today's renames them while it loads."""
     from safetensors.torch import load_file, save_file
 
+    names = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
     tensors = load_file(weights)
-    for today, former in (
-        (".to_q.", ".query."),
-        (".to_k.", ".key."),
-        (".to_v.", ".value."),
-        (".to_out.0.", ".proj_attn."),
-    ):
+    for today, former in names.items():
         tensors = {name.replace(today, former): tensor for name, tensor in tensors.items()}
     save_file(tensors, weights)
 

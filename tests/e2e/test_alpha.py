@@ -54,7 +54,8 @@ def load_alpha(folder: Path, package: str):
 def draw(pipe, size: tuple[int, int], **asked) -> np.ndarray:
     latents = torch.randn(1, 4, size[0] // 8, size[1] // 8, generator=torch.Generator().manual_seed(0))
     given = {"latents": latents, "generator": torch.Generator().manual_seed(5), "output_type": "np", **asked}
-    return pipe("a red cat on a mat", negative_prompt=NEGATIVE, use_resolution_binning=False, **given).images[0]
+    given |= {"height": size[0], "width": size[1], "use_resolution_binning": False}
+    return pipe("a red cat on a mat", negative_prompt=NEGATIVE, **given).images[0]
 
 
 @pytest.mark.soak
@@ -70,10 +71,10 @@ def test_size_and_aspect_ratio_are_compiled_with_each_size(conditioned, exported
     assert Manifest.read(folder).pipeline == "PixArtAlphaPipeline"
     assert Compiled.read(folder / "text_encoder").sizes["sequence_length"] == 120
     reference = original(conditioned)
-    expected = {size: draw(reference, size, height=size[0], width=size[1], num_inference_steps=2) for size in SIZES}
+    expected = {size: draw(reference, size, num_inference_steps=2) for size in SIZES}
     ours = load_alpha(folder, "optimum_pixart_neuron")
     for size in SIZES:
-        assert psnr(draw(ours, size, height=size[0], width=size[1], num_inference_steps=2), expected[size]) >= 55
+        assert psnr(draw(ours, size, num_inference_steps=2), expected[size]) >= 55
     with pytest.raises(ProgramInputError, match="expected 2 or more, or a scheduler that gives .* 1 with DPMSolver"):
         draw(ours, SIZES[0], num_inference_steps=1)
     del ours

@@ -1,101 +1,23 @@
-"""Real exports through `from_pretrained`: what is damaged or for another machine is refused before anything is loaded.
+"""Exports that our class did not foresee: of the stock exporter, and of one core on a machine that shows one.
 
-Every refusal by its words is in `tests/artifact/test_checks.py`, `tests/runtime/test_loading.py` and `test_call.py`.
+Every refusal of a folder is in `tests/artifact/test_checks.py`, `tests/runtime/test_loading.py` and `test_call.py`;
+`tests/faults` damages real exports.
 """
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
-from optimum_pixart_neuron.errors import ArtifactError, DeviceError, ProgramInputError
-from optimum_pixart_neuron.neuron.sdk import NeuronSdk
+from optimum_pixart_neuron.errors import ArtifactError, ProgramInputError
 
 from .conftest import PROMPTS, assert_same_pictures, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
-
-SHARD = "{}/weights/tp{}_sharded_checkpoint.safetensors"
-
-
-@pytest.fixture(scope="module")
-def whole(exported) -> Path:
-    return exported(tensor_parallel_size=2, torch_dtype="float32")
-
-
-@pytest.fixture
-def folder(whole, tmp_path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "copy"))
-
-
-@pytest.fixture
-def pipeline_class(sdk):
-    from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
-
-    return NeuronPixArtSigmaPipeline
-
-
-@pytest.fixture
-def nothing_loaded(monkeypatch):
-    """Loading a program or weights is an error."""
-
-    def forbidden(*arguments, **options):
-        raise AssertionError(f"loaded {arguments}")
-
-    monkeypatch.setattr(torch.jit, "load", forbidden)
-    monkeypatch.setattr("optimum.neuron.modeling_traced.load_file", forbidden)
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", forbidden)
-
-
-def test_ranks_in_each_others_place_are_refused(pipeline_class, folder, nothing_loaded):
-    first, second, aside = (folder / SHARD.format("transformer", rank) for rank in (0, 1, "-aside"))
-    first.rename(aside)
-    second.rename(first)
-    aside.rename(second)
-    with pytest.raises(ArtifactError) as caught:
-        pipeline_class.from_pretrained(folder)
-    assert "tp0_sharded_checkpoint.safetensors has another content than was exported: it is a copy of the" in str(
-        caught.value
-    )
-
-
-def test_fewer_visible_cores_are_refused(pipeline_class, whole, monkeypatch, nothing_loaded):
-    monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
-    with pytest.raises(ArtifactError, match=r"needs 2 cores, and 1 are visible \(NEURON_RT_NUM_CORES=1\)"):
-        pipeline_class.from_pretrained(str(whole))
-
-
-def test_without_a_device_nothing_is_loaded_or_downloaded(pipeline_class, whole, monkeypatch, nothing_loaded):
-    without_device = NeuronSdk(emulated=False, instance=None)
-    monkeypatch.setattr("optimum_pixart_neuron.runtime.pipeline.ensure_sdk", lambda: without_device)
-    for model_id in (whole, "missing", "user/repo"):
-        with pytest.raises(DeviceError, match="loading it needs a machine with NeuronCores"):
-            pipeline_class.from_pretrained(model_id)
-
-
-@pytest.mark.parametrize("model_id", ["/no/such/folder", "./pixart-neuron/", Path("a/b/c")])
-def test_a_folder_that_is_not_there(pipeline_class, nothing_loaded, model_id):
-    with pytest.raises(ArtifactError, match="there is no such folder, and it is no repository id"):
-        pipeline_class.from_pretrained(model_id)
-
-
-def test_a_hub_id_is_pulled_and_checked(pipeline_class, folder, monkeypatch, nothing_loaded):
-    """What arrives is checked like any folder; the options go to the download and not to the host."""
-    asked = []
-    monkeypatch.setattr(
-        "optimum_pixart_neuron.runtime.pipeline.pull",
-        lambda *arguments, **options: asked.append((arguments, options)) or folder,
-    )
-    (folder / SHARD.format("transformer", 1)).unlink()
-    with pytest.raises(ArtifactError, match="tp1_sharded_checkpoint.safetensors is missing"):
-        pipeline_class.from_pretrained("user/repo", revision="v1", token="t", cache_dir="c", local_files_only=True)
-    assert asked == [(("user/repo",), {"revision": "v1", "token": "t", "cache_dir": "c", "local_files_only": True})]
 
 
 STOCK_EXPORT = """
@@ -108,7 +30,7 @@ main()
 
 
 @pytest.mark.soak
-def test_a_folder_of_the_stock_exporter(pipeline_class, tiny_checkpoint, tmp_path):
+def test_a_folder_of_the_stock_exporter(tiny_checkpoint, tmp_path):
     """Loaded without a manifest, to the host's own result; that it runs one batch is said at the call."""
     command = [sys.executable, "-c", STOCK_EXPORT, "--model", tiny_checkpoint, "--task", "text-to-image"]
     command += ["--batch_size", 1, "--height", 256, "--width", 256, "--sequence_length", 300]
@@ -126,9 +48,9 @@ def test_a_folder_of_the_stock_exporter(pipeline_class, tiny_checkpoint, tmp_pat
         ProgramInputError, match=r"prompt_embeds: expected \(any number, 300, 64\), given \(1, 120, 64\)"
     ):
         pipe(**embeddings)
-    os.truncate(tmp_path / "stock" / SHARD.format("text_encoder", 0), 1000)
+    os.truncate(tmp_path / "stock" / "text_encoder" / "weights" / "tp0_sharded_checkpoint.safetensors", 1000)
     with pytest.raises(ArtifactError, match="tp0_sharded_checkpoint.safetensors is truncated or damaged"):
-        pipeline_class.from_pretrained(tmp_path / "stock")
+        load_ours(tmp_path / "stock")
 
 
 @pytest.mark.soak

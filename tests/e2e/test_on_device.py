@@ -11,21 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ..parity import psnr
-from .conftest import NEGATIVE, PROMPTS, STEPS
+from .conftest import PROMPTS, assert_same_pictures
+from .test_processes import USER_SCRIPT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.neuron]
-
-SCRIPT = f"""
-import sys
-import numpy as np
-import torch
-module, folder, output, *prompts = sys.argv[1:]
-pipe = getattr(__import__(module, fromlist=["x"]), "NeuronPixArtSigmaPipeline").from_pretrained(folder)
-latents = torch.randn(len(prompts), 4, 32, 32, generator=torch.Generator().manual_seed(0))
-arguments = dict(negative_prompt={NEGATIVE!r}, num_inference_steps={STEPS}, latents=latents, output_type="np")
-np.save(output, pipe(prompts, **arguments).images)
-"""
 
 
 def run(*command) -> None:
@@ -44,8 +33,5 @@ def folder(tiny_checkpoint, tmp_path_factory):
 @pytest.mark.parametrize("module", ["optimum.neuron", "optimum_pixart_neuron"])
 def test_pictures(sdk, folder, tmp_path, module, reference_images):
     assert not sdk.emulated and sdk.has_device
-    (tmp_path / "script.py").write_text(SCRIPT)
-    run(sys.executable, tmp_path / "script.py", module, folder, tmp_path / "images.npy", *PROMPTS)
-    images = np.load(tmp_path / "images.npy")
-    for image, expected in zip(images, reference_images, strict=True):
-        assert psnr(image, expected) >= 38
+    run(sys.executable, USER_SCRIPT, module, folder, tmp_path / "images.npy", *PROMPTS)
+    assert_same_pictures(np.load(tmp_path / "images.npy"), reference_images, 38)

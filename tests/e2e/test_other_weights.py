@@ -1,6 +1,5 @@
 """Weights of a loaded pipeline are changed: pictures of diffusers with the merged weights, and back to the bit."""
 
-import json
 import shutil
 
 import numpy as np
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from optimum_pixart_neuron.errors import CheckpointError, InvalidArgument, LoadError
 from optimum_pixart_neuron.files import full_digest
 
+from ..checkpoints import change_weights, rewrite
 from ..lora.adapters import (
     MODULES,
     TEXT_MODULES,
@@ -51,15 +51,10 @@ def fine_tune(tiny_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fine-tune") / "transformer"
     shutil.copytree(tiny_checkpoint / "transformer", folder)
     (file,) = folder.glob("*.safetensors")
-    generator = torch.Generator().manual_seed(5)
-    weights = load_file(file)
-    save_file(
-        {
-            name: each + 0.3 * each.std() * torch.randn(each.shape, generator=generator)
-            for name, each in weights.items()
-        },
-        file,
-    )
+    generator, weights = torch.Generator().manual_seed(5), load_file(file)
+    for each in weights.values():
+        each += 0.3 * each.std() * torch.randn(each.shape, generator=generator)
+    save_file(weights, file)
     return folder
 
 
@@ -157,11 +152,8 @@ def test_what_does_not_fit_changes_nothing(exported, options, tiny_checkpoint, p
     def refused(match, **changes):
         changed = tmp_path / "changed" / "transformer"
         shutil.copytree(fine_tune, changed, dirs_exist_ok=True)
-        config = json.loads((changed / "config.json").read_text())
-        (changed / "config.json").write_text(json.dumps({**config, **changes.pop("config", {})}))
-        (file,) = changed.glob("*.safetensors")
-        tensors = load_file(file) | changes
-        save_file({name: each for name, each in tensors.items() if each is not None}, file)
+        rewrite(changed / "config.json", **changes.pop("config", {}))
+        change_weights(changed / "diffusion_pytorch_model.safetensors", changes)
         with pytest.raises(CheckpointError, match=match):
             pipe.load_transformer(changed)
 

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from optimum_pixart_neuron.emulator.launching import prepare_ranks
 
@@ -18,20 +21,7 @@ from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
-# What a user of optimum-neuron writes: no guard around the main program, nothing of ours.
-SCRIPT = """
-import sys
-import numpy as np
-import torch
-from optimum.neuron import NeuronPixArtSigmaPipeline
-
-folder, output = sys.argv[1:]
-pipe = NeuronPixArtSigmaPipeline.from_pretrained(folder)
-print("loaded", flush=True)
-latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-arguments = dict(negative_prompt="blurry", num_inference_steps=3, output_type="np")
-np.save(output, pipe("a red cat on a mat", latents=latents, **arguments).images)
-"""
+USER_SCRIPT = Path(__file__).with_name("user_script.py")
 
 
 @pytest.fixture
@@ -107,10 +97,24 @@ def test_two_pipelines_in_one_process(folder, reference):
     assert all(psnr(image, expected) >= 55 for image in [outer, *inner])
 
 
+def test_threads_draw_what_each_draws_alone(folder):
+    """What a call does about threads is in `tests/runtime/test_threads.py`; here ranks are behind it."""
+    pipe = load_ours(folder)
+
+    def draw(number: int) -> np.ndarray:
+        call = {"num_inference_steps": 1 + number % 2, "generator": torch.Generator().manual_seed(number)}
+        return pipe(f"{number} red foxes", output_type="np", **call).images[0]
+
+    alone = [draw(number) for number in range(4)]
+    pipe.prompt_cache.clear()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, range(4)))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
 def test_an_unmodified_script(start, folder, tmp_path, reference):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    emulated = (sys.executable, "-m", "optimum_pixart_neuron.emulator")
-    process = start(*emulated, tmp_path / "script.py", folder, tmp_path / "image.npy")
+    emulated = (sys.executable, "-m", "optimum_pixart_neuron.emulator", USER_SCRIPT)
+    process = start(*emulated, "optimum.neuron", folder, tmp_path / "image.npy", PROMPTS[0])
     assert "loaded\n" in process.stdout, process.stderr.read()
     processes = descendants(process.pid)
     assert len(processes) >= 4

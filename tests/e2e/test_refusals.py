@@ -1,7 +1,8 @@
 """Bad inputs of an export: one line on stderr, a status that is not zero, nothing written, no weight read.
 
-They run the export process's `main` here, two go through the real `optimum-cli`. Values that do not go together are in
-`tests/export/test_settings.py`, other places of a model in `test_kinds.py` there, other outputs in `test_output.py`.
+They run the export process's `main` here, two go through the real `optimum-cli`. In `tests/export/` are values that a
+model or an instance cannot have (`test_settings.py`), other places of a model (`test_kinds.py`), checkpoints that do
+not fit (`test_checkpoints.py`) and other outputs (`test_output.py`).
 """
 
 import json
@@ -15,12 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
 from optimum_pixart_neuron.commands.export_neuron import main
 
-from ..checkpoints import rewrite
+from ..checkpoints import change_weights, rewrite
 
 pytestmark = pytest.mark.e2e
 
@@ -75,32 +75,6 @@ def only_line(stderr: str) -> str:
     return line.removeprefix(ERROR)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--tensor_parallel_size", 3], "--tensor_parallel_size 3 does not divide the 8 attention heads"),
-        (["--tensor_parallel_size", 4, "--instance_type", "inf2.xlarge"], "4: inf2.xlarge has 2 cores"),
-        (["--height", 2048], "--height 2048: the checkpoint was trained for sides of 128 to 512 pixels"),
-        (["--variant", "fp16"], r"model.fp16.safetensors is missing \(found model.safetensors; change --variant\)"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
-)
-def test_values_the_model_or_the_instance_cannot_have(refused, tiny_checkpoint, flags, message):
-    assert re.search(message, refused(tiny_checkpoint, *flags))
-
-
-def without_weight(folder: Path) -> None:
-    weights = load_file(folder / TRANSFORMER)
-    del weights["proj_out.bias"]
-    save_file(weights, folder / TRANSFORMER)
-
-
-def with_wrong_shape(folder: Path) -> None:
-    weights = load_file(folder / TEXT_ENCODER)
-    weights["encoder.final_layer_norm.weight"] = torch.ones(3)
-    save_file(weights, folder / TEXT_ENCODER)
-
-
 def missing_shard(folder: Path) -> None:
     (folder / TRANSFORMER).unlink()
     index = {"metadata": {}, "weight_map": {"proj_out.bias": "diffusion_pytorch_model-00001-of-00002.safetensors"}}
@@ -128,8 +102,14 @@ def without_tokenizer_model(folder: Path) -> None:
         (lambda folder: (folder / TRANSFORMER).unlink(), "diffusion_pytorch_model.safetensors is missing"),
         (missing_shard, "00001-of-00002.safetensors is missing, though .* names it"),
         (lambda folder: os.truncate(folder / TRANSFORMER, 100), "is not a readable safetensors file"),
-        (without_weight, "transformer: the checkpoint has no weight proj_out.bias"),
-        (with_wrong_shape, r"final_layer_norm.weight has shape \(3,\), config.json asks for \(64,\)"),
+        (
+            lambda folder: change_weights(folder / TRANSFORMER, {"proj_out.bias": None}),
+            "transformer: the checkpoint has no weight proj_out.bias",
+        ),
+        (
+            lambda folder: change_weights(folder / TEXT_ENCODER, {"encoder.final_layer_norm.weight": torch.ones(3)}),
+            r"final_layer_norm.weight has shape \(3,\), config.json asks for \(64,\)",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.artifact.manifest import Manifest, listed_files
 from optimum_pixart_neuron.artifact.manifest_records import ValidationRecord
 from optimum_pixart_neuron.errors import ValidationFailed
 from optimum_pixart_neuron.files import FileRecord
 
+from ..checkpoints import change_weights, rewrite
 from .conftest import export_to
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
@@ -164,17 +164,7 @@ def test_a_changed_flag_compiles_what_depends_on_it(stopped, tiny_checkpoint, ou
 
 def change_weight(checkpoint: Path) -> None:
     file = checkpoint / "transformer" / "diffusion_pytorch_model.safetensors"
-    weights = load_file(file)
-    weights["proj_out.bias"] = weights["proj_out.bias"] + 1
-    save_file(weights, file, metadata={"format": "pt"})
-
-
-def change_json(path: str, key: str):
-    def change(checkpoint: Path) -> None:
-        content = json.loads((checkpoint / path).read_text())
-        (checkpoint / path).write_text(json.dumps({**content, key: 0.25}))
-
-    return change
+    change_weights(file, {"proj_out.bias": torch.ones(32)})
 
 
 @pytest.mark.parametrize(
@@ -185,9 +175,15 @@ def change_json(path: str, key: str):
         ),
         (change_weight, ["transformer"]),
         pytest.param(
-            change_json("text_encoder/config.json", "dropout_rate"), ["text_encoder"], marks=pytest.mark.soak
+            lambda checkpoint: rewrite(checkpoint / "text_encoder" / "config.json", dropout_rate=0.25),
+            ["text_encoder"],
+            marks=pytest.mark.soak,
         ),
-        pytest.param(change_json("scheduler/scheduler_config.json", "beta_end"), [], marks=pytest.mark.soak),
+        pytest.param(
+            lambda checkpoint: rewrite(checkpoint / "scheduler" / "scheduler_config.json", beta_end=0.25),
+            [],
+            marks=pytest.mark.soak,
+        ),
     ],
     ids=["touched", "weight", "configuration", "scheduler"],
 )

@@ -30,7 +30,7 @@ optimum-neuron 0.4.5
 20  images per prompt, cores, length        e2e/test_pipeline.py::test_three_prompts_two_images_each,
                                             here::test_defaults,
                                             emulator/test_device.py::test_the_environment_is_read_once
-21  weights re-read, no variant files       export/test_checkpoints.py::test_files_as_save_pretrained_writes_them
+21  weights re-read, no variant files       export/test_weight_files.py::test_files_as_save_pretrained_writes_them
 22  `do_classifier_free_guidance`           not met: neither diffusers' PixArt pipeline nor ours asks for it
 
 NxD 0.15
@@ -39,7 +39,7 @@ NxD 0.15
  c  preshard hooks stop at the first        here::test_weight_files_are_those_of_nxd
  d  4 ranks on trn1 and inf2                e2e/test_parity.py::test_float32_pictures [4-ranks],
                                             export/test_compiler.py::test_environment_of_four_ranks_on_inf2
- e  padded bias of finfo.min                not met: sizes must divide, e2e/test_refusals.py
+ e  padded bias of finfo.min                not met: sizes must divide, export/test_settings.py::test_refusals
  f  padded row layer with a bias            not met: as e
  g  mocked torch.distributed                not met: no name is imported from it
  h  layers outside a parallel state         here::test_the_stock_loader_keeps_timesteps_and_the_process
@@ -74,7 +74,7 @@ from optimum_pixart_neuron.export.options import ExportOptions
 
 from ..parity import psnr
 from .conftest import PROMPTS, describe, export_to, load_stock, pipeline_arguments
-from .test_processes import SCRIPT
+from .test_processes import USER_SCRIPT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -191,11 +191,10 @@ def test_trn2(exported, tmp_path, reference):
         assert (neuron["instance_type"], neuron["target"], neuron["lnc"]) == ("trn2", "trn2", 2)
         # The target of several ranks' programs comes from the environment: ModelBuilder's layout step knows no other.
         assert "--target" not in neuron["compiler_args"] and "--lnc=2" in neuron["compiler_args"]
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "optimum_pixart_neuron.emulator", tmp_path / "script.py", folder]
+    command = [sys.executable, "-m", "optimum_pixart_neuron.emulator", USER_SCRIPT, "optimum.neuron", folder]
     environment = {**os.environ, "NEURON_EMULATOR_INSTANCE": "trn2.48xlarge"}
     environment.pop("NEURON_PLATFORM_TARGET_OVERRIDE", None)
-    subprocess.run([str(word) for word in [*command, tmp_path / "x.npy"]], env=environment, check=True)
+    subprocess.run([*map(str, command), tmp_path / "x.npy", PROMPTS[0]], env=environment, check=True)
     expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
     assert psnr(np.load(tmp_path / "x.npy")[0], expected) >= 38
 

@@ -11,7 +11,10 @@ from optimum_pixart_neuron.export.unused import check_unused
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from tests.tiny import build_tiny_checkpoint
 
+from ..checkpoints import change_weights
 from ..e2e.conftest import describe
+
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture
@@ -25,30 +28,19 @@ def check(folder) -> None:
     check_unused(components.values())
 
 
-def change(folder, part, add) -> None:
-    (path,) = (folder / part).glob("*.safetensors")
-    weights = load_file(path)
-    save_file({**weights, **add(weights)}, path)
-
-
 def test_weights_beside_the_models_are_named(checkpoint, logged):
     check(checkpoint)
     assert not [said for said in logged.messages if "not used" in said]
     name = "transformer_blocks.0.attn1.to_q.lora_A.weight"
-    change(checkpoint, "transformer", lambda weights: {name: torch.ones(4, 32)})
+    change_weights(checkpoint / TRANSFORMER, {name: torch.ones(4, 32)})
     check(checkpoint)
     assert f"  note        transformer: 1 weight is not used, {name} for one" in logged.messages
 
 
 def test_more_blocks_than_the_configuration_has(checkpoint):
     """A deeper fine-tune with the configuration of what it was made from."""
-
-    def a_block_more(weights):
-        return {
-            name.replace(".0.", ".1.", 1): tensor.clone() for name, tensor in weights.items() if ".0." in name[:22]
-        }
-
-    change(checkpoint, "transformer", a_block_more)
+    first = {name: tensor for name, tensor in load_file(checkpoint / TRANSFORMER).items() if ".0." in name[:22]}
+    change_weights(checkpoint / TRANSFORMER, {name.replace(".0.", ".1.", 1): first[name].clone() for name in first})
     with pytest.raises(CheckpointError) as refusal:
         check(checkpoint)
     assert str(refusal.value) == (
@@ -69,7 +61,7 @@ def test_a_pointer_of_git_lfs_is_called_by_name(checkpoint):
     ("prefix", "wrapper"), [("_orig_mod.", "torch.compile"), ("module.", "torch's DistributedDataParallel")]
 )
 def test_prefixes_of_what_wrapped_the_model_are_called_by_name(checkpoint, prefix, wrapper):
-    (path,) = (checkpoint / "transformer").glob("*.safetensors")
+    path = checkpoint / TRANSFORMER
     save_file({prefix + name: tensor for name, tensor in load_file(path).items()}, path)
     with pytest.raises(CheckpointError) as refusal:
         check(checkpoint)

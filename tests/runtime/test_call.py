@@ -1,6 +1,6 @@
 """Calls held against compiled shapes: every refusal names the input, what is expected and what was given.
 
-No program runs here; `tests/e2e/test_pipeline.py` shows that none runs before a refusal.
+No program runs here; `test_several_programs.py` shows that none runs before a refusal.
 """
 
 import threading

@@ -41,6 +41,17 @@ def nothing_happens(monkeypatch):
     monkeypatch.setattr("optimum_pixart_neuron.export.exporter.export", forbidden)
 
 
+@pytest.fixture
+def pulled(export_of, monkeypatch) -> list[tuple]:
+    """What is pulled; a stand-in comes of each."""
+    asked = []
+    monkeypatch.setattr(
+        "optimum_pixart_neuron.runtime.pipeline.pull",
+        lambda model_id, **options: asked.append((model_id, options)) or export_of(),
+    )
+    return asked
+
+
 class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -97,8 +108,33 @@ class TestArguments:
         monkeypatch.setenv("HOME", str(folder.parent))
         for model_id in (f"~/{folder.name}", Path("~", folder.name)):
             assert pipeline_class.from_pretrained(model_id, verify="none").model_save_dir == folder
-        with pytest.raises(ArtifactError, match="there is no such folder"):
-            pipeline_class.from_pretrained("~/nothing")
+
+
+class TestModels:
+    """What a model may be, and what is looked at before it."""
+
+    @pytest.mark.parametrize("gone", ["~/nothing", "/no/such/folder", "./pixart-neuron/", Path("a/b/c")])
+    def test_a_folder_that_is_not_there(self, pipeline_class, gone):
+        with pytest.raises(ArtifactError, match="there is no such folder, and it is no repository id"):
+            pipeline_class.from_pretrained(gone)
+
+    @pytest.mark.parametrize("model_id", ["missing", "user/repo", None])
+    def test_without_a_device_nothing_is_loaded_or_downloaded(
+        self, pipeline_class, export_of, pulled, monkeypatch, model_id
+    ):
+        without_device = NeuronSdk(emulated=False, instance=None)
+        monkeypatch.setattr("optimum_pixart_neuron.runtime.pipeline.ensure_sdk", lambda: without_device)
+        monkeypatch.setattr(pipeline_class, "load_model", lambda *_: pytest.fail("loaded"))
+        with pytest.raises(DeviceError, match="loading it needs a machine with NeuronCores"):
+            pipeline_class.from_pretrained(model_id or export_of())
+        assert pulled == []
+
+    def test_a_hub_id_is_pulled_and_checked(self, pipeline_class, pulled):
+        """The options go to the download and not to the host; what arrives here has empty files for programs."""
+        download = {"revision": "v1", "token": "t", "cache_dir": "c", "local_files_only": True}
+        with pytest.raises(ArtifactError, match="model.neuron and 2 more are truncated or damaged"):
+            pipeline_class.from_pretrained("user/repo", **download)
+        assert pulled == [("user/repo", download)]
 
 
 class TestExport:

@@ -30,6 +30,17 @@ def test_no_negative_prompt_is_what_diffusers_makes_of_it(stand_in):
     assert not np.array_equal(draw(pipe, negative_prompt=""), diffusers_own)
 
 
+def test_output_types_callback_and_progress_bar(stand_in, capsys):
+    pipe, seen = stand_in(), []
+    pipe.set_progress_bar_config(disable=False)
+    asked = {"num_inference_steps": 2, "output_type": "latent"}
+    latents = pipe(["a", "b"], **asked, callback=lambda step, _, latents: seen.append((step, latents.shape))).images
+    assert (latents.shape, latents.dtype) == ((2, 4, 32, 32), torch.float32)
+    assert seen == [(0, latents.shape), (1, latents.shape)]
+    assert "2/2" in capsys.readouterr().err
+    assert pipe("a tower", num_inference_steps=1).images[0].size == (256, 256)
+
+
 def test_to_returns_the_pipeline(stand_in):
     pipe = stand_in()
     assert pipe.to("xla") is pipe and pipe.to(torch.bfloat16) is pipe

@@ -134,12 +134,20 @@ def test_an_interval_needs_a_program_for_one_half(stand_in):
     assert runs(alone) == {1: 15}
 
 
-@pytest.mark.parametrize("interval", [0.7, (0.7,), (0.5, 0.5), (-0.1, 0.5), (0.0, 1.1), ("a", "b"), (0, float("nan"))])
-def test_what_is_no_interval_is_refused_before_anything_runs(stand_in, interval):
+NO_INTERVALS = (0.7, (0.7,), (0.5, 0.5), (-0.1, 0.5), (0.0, 1.1), ("a", "b"), (0, float("nan")))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"height": 512, "width": 128}, *({"guidance_interval": each} for each in NO_INTERVALS)], ids=str
+)
+def test_what_cannot_be_is_refused_before_anything_runs(stand_in, asked):
     pipe = stand_in(half=True)
-    with pytest.raises(ProgramInputError, match="guidance_interval: expected "):
-        draw(pipe, guidance_interval=interval)
-    assert not pipe.stand_ins["text_encoder"][0].rows
+    message = (
+        "128 x 512 px is made at .* px, compiled is 256 x 256 px; export with --height|guidance_interval: expected "
+    )
+    with pytest.raises(ProgramInputError, match=message):
+        draw(pipe, **asked)
+    assert not any(program.rows for copies in pipe.stand_ins.values() for program in copies)
 
 
 def test_without_guidance_an_interval_changes_nothing(stand_in):
