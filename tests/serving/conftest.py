@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -87,7 +89,14 @@ def running(
         " sys.exit(run_child(*sys.argv[1:3], sys.argv[3:]))"
     )
     module = f"optimum_pixart_neuron.commands.{command}"
-    environment = {**environment, "NEURON_EMULATOR_INSTANCE": instance, "OMP_NUM_THREADS": "1"}
+    # What is killed with its guard cannot clear up. The name is short, as Ray's sockets below it have to be.
+    scratch = tempfile.mkdtemp(prefix="t")
+    environment = {
+        **environment,
+        "NEURON_EMULATOR_INSTANCE": instance,
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": scratch,
+    }
 
     def begin() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -112,6 +121,7 @@ def running(
                 each.kill()
         process.kill()
         process.communicate(timeout=30)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def family_of(process: subprocess.Popen) -> list[psutil.Process]:
