@@ -16,6 +16,7 @@ from optimum_pixart_neuron.commands.pixart_benchmark import COMMAND, CommandOpti
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 
 from ..e2e.conftest import fresh_runtime
+from ..refusals import command_refusal
 from ..runtime.conftest import export_of, stand_in  # noqa: F401
 
 MODULE = [sys.executable, "-m", "optimum_pixart_neuron.commands.pixart_benchmark"]
@@ -97,20 +98,13 @@ def test_an_export_of_the_stock_exporter_in_the_stock_class(stock_folder, tmp_pa
 )
 def test_flags_that_cannot_be_read(argv, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    try:
-        status = COMMAND.main(argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    assert capsys.readouterr().err == f"{COMMAND.prog}: error: {message}\n"
+    assert command_refusal(COMMAND, argv, capsys) == message
 
 
 @pytest.mark.seconds
 def test_what_is_no_export_in_one_line(tmp_path, capsys):
-    assert COMMAND.main([str(tmp_path), "--json", str(tmp_path / "result.json")]) == ArtifactError.exit_status
-    shown = capsys.readouterr()
-    assert shown.err.splitlines()[-1].startswith(f"{COMMAND.prog}: error: {tmp_path}: it holds no model_index.json")
-    assert shown.out == "" and list(tmp_path.iterdir()) == []
+    message = command_refusal(COMMAND, [str(tmp_path), "--json", str(tmp_path / "result.json")], capsys)
+    assert message.startswith(f"{tmp_path}: it holds no model_index.json") and list(tmp_path.iterdir()) == []
     with pytest.raises(ArtifactError, match="there is no such folder, and it is no repository id"):
         measured("no such/folder at/all")
 

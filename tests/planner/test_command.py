@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from optimum_pixart_neuron.commands import pixart_plan as command
+from optimum_pixart_neuron.commands import pixart_plan
+from optimum_pixart_neuron.commands.pixart_plan import COMMAND
 from optimum_pixart_neuron.hardware import INSTANCES
+
+from ..refusals import command_refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,44 +29,63 @@ def test_without_arguments_a_page():
     assert [line.split()[0] for line in lines if line.lstrip().startswith(tuple(INSTANCES))] == list(INSTANCES)
 
 
+@pytest.fixture
+def planned(tmp_path, capsys):
+    """Run the command, which ends well: what it writes as JSON, and what it prints beside that."""
+
+    def run(*arguments: str) -> tuple[dict, str]:
+        file = tmp_path / "plan.json"
+        assert COMMAND.main([*arguments, "--json", str(file)]) == 0
+        return json.loads(file.read_text()), capsys.readouterr().out
+
+    return run
+
+
 @pytest.mark.seconds
-def test_a_checkpoint_is_planned_and_a_picture_is_announced(tiny_checkpoint, tmp_path, capsys):
+def test_a_checkpoint_is_planned_and_a_picture_is_announced(planned, tiny_checkpoint, tmp_path):
     pytest.importorskip("matplotlib")
-    file, picture = tmp_path / "plan.json", tmp_path / "plan.svg"
-    where = ["--model", str(tiny_checkpoint), "--instance_type", "inf2.xlarge", "trn1.2xlarge"]
-    assert command.COMMAND.main([*where, "--json", str(file), "--plot", str(picture)]) == 0
-    out = capsys.readouterr().out
-    assert "Lowest latency: " in out  # beside the file there is the table
+    model, picture = str(tiny_checkpoint), tmp_path / "plan.svg"
+    found, out = planned("--model", model, "--instance_type", "inf2.xlarge", "trn1.2xlarge", "--plot", str(picture))
+    assert "Lowest latency: " in out
     assert out.splitlines()[-1] == f"wrote {picture}: 2 instance(s)"
-    planned = json.loads(file.read_text())
-    assert planned["model"] == str(tiny_checkpoint)
-    assert (planned["request"]["height"], planned["request"]["width"]) == (256, 256)
+    assert (found["model"], found["fleets"]) == (model, [])
+    assert (found["request"]["height"], found["request"]["width"]) == (256, 256)
     assert picture.read_text().startswith("<?xml")
 
 
 @pytest.mark.soak
 def test_json_holds_every_figure(capsys):
     asked = ["--instance_type", "inf2.24xlarge", "trn2", "--height", "512", "--price_per_hour", "trn2=36"]
-    assert command.COMMAND.main([*asked, "--json"]) == 0
+    assert COMMAND.main([*asked, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert {row["instance"] for row in planned["rows"]} == {"inf2.24xlarge", "trn2.48xlarge"}
-    (default,) = [row for row in planned["rows"] if row["instance"] == "inf2.24xlarge" and row["is_default"]]
-    assert (default["mode"], default["ranks"], default["exchange"], default["fits"]) == (
-        "context",
-        8,
-        "all-to-all",
-        True,
-    )
+    rows = {row["instance"]: row for row in planned["rows"] if row["is_default"]}
+    default = rows["inf2.24xlarge"]
+    assert [default[key] for key in ("mode", "ranks", "exchange", "fits")] == ["context", 8, "all-to-all", True]
     assert set(default["components"]) == {"text_encoder", "transformer", "vae_decoder"}
     parts = default["components"].values()
     assert sum(part["expected_s"] for part in parts) == pytest.approx(default["expected_s"])
     assert set(default["components"]["transformer"]["bound_s_per_run"]) == {"matmul", "softmax", "hbm", "link"}
     assert [each["fitted"] for each in planned["published"]["measurements"]] == [True, True, False, False]
-    prices = {row["instance"]: row["price"] for row in planned["rows"]}
-    assert prices["trn2.48xlarge"] == {"per_hour": 36.0, "source": "--price_per_hour", "date": None}
-    assert prices["inf2.24xlarge"]["date"] == "2026-08-26"
+    assert rows["trn2.48xlarge"]["price"] == {"per_hour": 36.0, "source": "--price_per_hour", "date": None}
+    assert default["price"]["date"] == "2026-08-26"
     assert all(row["cost_per_1000"] for row in planned["rows"])
     assert planned["advice"].startswith("Lowest latency: ") and " Lowest cost: " in planned["advice"]
+
+
+@pytest.mark.soak
+def test_four_instances_make_four_times_the_images_for_four_times_the_price(planned, tiny_checkpoint):
+    """Each is deployed for most images a second."""
+    instances = ["inf2.24xlarge", "trn1.2xlarge"]
+    found, out = planned("--model", str(tiny_checkpoint), "--instance_type", *instances, "--replicas", "4")
+    assert [fleet["instance"] for fleet in found["fleets"]] == instances
+    for fleet in found["fleets"]:
+        rows = [row for row in found["rows"] if row["instance"] == fleet["instance"] and row["fits"]]
+        best = max(rows, key=lambda row: row["images_per_second"])
+        assert (fleet["mode"], fleet["ranks"]) == (best["mode"], best["ranks"])
+        assert fleet["images_per_second"] == pytest.approx(4 * best["images_per_second"])
+        assert fleet["cost_per_hour"] == pytest.approx(4 * best["price"]["per_hour"])
+        assert fleet["pipelines"] == 4 * best["pipelines"]
+        assert f"4 x {fleet['instance']}: {fleet['images_per_second']:.3f} images/s" in " ".join(out.split())
 
 
 @pytest.mark.seconds
@@ -98,21 +120,13 @@ def test_json_holds_every_figure(capsys):
     ids=" ".join,
 )
 def test_bad_values_are_one_line(arguments, message, capsys):
-    try:
-        status = command.COMMAND.main(arguments)
-    except SystemExit as exit:
-        status = exit.code
-    captured = capsys.readouterr()
-    assert status == 2 and not captured.out
-    assert captured.err.startswith("optimum-cli neuron pixart-plan: error: ") and captured.err.count("\n") == 1
-    assert message in captured.err
+    assert message in command_refusal(COMMAND, arguments, capsys)
 
 
 def test_a_plot_without_matplotlib_is_refused_before_any_work(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
-    monkeypatch.setattr(command, "_checkpoint", lambda *_, **__: pytest.fail("planned"))
+    monkeypatch.setattr(pixart_plan, "find_spec", lambda name: None)
+    monkeypatch.setattr(pixart_plan, "_checkpoint", lambda *_, **__: pytest.fail("planned"))
     monkeypatch.chdir(tmp_path)  # a long path is cut
-    assert command.COMMAND.main(["--plot", "plan.png"]) == 2
-    error = "--plot plan.png: needs matplotlib: pip install 'optimum-pixart-neuron[benchmark]'\n"
-    assert capsys.readouterr().err.endswith(error)
+    message = command_refusal(COMMAND, ["--plot", "plan.png"], capsys)
+    assert message == "--plot plan.png: needs matplotlib: pip install 'optimum-pixart-neuron[benchmark]'"
     assert not list(tmp_path.iterdir())

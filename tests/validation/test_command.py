@@ -20,6 +20,7 @@ from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 from optimum_pixart_neuron.validation.table import log_table
 
 from ..e2e.conftest import fresh_runtime
+from ..refusals import command_refusal
 from .conftest import opened, shard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
@@ -42,13 +43,6 @@ def test_bfloat16_with_distinct_rows_in_every_run(bfloat16_folder, checkpoint, v
     assert all(word in shown for word in ("max error", "cosine", "PSNR", "limit", "ok", "55.", "dB")), shown
 
 
-@pytest.mark.soak
-def test_float32(float32_folder, checkpoint, validate):
-    records = validate(float32_folder, checkpoint)
-    assert missed(records) == []
-    assert max(record.max_error for record in records.values()) < 2e-5
-
-
 def test_the_shard_of_another_rank(bfloat16_folder, copied, checkpoint, validate):
     """Ranks that own the same heads, and others that nobody owns."""
     folder = copied(bfloat16_folder)
@@ -66,15 +60,6 @@ def test_shards_in_each_others_place(bfloat16_folder, copied, checkpoint, valida
     records = validate(folder, checkpoint, "text_encoder", "transformer")
     assert missed(records) == ["transformer"]
     assert records["transformer"].misses.startswith("transformer is off by ")
-
-
-def test_a_weight_of_one_rank_that_is_a_little_off(float32_folder, copied, checkpoint, validate):
-    folder = copied(float32_folder)
-    file = shard(folder, "text_encoder", 1)
-    weights = load_file(file)
-    weights["encoder.block.1.layer.1.DenseReluDense.wi_0.weight"].mul_(1.01)
-    save_file(weights, file)
-    assert missed(validate(folder, checkpoint, "text_encoder")) == ["text_encoder"]
 
 
 @pytest.mark.soak
@@ -160,7 +145,7 @@ def test_the_command(float32_folder, tiny_checkpoint, tmp_path):
     assert done.stdout.startswith(f"validation on the emulator of trn1.32xlarge against {tiny_checkpoint}\n")
     records = [ValidationRecord.model_validate(entry) for entry in json.loads((tmp_path / "result.json").read_text())]
     assert [record.component for record in records] == COMPONENTS
-    assert all(record.passed for record in records)
+    assert all(record.passed and record.max_error < 2e-5 for record in records)
     assert {path: path.stat().st_mtime_ns for path in float32_folder.rglob("*")} == before
 
 
@@ -180,15 +165,8 @@ def test_the_command_on_other_weights_ends_with_status_3(float32_folder, other_c
 
 @pytest.fixture
 def refused(in_process, capsys):
-    """Run the command, which has to end with status 2 and one line; returns the line."""
-
-    def refuse(*argv: object) -> str:
-        capsys.readouterr()
-        assert COMMAND.main([str(word) for word in argv]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        return line.removeprefix("optimum-cli neuron pixart-validate: error: ")
-
-    return refuse
+    """The line with which the command refuses its arguments."""
+    return lambda *argv: command_refusal(COMMAND, [str(word) for word in argv], capsys)
 
 
 def test_what_is_no_compiled_folder(refused, tiny_checkpoint, tmp_path, float32_folder, copied):
@@ -236,19 +214,8 @@ def test_a_checkpoint_of_another_geometry(float32_folder, tmp_path, validate):
         validate(float32_folder, deeper)
 
 
-def test_flags_that_cannot_be(refused, float32_folder):
-    assert refused(float32_folder, "--atol", -1) == "--atol -1: must be at least 0"
-    assert refused(float32_folder, "--atol", "nan") == "--atol nan: must be a finite number"
-
-
 @pytest.mark.parametrize(
     "argv", [[], ["a", "b"], ["a", "--atol", "little"], ["a", "--no_such_flag"], ["a", "--json", "."]], ids=str
 )
-def test_unreadable_arguments_give_one_line_and_status_2(argv, in_process, capsys):
-    try:
-        status = COMMAND.main(argv)
-    except SystemExit as end:
-        status = end.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("optimum-cli neuron pixart-validate: error: ")
+def test_unreadable_arguments_give_one_line_and_status_2(argv, refused):
+    assert refused(*argv)

@@ -33,7 +33,6 @@ class TestRanks:
         assert difference_of_ranks(TRANSFORMER, [[value], [value], [other]]) == (
             "out_hidden_states of rank 2 differs from rank 0's in 2 of 2 values, by 2.4e-07 at most"
         )
-        assert difference_of_ranks(TRANSFORMER, [[value], [-torch.zeros(1, 2)]]) is not None
         assert "has shape (1, 1)" in difference_of_ranks(TRANSFORMER, [[value], [value[:, :1]]])
 
     def test_zero_and_minus_zero_are_two_values(self):

@@ -1,7 +1,11 @@
 """Streamed originals are the whole models bit for bit, and hold a bounded part of the weights."""
 
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,14 +78,20 @@ def test_a_streamed_original_is_the_whole_one(request, stored, given, name, dtyp
     assert torch.equal(run_original(stored, name, given[name], dtype), expected)
 
 
-def streamed_t5(tmp_path, tiny_checkpoint, change) -> nn.Module:
-    """The tiny text encoder with a changed weight file."""
+def streamed(folder: Path) -> nn.Module:
+    """The text encoder of a folder."""
+    with init_empty_weights():
+        model = T5EncoderModel(T5Config.from_pretrained(folder))
+    return stream_weights(model, ComponentWeights.find(folder, "model", None))
+
+
+def streamed_tiny(tiny_checkpoint: Path, folder: Path, change: Callable[[dict], object]) -> nn.Module:
+    """That of the tiny checkpoint with changed weights."""
     weights = load_file(tiny_checkpoint / "text_encoder" / "model.safetensors")
     change(weights)
-    save_file(weights, tmp_path / "model.safetensors")
-    with init_empty_weights():
-        model = T5EncoderModel(T5Config.from_pretrained(tiny_checkpoint / "text_encoder"))
-    return stream_weights(model, ComponentWeights.find(tmp_path, "model", None))
+    save_file(weights, folder / "model.safetensors")
+    shutil.copy(tiny_checkpoint / "text_encoder" / "config.json", folder)
+    return streamed(folder)
 
 
 @torch.no_grad()
@@ -90,48 +100,38 @@ def test_a_tied_weight_is_found_under_its_other_name(tmp_path, tiny_checkpoint, 
         weights["encoder.embed_tokens.weight"] = weights.pop("shared.weight")
 
     whole = T5EncoderModel.from_pretrained(tiny_checkpoint / "text_encoder")
-    model = streamed_t5(tmp_path, tiny_checkpoint, rename)
+    model = streamed_tiny(tiny_checkpoint, tmp_path, rename)
     assert torch.equal(model(**given["text_encoder"])[0], whole(**given["text_encoder"])[0])
 
 
 def test_a_missing_weight_is_named(tmp_path, tiny_checkpoint):
     name = "encoder.block.1.layer.1.DenseReluDense.wo.weight"
     with pytest.raises(CheckpointError, match=f"has no weight {name}"):
-        streamed_t5(tmp_path, tiny_checkpoint, lambda weights: weights.pop(name))
+        streamed_tiny(tiny_checkpoint, tmp_path, lambda weights: weights.pop(name))
 
 
 @torch.no_grad()
 def test_a_weight_of_another_shape_is_named_and_nothing_stays_in_memory(tmp_path, tiny_checkpoint, given):
     name = "encoder.block.1.layer.1.DenseReluDense.wo.weight"
-    model = streamed_t5(tmp_path, tiny_checkpoint, lambda weights: weights.update({name: torch.zeros(3, 4)}))
+    model = streamed_tiny(tiny_checkpoint, tmp_path, lambda weights: weights.update({name: torch.zeros(3, 4)}))
     with pytest.raises(CheckpointError, match=f"{name} has shape \\(3, 4\\), config.json asks for \\(64, 128\\)"):
         model(**given["text_encoder"])
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
-MEMORY = """
-import sys
-from pathlib import Path
-import torch
-from transformers import T5Config, T5EncoderModel
-from transformers.integrations.accelerate import init_empty_weights
-from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
-from optimum_pixart_neuron.components.common.streaming import stream_weights
-
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
-
-for folder in sys.argv[1:]:
-    with init_empty_weights():
-        model = T5EncoderModel(T5Config.from_pretrained(folder))
-    model = stream_weights(model, ComponentWeights.find(Path(folder), "model", None))
-    ids = torch.ones(1, 16, dtype=torch.int64)
-    Path("/proc/self/clear_refs").write_text("5")
+@torch.no_grad()
+def needed(folder: str) -> float:
+    """MB that a call takes at its peak; of a process of its own, which has no free memory to take them from."""
+    model, ids = streamed(Path(folder)), torch.ones(1, 16, dtype=torch.int64)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = peak()
-    with torch.no_grad():
-        model(input_ids=ids)
-    print(peak() - before)
-"""
+    model(input_ids=ids)
+    return peak() - before
+
+
+def peak() -> float:
+    (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) / 1024
 
 
 @pytest.mark.soak
@@ -147,8 +147,9 @@ def test_memory_does_not_grow_with_the_number_of_layers(tmp_path):
         save_file(
             {name: torch.zeros(shape) for name, shape in names.items()}, tmp_path / str(layers) / "model.safetensors"
         )
-    argv = [sys.executable, "-c", MEMORY, *(tmp_path / name for name in ("4", "4", "24"))]
-    run = subprocess.run(argv, capture_output=True, text=True)
+    measure = f"import sys; from {__name__} import needed; print(*map(needed, sys.argv[1:]))"
+    argv = [sys.executable, "-c", measure, *(tmp_path / name for name in ("4", "4", "24"))]
+    run = subprocess.run(argv, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert run.returncode == 0, run.stderr
     _, few, many = map(float, run.stdout.split())  # the first call of all loads libraries
     assert many < few + 8 and many < 30, run.stdout
