@@ -1,6 +1,8 @@
 """What a stranger starts from: a whole export and a whole checkpoint, small, and made without compiling."""
 
 import io
+import os
+import shutil
 from pathlib import Path
 
 EXPORT, STOCK, CHECKPOINT, LORA = "export", "export without manifest", "checkpoint", "LoRA"
@@ -52,9 +54,6 @@ def write_adapters(checkpoint: Path) -> None:
 
 def link_tree(source: Path, target: Path) -> None:
     """The same files under another folder; who changes one makes it anew."""
-    import os
-    import shutil
-
     shutil.copytree(source, target, copy_function=os.link)
 
 

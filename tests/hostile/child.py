@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .bases import link_tree, make_bases
 from .grammar import Case, cases
 from .ground import Ground, state
 from .guards import Watch, bound_memory, bounded_time, peak_bytes
@@ -40,7 +41,6 @@ class Ending:
 def try_all(chosen: Iterable[Case], folder: Path) -> Iterator[tuple[Case, Ending]]:
     """Make each case below a folder, and try it."""
     from .attempt import nothing_compiles_or_starts
-    from .bases import make_bases
 
     bases = make_bases(folder / "bases")
     watch = Watch()
@@ -56,7 +56,8 @@ def _try(case: Case, base: Path, place: Path, watch: Watch) -> Ending:
     victim, scratch = place / "victim", place / "scratch"
     scratch.mkdir(parents=True)
     victim.write_bytes(_VICTIM)
-    ground = Ground.of(case.target, base, place / "repository", victim, case.random)
+    ground = Ground(target=case.target, folder=place / "repository", victim=victim, numbers=case.random)
+    link_tree(base, ground.folder)
     case.make(ground)
     before, modules = state(ground.folder), set(sys.modules)
     refused, taken, wrong = {}, [], []

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .bases import CHECKPOINT, EXPORT, LORA, link_tree, write_manifest
+from .bases import CHECKPOINT, EXPORT, LORA, write_manifest
 
 INDEX, MANIFEST = "model_index.json", "neuron_manifest.json"
 
@@ -29,11 +29,6 @@ class Ground:
     folder: Path
     victim: Path
     numbers: random.Random
-
-    @classmethod
-    def of(cls, target: str, base: Path, folder: Path, victim: Path, numbers: random.Random) -> "Ground":
-        link_tree(base, folder)
-        return cls(target=target, folder=folder, victim=victim, numbers=numbers)
 
     def write(self, name: str, content: bytes | str) -> None:
         """Make a file anew: the former one may be the base's."""

@@ -85,7 +85,6 @@ def sizes_of_a_program(ground: Ground) -> None:
     sizes = sorted(key for key in section if key.startswith("static_"))
     key = ground.choose("tensor_parallel_size", "tensor_parallel_size", "lnc", *sizes)
     ground.rewrite(name, neuron={**section, key: ground.choose(*_SIZES)})
-    ground.seal()
 
 
 def way_of_a_program(ground: Ground) -> None:
@@ -103,4 +102,3 @@ def way_of_a_program(ground: Ground) -> None:
         *({"inline_weights_to_neff": "no"}, {"compiler_args": ["--evil"]}, {"attention": {"kernel": 7}}),
     )
     ground.rewrite(name, neuron={**section, **changes})
-    ground.seal()

@@ -13,7 +13,7 @@ _CLASSES = (
     *(("diffusers", "AutoPipelineForText2Image"), ("diffusers.utils", "get_class_from_dynamic_module")),
     *(("pixart\x1b[2J", "Evil\n"), ("diffusers", "FlaxDDIMScheduler"), ("diffusers", "__class__")),
 )
-_NO_NAMES = ([], ["evil"], "evil", {"a": "b"}, [1, 2], [["evil"], "Evil"], ["evil", {"a": 1}], ["e" * 9999, "Evil"])
+_NO_NAMES = ([], ["evil"], [1, 2], [["evil"], "Evil"], ["evil", {"a": 1}], ["e" * 9999, "Evil"])
 _OTHERS = ("feature_extractor", "tokenizer_2", "safety_checker", "image_encoder", "unet", "../evil", "a\x1b[0m", "")
 _FOREIGN_FOLDERS = ("unet", "controlnet", "controlnet_evil", "text_encoder_2", "image_encoder", "prior")
 _MODULES = ("json", "torch", "secrets", "evil", "sitecustomize", "optimum", "transformers", "pipeline", "__init__")
@@ -39,13 +39,11 @@ def class_of_a_copied_part(ground: Ground) -> None:
         ground.write(f"{place}evil.py", ground.code)
     evil = {"_class_name": ["evil", "Evil"], "unet": ["evil", "Evil"]}
     ground.write(f"{name}/{INDEX}", json.dumps(evil))
-    ground.seal()
 
 
 def class_that_is_no_name(ground: Ground) -> None:
     name = ground.choose("scheduler", "tokenizer", "transformer")
-    ground.rewrite(INDEX, **{name: ground.choose(*[each for each in _NO_NAMES if isinstance(each, list)])})
-    ground.seal()
+    ground.rewrite(INDEX, **{name: ground.choose(*_NO_NAMES)})
 
 
 def class_of_a_compiled_part(ground: Ground) -> None:
@@ -53,7 +51,6 @@ def class_of_a_compiled_part(ground: Ground) -> None:
     name = ground.choose("transformer", "vae", "text_encoder")
     ground.rewrite(INDEX, **{name: list(ground.choose(*_CLASSES))})
     ground.write("evil.py", ground.code)
-    ground.seal()
 
 
 def class_of_the_pipeline(ground: Ground) -> None:
@@ -61,7 +58,6 @@ def class_of_the_pipeline(ground: Ground) -> None:
     ground.rewrite(INDEX, _class_name=name, _module="evil")
     for module in ("evil", "pipeline", "model_index"):
         ground.write(f"{module}.py", ground.code)
-    ground.seal()
 
 
 def component_more(ground: Ground) -> None:
@@ -70,7 +66,6 @@ def component_more(ground: Ground) -> None:
     if name.isidentifier():
         ground.write(f"{name}/evil.py", ground.code)
         ground.write(f"{name}/config.json", json.dumps({"_class_name": ["evil", "Evil"], "auto_map": {"a": "evil.b"}}))
-    ground.seal()
 
 
 def folder_more(ground: Ground) -> None:
@@ -81,7 +76,6 @@ def folder_more(ground: Ground) -> None:
         if file.is_file():
             ground.write(f"{name}/{file.name}", file.read_bytes())
     ground.write(f"{name}/evil.py", ground.code)
-    ground.seal()
 
 
 def auto_map(ground: Ground) -> None:
@@ -90,7 +84,6 @@ def auto_map(ground: Ground) -> None:
     ground.write("tokenizer/config.json", json.dumps({"auto_map": evil, "model_type": "evil"}))
     for place in ("", "tokenizer/"):
         ground.write(f"{place}evil.py", ground.code)
-    ground.seal()
 
 
 def class_in_a_configuration(ground: Ground) -> None:
@@ -104,7 +97,6 @@ def class_in_a_configuration(ground: Ground) -> None:
     )
     ground.rewrite(name, **changes)
     ground.write(f"{name.split('/')[0]}/evil.py", ground.code)
-    ground.seal()
 
 
 def code_beside(ground: Ground) -> None:
@@ -112,11 +104,10 @@ def code_beside(ground: Ground) -> None:
     for _ in range(6):
         ground.write(f"{ground.choose(*_PLACES)}{ground.choose(*_MODULES)}.py", ground.code)
     ground.write(f"tokenizer/{ground.choose('config.json', INDEX, 'chat_template.jinja')}", '{"auto_map": {}}')
-    ground.seal()
 
 
-def code_that_the_manifest_lists(ground: Ground) -> None:
-    """With its right digest."""
+def code_listed(ground: Ground) -> None:
+    """In the manifest, with its right digest."""
     name = ground.choose(*_PLACES[:5]) + ground.choose(*_MODULES) + ground.choose(".py", ".pyc", ".so", ".sh", "")
     ground.write(name, ground.code)
     ground.seal(name)
@@ -129,7 +120,6 @@ def pickled_weights(ground: Ground) -> None:
             ground.remove(name)
     stem = ground.choose("pytorch_model.bin", "diffusion_pytorch_model.bin", "model.ckpt", "model.pt", "model.pkl")
     ground.write(f"{component}/{stem}", pickle.dumps(_Calls(f"echo ran > {ground.victim}")))
-    ground.seal()
 
 
 def pickles_under_known_names(ground: Ground) -> None:
@@ -137,4 +127,3 @@ def pickles_under_known_names(ground: Ground) -> None:
     if ground.target != CHECKPOINT:
         names += [f"{component}/model.neuron" for component in ground.components]
     ground.write(ground.choose(*names), pickle.dumps(_Calls(f"echo ran > {ground.victim}")))
-    ground.seal()

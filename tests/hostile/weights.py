@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from functools import wraps
 
-from ..faults.damage import flip
 from .documents import CHANGES, DEEP, written
 from .ground import Ground
 
@@ -28,7 +27,6 @@ def _of_a_file(change: Callable[[Ground, bytes], bytes]) -> Callable[[Ground], N
     def case(ground: Ground) -> None:
         name = ground.choose(*ground.weights)
         ground.write(name, change(ground, (ground.folder / name).read_bytes()))
-        ground.seal()
 
     return case
 
@@ -118,15 +116,13 @@ def numbers_of_other_types(ground: Ground) -> None:
     ground.write(name, _with_header(written(again), b"".join(pieces)))
 
 
-def flipped_bit(ground: Ground) -> None:
+@_of_a_file
+def flipped_bit(ground: Ground, content: bytes) -> bytes:
     """In the header: what is left may be right."""
-    name = ground.choose(*ground.weights)
-    content = (ground.folder / name).read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    ground.write(name, content[: 8 + length])
-    flip(ground.folder / name, ground.numbers)
-    ground.write(name, (ground.folder / name).read_bytes() + content[8 + length :])
-    ground.seal()
+    bit = ground.numbers.randrange(8 * (8 + int.from_bytes(content[:8], "little")))
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 @_of_a_header
