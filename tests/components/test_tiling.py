@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from optimum_pixart_neuron.components.vae.tiling import OVERLAP, TiledDecoder, _windows, tile_starts
+from optimum_pixart_neuron.components.vae.tiling import OVERLAP, TiledDecoder, tile_starts
 from tests.parity import psnr
 
 
@@ -23,16 +23,9 @@ def test_tiles_cover_evenly_and_overlap_by_a_quarter(length, tile):
     assert all(first + tile - second >= int(OVERLAP * tile) for first, second in pairwise(starts))
 
 
-@pytest.mark.parametrize(("length", "tile"), [(256, 128), (40, 32), (64, 24)])
-def test_weights_add_up_to_one(length, tile):
-    total = torch.zeros(length * 8)
-    for start, window in _windows(tile_starts(length, tile), tile, 8).items():
-        total[start * 8 : (start + tile) * 8] += window
-    assert torch.allclose(total, torch.ones(length * 8))
-
-
 @pytest.mark.parametrize("size", [(32, 32), (40, 64), (33, 57)])
 def test_a_decoder_without_seams_is_reproduced(size):
+    """The weights of the tiles add up to one."""
     latents = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0))
     tiled = TiledDecoder(nearest, [(32, 32)], 8)(latents)["sample"]
     assert torch.allclose(tiled, nearest(latents)["sample"], atol=1e-5)

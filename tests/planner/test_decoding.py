@@ -67,5 +67,4 @@ def test_what_the_released_decoder_needs_at_4096_pixels():
     row = predict(Request(height=4096, width=4096, parallel_mode="context", tensor_parallel_size=8), "trn1.32xlarge")
     bands = row.component(IMAGE_DECODER.name).cost
     assert row.deployment.mode_of(IMAGE_DECODER).name == "rows"
-    print(f"{bands.activations / 2**30:.2f} GiB of activations, {bands.bytes_sent / 1e6:.0f} MB sent by a core")
     assert bands.weights + bands.activations < row.hbm_bytes

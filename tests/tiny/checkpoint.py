@@ -35,21 +35,15 @@ def build_tiny_checkpoint(
     variant: str | None = None,
     max_shard_size: str = "10GB",
 ) -> Path:
-    """Write the checkpoint in the layout of diffusers, with safetensors weights.
+    """Write the checkpoint in the layout of diffusers, with safetensors weights, and return its folder.
 
     The global random state is left as it was.
 
     Args:
-        folder: Where to write; created if needed.
-        seed: Seed of all weights.
         dtype: Type the weights are stored in.
-        heads: Attention heads of the transformer.
-        head_dim: Width of one head; a multiple of 2.
-        layers: Transformer blocks.
-        caption_dim: Width of the text encoder and of the prompt embeddings.
-        text_heads: Heads of the text encoder; must divide `caption_dim`.
-        text_ff: Width of the text encoder's feed-forward layers.
-        text_layers: Text encoder blocks.
+        heads, head_dim, layers: Of the transformer; the width of a head is a multiple of 2.
+        caption_dim, text_heads, text_ff, text_layers: Of the text encoder: its width, which its heads must divide, and
+            that of its feed-forward layers.
         sample_size: Latent cells per side: 32, 64, 128 or 256 (256 to 2048 pixels). For these diffusers knows aspect
             ratio bins and the pipeline runs with its default `use_resolution_binning`; a picture of any other size
             needs `use_resolution_binning=False`.
@@ -57,9 +51,6 @@ def build_tiny_checkpoint(
             cells, a transformer that takes size and aspect ratio, whose width must then be a multiple of 3.
         variant: Put into the names of the weight files, as in `model.fp16.safetensors`.
         max_shard_size: Largest weight file, as in "100KB"; bigger components are split and get an index.
-
-    Returns:
-        `folder` as a path.
     """
     from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtSigmaPipeline
 
