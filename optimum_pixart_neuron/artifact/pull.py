@@ -1,5 +1,6 @@
 """Artifacts from the Hugging Face Hub: what the manifest lists and nothing else, checked when it comes."""
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ _MORE = "more files"
 
 def is_repository(address: str | Path) -> bool:
     """Whether artifacts are to be pulled: False for a folder of this machine; neither is an ArtifactError."""
-    if Path(address).is_dir():
+    if os.path.isdir(address):  # False for what is too long to be a path, too
         return False
     try:
         validate_repo_id(str(address))

@@ -1,6 +1,7 @@
 """Arguments by name: one that a function does not take is refused, with the nearest that it takes."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral
@@ -72,9 +73,25 @@ def refuse_options(options: Mapping[str, Any], model_id: str | Path, function: C
     raise InvalidArgument(unknown_arguments(options, known, of="from_pretrained"))
 
 
+def check_place(name: str, place: Any, expected: str) -> None:
+    """Refuse, by InvalidArgument, what is no path or text; an empty one would be the current folder."""
+    if not isinstance(place, (str, os.PathLike)) or not os.fspath(place):
+        raise InvalidArgument(f"{name}: expected {expected}, given {place!r}")
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """Refuse, by InvalidArgument, what cannot be called as a scheduler, such as a class of one, or None."""
+    if isinstance(scheduler, type) or not callable(getattr(scheduler, "set_timesteps", None)):
+        raise InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {_shown(scheduler)}")
+
+
+def _shown(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def check_own_arguments(*, scheduler: Any, prompt_cache: Any) -> None:
     """Refuse values, by InvalidArgument, before anything is compiled or downloaded."""
     if scheduler is not None and not isinstance(scheduler, SchedulerMixin):
-        raise InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {type(scheduler).__name__}")
+        raise InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {_shown(scheduler)}")
     if isinstance(prompt_cache, bool) or not isinstance(prompt_cache, Integral) or prompt_cache < 0:
         raise InvalidArgument(f"prompt_cache: expected a whole number from 0 on, given {prompt_cache!r}")

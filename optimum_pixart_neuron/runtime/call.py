@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -23,6 +24,8 @@ from .arguments import unknown_arguments
 from .batching import ProgramInput, refuse
 from .sizes import CompiledSizes
 
+_SCHEDULE = ("num_inference_steps", "timesteps", "sigmas")
+"""One choice; None of them is as if it were left out."""
 _OLD = ("mask_feature",)
 """Of `encode_prompt`, without meaning; diffusers says so."""
 
@@ -64,11 +67,12 @@ class CompiledCall:
             ProgramInputError: an argument does not fit; names it, what is expected and what was given.
         """
         given, defaults = _bind(self.pipeline, "__call__", args, kwargs)
+        given = {name: value for name, value in given.items() if value is not None or name not in _SCHEDULE}
         given = {**self._own_defaults(given), **given}
         call = {**defaults, **given}
         _check_numbers(call)
         fitted = {**given, **self._fit_size(call, given), "max_sequence_length": self._length(given)}
-        prompts = self._check_prompts(call)
+        prompts = self._check_prompts(call, guided=call["guidance_scale"] > 1)
         images = prompts * call["num_images_per_prompt"]
         self._check_images(call, prompts, images)
         _check_generators(call["generator"], images)
@@ -89,7 +93,7 @@ class CompiledCall:
         such as servers, draw at them.
         """
         steps = "num_inference_steps"
-        chosen = {name for name in (steps, "timesteps", "sigmas") if name in given}
+        chosen = {name for name in _SCHEDULE if name in given}
         same = chosen == {steps} and given[steps] == self.defaults.get(steps)
         dropped = set() if same or not chosen else {steps, "timesteps"}
         return {name: value for name, value in self.defaults.items() if name not in dropped}
@@ -98,9 +102,15 @@ class CompiledCall:
         """The arguments by name, as diffusers' `encode_prompt` is to be called: the length filled in.
 
         Raises:
-            ProgramInputError: another length, or an argument that diffusers does not take.
+            ProgramInputError: another length, prompts that do not fit each other or are none, or an argument that
+                diffusers does not take.
         """
-        given, _ = _bind(self.pipeline, "encode_prompt", args, kwargs, also=_OLD)
+        given, defaults = _bind(self.pipeline, "encode_prompt", args, kwargs, also=_OLD)
+        if isinstance(given.get("prompt"), tuple):  # which this method takes
+            given["prompt"] = list(given["prompt"])
+        asked = {**defaults, **given}
+        _check_whole(asked, "num_images_per_prompt")
+        self._check_prompts(asked, guided=asked["do_classifier_free_guidance"])
         return {**given, "max_sequence_length": self._length(given)}
 
     def drawn_at(self, fitted: Mapping[str, Any]) -> tuple[int, int]:
@@ -119,7 +129,7 @@ class CompiledCall:
             refuse("max_sequence_length", self.tokens, length, f"export with --sequence_length {length}")
         return self.tokens
 
-    def _check_prompts(self, call: dict[str, Any]) -> int:
+    def _check_prompts(self, call: dict[str, Any], *, guided: bool) -> int:
         """The number of prompts."""
         prompt, embeddings = call["prompt"], call["prompt_embeds"]
         if isinstance(prompt, str):
@@ -133,7 +143,7 @@ class CompiledCall:
             refuse("prompt", "a string or a list of strings, or prompt_embeds", repr(prompt))
         if self.prompts not in (None, prompts):
             refuse("prompt", f"{self.prompts} prompt(s)", prompts, f"export with --batch_size {prompts}")
-        if call["guidance_scale"] > 1 and call["negative_prompt_embeds"] is None:
+        if guided and call["negative_prompt_embeds"] is None:
             self._check_negative(call, prompts)
         return prompts
 
@@ -225,20 +235,35 @@ def _check_numbers(call: dict[str, Any]) -> None:
         if call[name] is not None:
             _check_whole(call, name)
     for name in ("timesteps", "sigmas"):
-        if call[name] is not None and len(call[name]) == 0:
-            refuse(name, "at least one", "none")
+        if call[name] is not None:
+            _check_schedule(name, call[name])
     if call["timesteps"] is None and call["sigmas"] is None:
         _check_whole(call, "num_inference_steps")
     scale = call["guidance_scale"]
-    one = isinstance(scale, Real) or (isinstance(scale, Tensor) and scale.numel() == 1)
-    if not one or math.isnan(scale):
-        refuse("guidance_scale", "a number", repr(scale))
+    if not _is_number(scale):
+        refuse("guidance_scale", "a finite number", repr(scale))
     if call["callback"] is not None and not callable(call["callback"]):
         refuse("callback", "a function", repr(call["callback"]))
 
 
+def _is_number(value: Any) -> bool:
+    one = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+    return (isinstance(value, Real) or one) and math.isfinite(value)
+
+
+def _check_schedule(name: str, given: Any) -> None:
+    """diffusers hands it to the scheduler as it is; of timesteps it says that they fall."""
+    values = given.tolist() if hasattr(given, "tolist") else given
+    if not isinstance(values, (list, tuple)) or not all(map(_is_number, values)):
+        refuse(name, "a list of numbers", repr(given))
+    if not values:
+        refuse(name, "at least one", "none")
+    if name == "timesteps" and any(later >= earlier for earlier, later in pairwise(values)):
+        refuse(name, "numbers that fall from step to step", list(values))
+
+
 def _check_whole(call: dict[str, Any], name: str) -> None:
-    if not isinstance(call[name], Integral) or call[name] < 1:
+    if not isinstance(call[name], Integral) or isinstance(call[name], bool) or call[name] < 1:
         refuse(name, "a whole number from 1 on", repr(call[name]))
 
 

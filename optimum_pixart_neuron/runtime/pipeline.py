@@ -30,7 +30,7 @@ from ..deployment.decisions import resolution_bins
 from ..errors import InvalidArgument, PixArtNeuronError, ProgramInputError
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
-from .arguments import check_own_arguments, named, refuse_options, unknown_arguments
+from .arguments import check_own_arguments, check_place, check_scheduler, named, refuse_options, unknown_arguments
 from .batching import BatchedProgram
 from .call import CompiledCall
 from .compile_first import compile_and_load
@@ -217,6 +217,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
     @staticmethod
     def _find(model_id: str | Path, download: dict[str, Any]) -> Path:
         """The folder of a compiled pipeline, downloaded if it is none of this machine."""
+        check_place("model_id", model_id, "a folder or an id on the Hub")
         folder = Path(os.path.expanduser(model_id))
         if not is_repository(folder if str(model_id).startswith("~") else model_id):
             return folder
@@ -228,7 +229,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
         manifest = check_artifact(folder, ensure_sdk(), verify=verify)
         check_kind(folder, cls.KIND)
         with loading(folder):
-            pipeline = cls._from_pretrained(folder)
+            pipeline = cls._from_pretrained(folder.absolute())  # it reads there again, wherever the process is then
         pipeline._instance = manifest.instance if manifest else pipeline._compiled(DENOISER).compiled_for
         if manifest and manifest.call:
             pipeline._compiled_call = replace(pipeline._compiled_call, defaults=manifest.call.arguments())
@@ -252,6 +253,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
         """
         if push_options and not push_to_hub:
             raise InvalidArgument(unknown_arguments(push_options, named(self.save_pretrained), of="save_pretrained"))
+        check_place("save_directory", save_directory, "a folder")
         folder = Path(os.path.expanduser(save_directory))
         save_copy(Path(self.model_save_dir), folder, self.changed_files())
         if push_to_hub:
@@ -327,6 +329,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
 
         Raises:
             ProgramInputError: an argument that does not fit the compiled programs; raised before any of them runs.
+            InvalidArgument: the pipeline has no scheduler, or the class of one.
             DeviceError: this process was forked from the one that loaded the pipeline.
         """
         check_process(self._process)
@@ -334,6 +337,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
         interval = guidance_interval
         if interval is not None:
             interval = check_interval(interval, self._compiled(DENOISER))
+        check_scheduler(self.scheduler)
         with self._calls.call(), self._scheduler_turns.take(self.scheduler) as scheduler:
             call = copy.copy(self)
             steps = for_one_call(getattr(self, DENOISER.name))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+from diffusers import SchedulerMixin
 
 from ..artifact.compiled import AGAIN
 from ..checkpoint.layout import INDEX
@@ -15,7 +16,7 @@ from ..files import read_json
 
 def settings_of(scheduler: Any) -> tuple[type, dict[str, Any]]:
     """What makes a scheduler the same as another one."""
-    return type(scheduler), dict(scheduler.config)
+    return type(scheduler), dict(scheduler.config) if isinstance(scheduler, SchedulerMixin) else {}
 
 
 def scheduler_files(folder: Path, scheduler: Any) -> dict[str, bytes]:

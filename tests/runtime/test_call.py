@@ -3,6 +3,7 @@
 No program runs here; `test_several_programs.py` shows that none runs before a refusal.
 """
 
+import re
 import threading
 from dataclasses import replace
 
@@ -80,10 +81,23 @@ PROMPT = "expected a string or a list of strings, or prompt_embeds, given"
         ({"prompt": "a", "num_inference_steps": 2.5}, f"num_inference_steps: {WHOLE} 2.5"),
         ({"prompt": "a", "timesteps": []}, "timesteps: expected at least one, given none"),
         ({"prompt": "a", "sigmas": []}, "sigmas: expected at least one, given none"),
-        ({"prompt": "a", "guidance_scale": None}, "guidance_scale: expected a number, given None"),
-        ({"prompt": "a", "guidance_scale": "4"}, "guidance_scale: expected a number, given '4'"),
-        ({"prompt": "a", "guidance_scale": float("nan")}, "guidance_scale: expected a number, given nan"),
-        ({"prompt": "a", "guidance_scale": torch.ones(2)}, "guidance_scale: expected a number, given tensor"),
+        ({"prompt": "a", "timesteps": 400}, "timesteps: expected a list of numbers, given 400"),
+        ({"prompt": "a", "timesteps": ["400"]}, "timesteps: expected a list of numbers, given ['400']"),
+        ({"prompt": "a", "sigmas": iter([2.0])}, "sigmas: expected a list of numbers, given <list_iterator"),
+        (
+            {"prompt": "a", "timesteps": torch.tensor([1, 900])},
+            "timesteps: expected numbers that fall from step to step, given [1, 900]",
+        ),
+        ({"prompt": "a", "width": True}, f"width: {WHOLE} True"),
+        ({"prompt": "a", "guidance_scale": None}, "guidance_scale: expected a finite number, given None"),
+        ({"prompt": "a", "guidance_scale": "4"}, "guidance_scale: expected a finite number, given '4'"),
+        ({"prompt": "a", "guidance_scale": float("nan")}, "guidance_scale: expected a finite number, given nan"),
+        ({"prompt": "a", "guidance_scale": float("inf")}, "guidance_scale: expected a finite number, given inf"),
+        (
+            {"prompt": "a", "guidance_scale": torch.tensor(1j)},
+            "guidance_scale: expected a finite number, given tensor",
+        ),
+        ({"prompt": "a", "guidance_scale": torch.ones(2)}, "guidance_scale: expected a finite number, given tensor"),
         ({"prompt": "a", "callback": 3}, "callback: expected a function, given 3"),
         (
             {"prompt": "a", "max_sequence_length": 300},
@@ -185,7 +199,7 @@ def test_refused_of_an_export_that_runs_one_batch(arguments, message):
         {"prompt": "a", "negative_prompt": ["not", "used"], "guidance_scale": 1},
         {"prompt": "a", "negative_prompt": None},
         {"prompt": "a", "guidance_scale": torch.tensor(4.5), "generator": GENERATOR},
-        {"prompt": "a", "timesteps": [999, 1], "num_inference_steps": None},
+        {"prompt": "a", "timesteps": [999, torch.tensor(1)]},
         {"prompt": "a", "max_sequence_length": TOKENS, "output_type": "np", "callback": print, "eta": 0.5},
         {"prompt_embeds": EMBEDDINGS, "prompt_attention_mask": MASK},
     ],
@@ -207,6 +221,7 @@ AT_400 = {"num_inference_steps": 1, "timesteps": [400]}
         ({}, {**AT_400, "guidance_scale": 0.0}),
         ({"guidance_scale": 2.0}, {**AT_400, "guidance_scale": 2.0}),
         ({"num_inference_steps": 1}, {**AT_400, "guidance_scale": 0.0}),
+        ({"num_inference_steps": None, "timesteps": None, "sigmas": None}, {**AT_400, "guidance_scale": 0.0}),
         ({"num_inference_steps": 3}, {"num_inference_steps": 3, "guidance_scale": 0.0}),
         ({"timesteps": [900, 300]}, {"timesteps": [900, 300], "guidance_scale": 0.0}),
         ({"sigmas": [2.0]}, {"sigmas": [2.0], "guidance_scale": 0.0}),
@@ -226,6 +241,24 @@ def test_positions_are_those_of_diffusers():
     assert (fitted["height"], fitted["width"], fitted["use_resolution_binning"]) == (60, 60, True)
     with pytest.raises(TypeError, match="multiple values for argument 'prompt'"):
         COMPILED.fit("a", prompt="b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": None}, f"{PROMPT} None"),
+        ({"prompt": []}, f"{PROMPT} []"),
+        ({"prompt": TWO, "negative_prompt": ["x"]}, "given a list of 1"),
+        ({"prompt": TWO, "negative_prompt": None}, "or negative_prompt_embeds, given None"),
+        ({"prompt": "a", "num_images_per_prompt": 0}, f"num_images_per_prompt: {WHOLE} 0"),
+    ],
+)
+def test_encoding_alone_refuses_the_same(arguments, message):
+    """diffusers cuts the embeddings of one negative prompt in halves for two prompts."""
+    with pytest.raises(ProgramInputError, match=re.escape(message)):
+        COMPILED.fit_prompt(**arguments)
+    unguided = {"prompt": ("a", "b"), "do_classifier_free_guidance": False, "negative_prompt": ["x"]}
+    assert COMPILED.fit_prompt(**unguided)["prompt"] == TWO
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -136,6 +136,15 @@ class TestModels:
             pipeline_class.from_pretrained("user/repo", **download)
         assert pulled == [("user/repo", download)]
 
+    @pytest.mark.parametrize("model_id", [None, 3, b"x", ""])
+    def test_no_place(self, pipeline_class, nothing_happens, model_id):
+        with pytest.raises(InvalidArgument, match="model_id: expected a folder or an id on the Hub, given"):
+            pipeline_class.from_pretrained(model_id)
+
+    def test_what_is_too_long_for_a_path(self, pipeline_class):
+        with pytest.raises(ArtifactError, match="there is no such folder"):
+            pipeline_class.from_pretrained("x" * 300)
+
 
 class TestExport:
     """Compile and load; the export itself is one that copies a stand-in."""

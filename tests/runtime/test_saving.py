@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
@@ -56,6 +57,30 @@ def test_the_manifest_knows_the_swapped_scheduler(pipe, tmp_path):
     files = Manifest.read(tmp_path / "copy").files
     assert files == records_of(tmp_path / "copy", files, title="")
     assert files != Manifest.read(folder).files
+
+
+def test_it_knows_its_folder_wherever_the_process_goes(pipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = load_stand_in(Path("own"), Geometry(), stand_in_programs(Geometry()))
+    (tmp_path / "elsewhere" / "own").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    relative.save_pretrained("copy")
+    assert content(tmp_path / "elsewhere" / "copy") == content(tmp_path / "own")
+
+
+@pytest.mark.parametrize("place", [None, 3, ""])
+def test_no_place_to_save_into_is_not_the_current_folder(pipe, place):
+    with pytest.raises(InvalidArgument, match="save_directory: expected a folder, given"):
+        pipe.save_pretrained(place)
+
+
+@pytest.mark.parametrize("scheduler", [None, EulerDiscreteScheduler])
+def test_no_scheduler(pipe, tmp_path, scheduler):
+    pipe.scheduler = scheduler
+    with pytest.raises(InvalidArgument, match="scheduler: expected a scheduler of diffusers, given"):
+        pipe("a red cat")
+    with pytest.raises(InvalidArgument, match="is not diffusers' own"):
+        pipe.save_pretrained(tmp_path / "copy")
 
 
 def test_its_own_folder_is_not_damaged(pipe, tmp_path):
