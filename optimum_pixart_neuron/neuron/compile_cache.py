@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,7 @@ FLAGS = "NEURON_CC_FLAGS"
 DEFAULT_FOLDER = "/var/tmp/neuron-compile-cache"
 """Of libneuronxla, where nothing names another (AWS Neuron SDK documentation, neuron-caching.rst)."""
 _FOLDER, _OFF = "--cache_dir", "--no_cache"
+_SDK, _LOOKUP = "libneuronxla", "create_compile_cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ class CompileCache:
             if url is not None:
                 values[URL] = url
             stack.enter_context(environment_variables(values))
+            stack.enter_context(_lookups_left_as_they_were())
             if self.repository is not None:
                 from optimum.neuron.cache.hub_cache import hub_neuronx_cache
 
@@ -105,6 +108,30 @@ class CompileCache:
 
         with self.in_force(), hub_neuronx_cache(entry=entry):
             pass
+
+
+@contextmanager
+def _lookups_left_as_they_were() -> Iterator[None]:
+    """The SDK's own cache within the block, whatever a session of optimum-neuron has left, and behind it as before.
+
+    Such a session puts a proxy of the Hub in place of the SDK's function, and takes it away once a process only: what
+    takes it away remembers that it did so (optimum-neuron 0.4.5 `_patch_everywhere_with_cache`).
+    """
+    from libneuronxla import neuron_cc_cache
+    from optimum.neuron.cache import hub_cache
+
+    before = getattr(neuron_cc_cache, _LOOKUP)
+    _put_everywhere(getattr(hub_cache, _LOOKUP))
+    try:
+        yield
+    finally:
+        _put_everywhere(before)
+
+
+def _put_everywhere(lookup: Any) -> None:
+    for name, module in list(sys.modules.items()):
+        if name.startswith(_SDK) and hasattr(module, _LOOKUP):
+            setattr(module, _LOOKUP, lookup)
 
 
 def chosen_repository(environment: Mapping[str, str]) -> str | None:

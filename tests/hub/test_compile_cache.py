@@ -99,6 +99,26 @@ def test_programs_of_an_export_on_the_hub(machine, hub, tiny_checkpoint, tmp_pat
     assert hub.downloads() and not any("safetensors" in name for name in hub.downloads())
 
 
+def test_a_session_of_the_host_outlasts_nothing(monkeypatch):
+    """optimum-neuron's own way back is gone once a process: a second export would ask a Hub that nobody chose."""
+    from optimum_pixart_neuron.neuron.compile_cache import CompileCache
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
+
+    ensure_sdk()
+    from libneuronxla import neuron_cc_cache
+    from optimum.neuron.cache.hub_cache import create_compile_cache, hub_neuronx_cache
+
+    monkeypatch.setattr(neuron_cc_cache, "create_compile_cache", create_compile_cache)
+    for _ in range(2):
+        with CompileCache(enabled=True, repository=REPOSITORY).in_force():
+            assert neuron_cc_cache.create_compile_cache is not create_compile_cache
+        assert neuron_cc_cache.create_compile_cache is create_compile_cache
+    with hub_neuronx_cache():
+        pass
+    with CompileCache(enabled=True).in_force():
+        assert neuron_cc_cache.create_compile_cache is create_compile_cache
+
+
 def test_an_entry_of_many_sizes_names_the_first():
     from optimum_pixart_neuron.export.cache_entry import cache_entry
 
