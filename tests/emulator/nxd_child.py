@@ -95,19 +95,21 @@ def zoo_inputs():
 def zoo_checkpoint():
     """Whole weights of the Zoo, drawn by name so that both sides agree."""
     with parallel(1):
-        shapes = {name: tensor for name, tensor in Zoo().state_dict().items() if not name.endswith("master_weight")}
-    result = {}
-    for name in sorted(shapes):
-        seed = int.from_bytes(name.encode(), "little") % 2**31
-        result[name] = torch.randn(shapes[name].shape, generator=torch.Generator().manual_seed(seed)) / 2
-        result[name] = result[name].to(shapes[name].dtype)
-        if name.endswith("rank"):
-            result[name] = torch.arange(RANKS, dtype=torch.int32)
-    return result
+        whole = Zoo().state_dict()
+    ranks = torch.arange(RANKS, dtype=torch.int32)
+    return {
+        name: ranks if name.endswith("rank") else drawn(name, tensor)
+        for name, tensor in whole.items()
+        if not name.endswith("master_weight")
+    }
+
+
+def drawn(name, like):
+    seed = int.from_bytes(name.encode(), "little") % 2**31
+    return (torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)) / 2).to(like.dtype)
 
 
 def real_rank(rank, folder):
-    """One gloo rank of the real NxD in CPU mode."""
     install_stand_ins()
     from neuronx_distributed.parallel_layers import parallel_state
     from neuronx_distributed.trace.trace import get_sharded_checkpoint

@@ -5,6 +5,7 @@ Each `scenario_*` returns a dict of plain values that two processes can compare.
 
 import os
 import sys
+from contextlib import ExitStack, contextmanager
 from itertools import product
 
 import torch
@@ -31,35 +32,24 @@ def plain(value):
     return value
 
 
-class parallel:
+@contextmanager
+def parallel(tp, world=None, meta=False, aot=True, **sizes):
     """Rank 0 of a world of `tp` ranks, built as ModelBuilder builds modules."""
+    from neuronx_distributed.parallel_layers import parallel_state
+    from neuronx_distributed.trace.mock_torchdist import mock_distributed
+    from neuronx_distributed.utils.model_utils import init_on_device
 
-    def __init__(self, tp, world=None, meta=False, aot=True, **sizes):
-        self.tp, self.world, self.meta, self.aot, self.sizes = tp, world or tp, meta, aot, sizes
-
-    def __enter__(self):
-        from contextlib import ExitStack
-
-        from neuronx_distributed.parallel_layers import parallel_state
-        from neuronx_distributed.trace.mock_torchdist import mock_distributed
-        from neuronx_distributed.utils.model_utils import init_on_device
-
-        self.stack = ExitStack()
-        self.stack.enter_context(mock_distributed(world_size=self.world))
-        torch.distributed.init_process_group("xla", rank=0, world_size=self.world)
-        self.stack.callback(torch.distributed.destroy_process_group)
-        self.stack.callback(parallel_state.destroy_model_parallel)
-        with self.stack.pop_all() as undo:
-            parallel_state.initialize_model_parallel(self.tp, skip_collective_init=True, **self.sizes)
-            self.stack = undo.pop_all()
-        if self.meta:
-            self.stack.enter_context(init_on_device(torch.device("meta"), force_custom_init_on_device=True))
-        parallel_state.set_aot_mode(self.aot)
-        self.stack.callback(parallel_state.set_aot_mode, False)
-        return parallel_state
-
-    def __exit__(self, *error):
-        self.stack.close()
+    with ExitStack() as stack:
+        stack.enter_context(mock_distributed(world_size=world or tp))
+        torch.distributed.init_process_group("xla", rank=0, world_size=world or tp)
+        stack.callback(torch.distributed.destroy_process_group)
+        stack.callback(parallel_state.destroy_model_parallel)
+        parallel_state.initialize_model_parallel(tp, skip_collective_init=True, **sizes)
+        if meta:
+            stack.enter_context(init_on_device(torch.device("meta"), force_custom_init_on_device=True))
+        parallel_state.set_aot_mode(aot)
+        stack.callback(parallel_state.set_aot_mode, False)
+        yield parallel_state
 
 
 def fused_qkv(tp):
@@ -333,19 +323,17 @@ def scenario_state():
     ]
     with parallel(2):
 
-        class Attention(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.q = ColumnParallelLinear(4, 12, gather_output=False, init_method=nn.init.ones_)
-                self.o = RowParallelLinear(12, 4, input_is_parallel=True, init_method=nn.init.ones_)
-                for parameter in self.parameters():
-                    nn.init.ones_(parameter)
+        class Attention(nn.ModuleDict):
+            pass
+
+        def hook(module, ratio):
+            seen.append((type(module).__name__, ratio))
 
         seen = []
-        model = nn.ModuleDict({"attention": Attention(), "other": ColumnParallelLinear(4, 6)})
-        nn.init.ones_(model["other"].weight)
-        nn.init.ones_(model["other"].bias)
-        hook = lambda module, ratio: seen.append((type(module).__name__, ratio))  # noqa: E731
+        q, o = ColumnParallelLinear(4, 12, gather_output=False), RowParallelLinear(12, 4, input_is_parallel=True)
+        model = nn.ModuleDict({"attention": Attention({"q": q, "o": o}), "other": ColumnParallelLinear(4, 6)})
+        for parameter in model.parameters():
+            nn.init.ones_(parameter)
         pad.pad_model(model, 2, 3, wrapped_classes=[Attention], pad_hook_fn=hook)
         padded = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("master_weight")}
         results["padded"] = plain(padded), seen

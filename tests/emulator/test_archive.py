@@ -16,6 +16,7 @@ from optimum_pixart_neuron.emulator.serialization import MAGIC
 from optimum_pixart_neuron.emulator.single_core import build_module
 from optimum_pixart_neuron.emulator.spmd import build_executor
 from tests.archives import SETSTATE, rewritten
+from tests.emulator.programs import Calls, total
 from tests.evil_module import Evil
 
 
@@ -37,11 +38,7 @@ def one_core(inline=False):
 
 
 def two_ranks():
-    class Sum(nn.Module):
-        def forward(self, x):
-            return torch.ops.neuron_emulator.all_reduce(x * 2, "sum", 1.0, [0, 1], 2)
-
-    programs = [Program.compile(Sum(), (torch.ones(size),), world_size=2) for size in (2, 3)]
+    programs = [Program.compile(Calls(total), (torch.ones(size),), world_size=2) for size in (2, 3)]
     return build_executor({"first": programs[:1], "second": programs[1:]}, world_size=2)
 
 
@@ -254,7 +251,6 @@ def test_a_header_of_another_length(header, length):
         Program.from_bytes(content)
 
 
-GROUP_NORM = ["aten::native_group_norm.default", [{"value": 0}, None, None, 10**6, 8, 8, 2, 1e-5], {}, []]
 VALUES = {
     "memory by a number": ([["aten::full.default", [[10**12], 1.0], {}, []]], "needs more than the 1073741824 bytes"),
     "memory by broadcasting": (
@@ -311,12 +307,8 @@ def test_a_product_of_other_sizes():
 
 
 def test_the_tracer_refuses_what_no_program_may_have():
-    class FromFile(nn.Module):
-        def forward(self, x):
-            return x + torch.rand(3)
-
     with pytest.raises(RuntimeError, match="operation aten::rand.* cannot be compiled: the emulator has it not among"):
-        Program.compile(FromFile(), (torch.ones(3),))
+        Program.compile(Calls(lambda x: x + torch.rand(3)), (torch.ones(3),))
 
 
 def test_the_list_names_operations_that_there_are():

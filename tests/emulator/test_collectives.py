@@ -6,7 +6,7 @@ import torch_xla.core.xla_model as xm
 from torch import nn
 
 from optimum_pixart_neuron.emulator.program import Program
-from optimum_pixart_neuron.emulator.spmd import build_executor
+from tests.emulator.programs import Calls, on_ranks
 
 WORLD = [[0, 1, 2, 3]]
 PAIRS = [[0, 2], [1, 3]]
@@ -48,9 +48,7 @@ def test_results_on_four_ranks(dtype):
     own = [torch.randn(2, 4, generator=generator).to(dtype) for _ in range(4)]
     program = Program.compile(Collectives(dtype), (torch.zeros(2, 4, dtype=dtype),), world_size=4)
     assert set(program.meshes) == {((0, 1, 2, 3),), ((0, 2), (1, 3))}
-    executor = build_executor({"model": [program]}, world_size=4)
-    executor.nxd_model.initialize([{"own": tensor} for tensor in own], torch.tensor([0], dtype=torch.int32))
-    result = executor(torch.zeros(2, 4, dtype=dtype))
+    result = on_ranks([{"own": tensor} for tensor in own], program)(torch.zeros(2, 4, dtype=dtype))
 
     total = own[0] + own[1] + own[2] + own[3]  # in rank order, rounded to the dtype at each step
     pairs = [own[0] + own[2], own[1] + own[3]] * 2
@@ -86,9 +84,6 @@ def test_counts_must_match_the_groups():
 
 
 def test_sizes_must_divide_when_compiled():
-    class Uneven(nn.Module):
-        def forward(self, x):
-            return xm.reduce_scatter(xm.REDUCE_SUM, x, 1.0, 0, 2, groups=[[0, 1]])
-
+    uneven = Calls(lambda x: xm.reduce_scatter(xm.REDUCE_SUM, x, 1.0, 0, 2, groups=[[0, 1]]))
     with pytest.raises(RuntimeError, match=r"dimension 0 of \[3\] is not divisible by group size 2"):
-        Program.compile(Uneven(), (torch.ones(3),), world_size=2)
+        Program.compile(uneven, (torch.ones(3),), world_size=2)

@@ -5,8 +5,6 @@ import torch
 import torch_neuronx
 from torch import nn
 
-from optimum_pixart_neuron.emulator import device as device_module
-
 
 class Model(nn.Module):
     def forward(self, x, y):
@@ -14,10 +12,8 @@ class Model(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def four_cores(monkeypatch):
-    monkeypatch.setenv("NEURON_RT_NUM_CORES", "4")
-    monkeypatch.setattr(device_module, "_device", None)
-    return device_module.current_device()
+def four_cores(start_device):
+    return start_device(NEURON_RT_NUM_CORES="4")
 
 
 def traced(batch=1, module=None):
@@ -90,9 +86,8 @@ def test_consecutive_cores_replicate_and_others_copy(four_cores):
     assert torch_neuronx.DataParallel(traced(), set_dynamic_batching=False).device_ids == [0, 1, 2, 3]
 
 
-def test_too_few_cores_are_an_error_only_with_dynamic_batching(monkeypatch, caplog):
-    monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
-    monkeypatch.setattr(device_module, "_device", None)
+def test_too_few_cores_are_an_error_only_with_dynamic_batching(start_device, caplog):
+    start_device(NEURON_RT_NUM_CORES="1")
     x, y = inputs(2)
     static = torch_neuronx.DataParallel(traced(), [0, 1], set_dynamic_batching=False)
     assert "default NeuronCore only" in caplog.text

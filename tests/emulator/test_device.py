@@ -2,50 +2,33 @@
 
 import pytest
 
-from optimum_pixart_neuron import emulator
-from optimum_pixart_neuron.emulator import device as device_module
 from optimum_pixart_neuron.emulator.compiler_flags import CompilerFlags
-from optimum_pixart_neuron.hardware import CORE_VARIABLES, GIB, LNC_VARIABLES, get_instance
+from optimum_pixart_neuron.emulator.device import current_device
+from optimum_pixart_neuron.hardware import GIB
 
 
-@pytest.fixture
-def device(monkeypatch):
-    """A function that starts the runtime on an instance with the given environment."""
-    for variable in (*CORE_VARIABLES, *LNC_VARIABLES):
-        monkeypatch.delenv(variable, raising=False)
-
-    def start(instance="trn1.32xlarge", **environment):
-        monkeypatch.setattr(emulator, "_active", get_instance(instance))
-        monkeypatch.setattr(device_module, "_device", None)
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        return device_module.current_device()
-
-    return start
-
-
-def test_an_environment_that_the_instance_cannot_serve(device):
+def test_an_environment_that_the_instance_cannot_serve(start_device):
     with pytest.raises(RuntimeError, match="NEURON_LOGICAL_NC_CONFIG=2: trn1.32xlarge offers 1"):
-        device(NEURON_LOGICAL_NC_CONFIG="2")
+        start_device(NEURON_LOGICAL_NC_CONFIG="2")
 
 
-def test_the_environment_is_read_once(device, monkeypatch):
-    first = device(NEURON_RT_NUM_CORES="2")
+def test_the_environment_is_read_once(start_device, monkeypatch):
+    first = start_device(NEURON_RT_NUM_CORES="2")
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "8")
-    assert device_module.current_device() is first
+    assert current_device() is first
     with pytest.raises(RuntimeError, match="cores 0 to 3 are needed, 2 are visible"):
         first.check_cores(0, 4)
 
 
-def test_logical_core_config_comes_from_either_variable(device):
-    assert device("trn2.48xlarge").lnc == 2
-    assert device("trn2.48xlarge", NEURON_RT_VIRTUAL_CORE_SIZE="1").lnc == 1
-    both = device("trn2.48xlarge", NEURON_RT_VIRTUAL_CORE_SIZE="1", NEURON_LOGICAL_NC_CONFIG="2")
+def test_logical_core_config_comes_from_either_variable(start_device):
+    assert start_device("trn2.48xlarge").lnc == 2
+    assert start_device("trn2.48xlarge", NEURON_RT_VIRTUAL_CORE_SIZE="1").lnc == 1
+    both = start_device("trn2.48xlarge", NEURON_RT_VIRTUAL_CORE_SIZE="1", NEURON_LOGICAL_NC_CONFIG="2")
     assert both.lnc == 2 and len(both.visible) == 64
 
 
-def test_programs_of_another_logical_core_config_or_target_do_not_load(device):
-    on_trn2, on_inf2 = device("trn2.48xlarge"), device("inf2.xlarge")
+def test_programs_of_another_logical_core_config_or_target_do_not_load(start_device):
+    on_trn2, on_inf2 = start_device("trn2.48xlarge"), start_device("inf2.xlarge")
     on_trn2.check_flags(CompilerFlags("trn2", 2))
     on_inf2.check_flags(CompilerFlags("trn1", 1))
     with pytest.raises(RuntimeError, match="compiled with --lnc 1, trn2.48xlarge runs logical core config 2"):
@@ -56,8 +39,8 @@ def test_programs_of_another_logical_core_config_or_target_do_not_load(device):
         on_trn2.check_flags(CompilerFlags("trn1", 1))
 
 
-def test_device_memory_is_per_core_and_comes_back(device):
-    cores = device("trn1.2xlarge")
+def test_device_memory_is_per_core_and_comes_back(start_device):
+    cores = start_device("trn1.2xlarge")
     claim = cores.claim([0, 1], 10 * GIB)
     with pytest.raises(RuntimeError, match=r"core 1: 7.00 GiB needed, 6.00 GiB free of 16.00 GiB"):
         cores.claim([1], 7 * GIB)

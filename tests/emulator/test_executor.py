@@ -6,27 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from optimum_pixart_neuron.emulator import device as device_module
+from optimum_pixart_neuron.emulator.device import current_device
 from optimum_pixart_neuron.emulator.program import Program
 from optimum_pixart_neuron.emulator.runtime import rank_process_ids
 from optimum_pixart_neuron.emulator.spmd import build_executor
+from tests.emulator.programs import START, Calls, Ranked, total
 from tests.processes import assert_all_end
-
-START = torch.tensor([0], dtype=torch.int32)
-GROUP = [0, 1]
-
-
-class Ranked(nn.Module):
-    """Adds over two ranks: the input times a weight, plus a Python constant that the tracing process gave."""
-
-    def __init__(self, rank=0.0):
-        super().__init__()
-        self.rank = rank
-        self.weight = nn.Parameter(torch.zeros(3), requires_grad=False)
-
-    def forward(self, x):
-        scaled = x * self.weight + self.rank
-        return {"sum": torch.ops.neuron_emulator.all_reduce(scaled, "sum", 1.0, GROUP, 2)}
 
 
 def executor(module=None, sizes=(3,)):
@@ -82,11 +67,7 @@ def test_wrong_weights_start_nothing(checkpoint, message):
 
 @pytest.mark.ranks
 def test_routing_by_exact_shape_and_dtype():
-    class AnySize(nn.Module):
-        def forward(self, x):
-            return x * 2
-
-    model = executor(AnySize(), sizes=(2, 5))
+    model = executor(Calls(lambda x: x * 2), sizes=(2, 5))
     model.nxd_model.initialize([{}, {}], START)
     for size in (2, 5):
         assert torch.equal(model(torch.ones(size)), torch.full((size,), 2.0))
@@ -97,14 +78,11 @@ def test_routing_by_exact_shape_and_dtype():
     assert torch.equal(model(torch.ones(2)), torch.full((2,), 2.0)), "a refused input does no harm"
 
 
-def test_too_many_ranks_or_too_little_memory(monkeypatch):
-    monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
-    monkeypatch.setattr(device_module, "_device", None)
+def test_too_many_ranks_or_too_little_memory(start_device):
+    start_device(NEURON_RT_NUM_CORES="1")
     with pytest.raises(RuntimeError, match="cores 0 to 1 are needed, 1 are visible"):
         executor().nxd_model.initialize(weights(1, 1), START)
-    monkeypatch.setenv("NEURON_RT_NUM_CORES", "2")
-    monkeypatch.setattr(device_module, "_device", None)
-    device_module.current_device().claim([1], 16 * 2**30)
+    start_device(NEURON_RT_NUM_CORES="2").claim([1], 16 * 2**30)
     with pytest.raises(RuntimeError, match="out of device memory on core 1"):
         executor().nxd_model.initialize(weights(1, 1), START)
 
@@ -146,7 +124,7 @@ def test_ranks_stop_when_the_module_is_collected():
     del model
     gc.collect()
     assert_all_end(started, 5)
-    assert not any(device_module.current_device().used.values())
+    assert not any(current_device().used.values())
 
 
 @pytest.mark.ranks
@@ -159,7 +137,7 @@ def test_an_error_on_one_rank_is_reported_with_its_rank():
             self.index = nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)
 
         def forward(self, x):
-            return torch.ops.neuron_emulator.all_reduce(x[self.index], "sum", 1.0, GROUP, 2)
+            return total(x[self.index])
 
     model = executor(Picks())
     model.nxd_model.initialize([{"index": torch.tensor([0])}, {"index": torch.tensor([9])}], START)

@@ -165,11 +165,11 @@ def test_the_flag_hook_sees_all_but_the_priority_bucket(tmp_path):
         return compiler_args + "--hooked"
 
     seen = []
-    builder = ModelBuilder(None, 1, weights, compiler_workdir=str(tmp_path / "work"), compiler_flag_hook=hook)
+    builder = builder_in(tmp_path, compiler_flag_hook=hook)
     instance = BaseModelInstance(lambda: Model().eval(), {})
-    builder.add("model", instance, [example(), example(3)], priority_model_idx=0).trace(dry_run=True)
-    assert seen == [("model", 1)]
-    assert "--hooked" in (tmp_path / "work" / "model" / "_tp0_bk1" / "command.txt").read_text()
+    builder.add("other", instance, [example(), example(3)], priority_model_idx=0).trace(dry_run=True)
+    assert seen == [("model", 0), ("other", 1)]
+    assert "--hooked" in (tmp_path / "work" / "other" / "_tp0_bk1" / "command.txt").read_text()
 
 
 def test_what_is_not_emulated_says_so(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from torch_neuronx.xla_impl.ops import nki_jit
 
 from optimum_pixart_neuron.components.common.attention_kernel import KERNELS, Attended, available_kernels
 from optimum_pixart_neuron.emulator.program import Program
-from optimum_pixart_neuron.emulator.spmd import build_executor
+from tests.emulator.programs import on_ranks
 
 BFLOAT16 = torch.bfloat16
 VARIANT = "AttentionMMSoftmaxMMWithoutSwap"
@@ -69,9 +69,7 @@ def test_result_on_ranks():
     """The ranks' processes know the operation, too."""
     example = inputs()
     program = Program.compile(Attention(), example, world_size=2)
-    executor = build_executor({"attention": [program]}, world_size=2)
-    executor.nxd_model.initialize([{}, {}], torch.tensor([0], dtype=torch.int32))
-    assert torch.equal(executor(*example), program.run([], list(example))[0])
+    assert torch.equal(on_ranks([{}, {}], program)(*example), program.run([], list(example))[0])
 
 
 @pytest.mark.soak

@@ -19,6 +19,7 @@ from torch import nn
 
 from optimum_pixart_neuron.aten_graph import trace_graph
 from tests.emulator.nxd_scenarios import parallel
+from tests.emulator.programs import Calls
 
 
 @pytest.mark.parametrize(
@@ -121,21 +122,15 @@ def test_the_sum_of_a_row_layer_runs_in_reduce_dtype(reduce_dtype):
 
 
 def test_collectives_carry_the_whole_mesh_and_groups_of_one_have_none():
-    class Gather(nn.Module):
-        def __init__(self, group):
-            super().__init__()
-            self.group = group
-
-        def forward(self, x):
-            return mappings.gather_from_tensor_model_parallel_region_with_dim(x, 1, process_group=self.group)
+    def gathers(mesh):
+        group = torch.distributed.new_group(mesh[0], {"xla_pg_options": {"mesh": mesh}})
+        gather = mappings.gather_from_tensor_model_parallel_region_with_dim
+        return graph_calls(Calls(lambda x: gather(x, 1, process_group=group)), torch.zeros(2, 3))
 
     with parallel(8):
-        mesh = [[0, 1, 2, 3], [4, 5, 6, 7]]
-        group = torch.distributed.new_group(mesh[0], {"xla_pg_options": {"mesh": mesh}})
-        (call,) = graph_calls(Gather(group), torch.zeros(2, 3))
+        (call,) = gathers([[0, 1, 2, 3], [4, 5, 6, 7]])
         assert call.args[-2:] == (list(range(8)), 4)
-        alone = torch.distributed.new_group([0], {"xla_pg_options": {"mesh": [[rank] for rank in range(8)]}})
-        assert graph_calls(Gather(alone), torch.zeros(2, 3)) == []
+        assert gathers([[rank] for rank in range(8)]) == []
 
 
 def test_an_uneven_scatter_is_refused():

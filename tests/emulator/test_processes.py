@@ -21,17 +21,12 @@ from optimum_pixart_neuron.emulator.program import Program
 from optimum_pixart_neuron.emulator.runtime import rank_process_ids
 from optimum_pixart_neuron.emulator.single_core import build_module
 from optimum_pixart_neuron.emulator.spmd import build_executor
+from tests.emulator.programs import START, Calls, on_ranks, total
 from tests.processes import assert_all_end, parent_of
 
 pytestmark = pytest.mark.ranks
 
-START = torch.tensor([0])
 SIZE = 512  # an input of 1 MiB: more than a socket holds
-
-
-class Quick(nn.Module):
-    def forward(self, x):
-        return torch.ops.neuron_emulator.all_reduce(x, "sum", 1.0, [0, 1], 2)
 
 
 class Endless(nn.Module):
@@ -46,7 +41,7 @@ class Endless(nn.Module):
         for _ in range(100):
             x = torch.tanh(x @ x)
             if self.ranks > 1:
-                x = torch.ops.neuron_emulator.all_reduce(x, "sum", 1.0, [0, 1], 2)
+                x = total(x)
         return x
 
 
@@ -55,20 +50,10 @@ def compiled(module, ranks=2):
 
 
 @pytest.fixture(scope="module")
-def programs():
-    return {"quick": compiled(Quick()), "endless": compiled(Endless())}
-
-
-@pytest.fixture
-def load(programs):
-    """Load a program on two ranks."""
-
-    def load_program(kind):
-        model = build_executor({"model": [programs[kind]]}, world_size=2)
-        model.nxd_model.initialize([{}, {}], START)
-        return model
-
-    return load_program
+def load():
+    """Load one of two programs on two ranks."""
+    programs = {"quick": compiled(Calls(total)), "endless": compiled(Endless())}
+    return lambda kind: on_ranks([{}, {}], programs[kind])
 
 
 def run(model):
@@ -144,9 +129,9 @@ def test_a_rank_that_waits_for_another_while_starting(load, monkeypatch):
     assert rank_process_ids() == []
 
 
-def test_a_rank_that_cannot_start_says_why(load, monkeypatch):
+def test_a_rank_that_cannot_start_says_why(monkeypatch):
     """It ends with status 0 then, which is no reason."""
-    model = build_executor({"model": [Program.compile(Quick(), (torch.ones(1),), world_size=2)]}, world_size=2)
+    model = build_executor({"model": [compiled(Calls(total))]}, world_size=2)
     monkeypatch.setattr(Program, "to_bytes", lambda program: b"none")
     with pytest.raises(RuntimeError, match="^rank [01] failed: while starting: RuntimeError: not a program of the"):
         model.nxd_model.initialize([{}, {}], START)
@@ -159,9 +144,9 @@ def test_a_launcher_that_is_killed(load, generations):
     victim = parent_of(ranks[0])
     if generations == 2:
         victim = parent_of(victim)
-    with soon(os.kill, victim, signal.SIGKILL):
-        with pytest.raises(RuntimeError, match="^the launcher of the ranks exited$"):
-            run(model)
+    stopped = pytest.raises(RuntimeError, match="^the launcher of the ranks exited$")
+    with soon(os.kill, victim, signal.SIGKILL), stopped:
+        run(model)
     assert_all_end(ranks)
 
 
@@ -274,39 +259,36 @@ OWNERS = """
 import os, sys, time, traceback
 from optimum_pixart_neuron import emulator
 emulator.activate()
-from tests.emulator.test_processes import Endless, Quick, START, build_executor, compiled, rank_process_ids, run
-from optimum_pixart_neuron.emulator.launching import prepare_ranks
+from tests.emulator.test_processes import Calls, Endless, compiled, on_ranks, rank_process_ids, run, total
+from optimum_pixart_neuron.emulator import launching
 import torch
 
 torch.set_num_threads(1)  # a fork would wait for ever for the threads that its parent worked with
-programs = {module: compiled(module()) for module in (Quick, Endless)}
+quick, endless = compiled(Calls(total)), compiled(Endless())
 
-def load(module):
-    model = build_executor({"model": [programs[module]]}, world_size=2)
-    model.nxd_model.initialize([{}, {}], START)
-    return model
+def load(program):
+    return on_ranks([{}, {}], program)
 
 def tell():
     print(os.getpid(), *rank_process_ids(), flush=True)
 
 def idle():
-    model = load(Quick)
+    model = load(quick)
     tell()
     time.sleep(60)
 
 def busy():
-    model = load(Endless)
+    model = load(endless)
     tell()
     run(model)
 
 def prepared():
-    prepare_ranks()
-    from optimum_pixart_neuron.emulator import launching
+    launching.prepare_ranks()
     print(os.getpid(), launching._launcher.pid, flush=True)
     time.sleep(60)
 
 def forks():
-    model = load(Quick)
+    model = load(quick)
     child = os.fork()
     if child:
         tell()
@@ -323,7 +305,7 @@ for line in sys.stdin:
         os._exit(0)
 
 # The end of this interpreter, with ranks.
-models = load(Quick), load(Quick)
+models = load(quick), load(quick)
 tell()
 """
 
@@ -387,11 +369,11 @@ import os, sys
 from pathlib import Path
 from optimum_pixart_neuron import emulator
 emulator.activate()
-from tests.emulator.test_processes import Quick, START, build_executor, compiled, works
+from tests.emulator.test_processes import START, Calls, build_executor, compiled, total, works
 from optimum_pixart_neuron.emulator.archive import check_archive
 import torch
 archive = Path("model.neuron").absolute()
-torch.jit.save(build_executor({"model": [compiled(Quick())]}, world_size=2), archive)
+torch.jit.save(build_executor({"model": [compiled(Calls(total))]}, world_size=2), archive)
 # PyTorch and its compiler cannot be imported without a current folder; afterwards all goes on.
 os.mkdir("gone")
 os.chdir("gone")

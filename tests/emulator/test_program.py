@@ -6,6 +6,7 @@ from torch import nn
 
 from optimum_pixart_neuron.emulator import program as program_module
 from optimum_pixart_neuron.emulator.program import Program
+from tests.emulator.programs import Calls, total
 
 
 class Mixed(nn.Module):
@@ -65,13 +66,8 @@ def test_inputs_are_static(inputs, message):
 
 
 def test_python_values_are_baked_at_compile_time():
-    class Scaled(nn.Module):
-        scale = 2.0
-
-        def forward(self, x):
-            return x * self.scale
-
-    module = Scaled()
+    module = Calls(lambda x: x * module.scale)
+    module.scale = 2.0
     compiled = Program.compile(module, (torch.ones(1),))
     module.scale = 5.0
     assert compiled.run([], [torch.ones(1)])[0].item() == 2.0
@@ -119,12 +115,8 @@ def test_a_target_is_needed(monkeypatch):
 
 
 def test_only_tensors_can_be_returned():
-    class Number(nn.Module):
-        def forward(self, x):
-            return x, 3
-
     with pytest.raises(RuntimeError, match="output 1 is 3"):
-        Program.compile(Number(), (torch.ones(1),))
+        Program.compile(Calls(lambda x: (x, 3)), (torch.ones(1),))
 
 
 def test_another_torch_is_refused(monkeypatch):
@@ -140,14 +132,10 @@ def test_garbage_is_no_program():
 
 
 def test_mesh_must_cover_all_ranks():
-    class Partial(nn.Module):
-        def forward(self, x):
-            return torch.ops.neuron_emulator.all_reduce(x, "sum", 1.0, [0, 1], 2)
-
     with pytest.raises(ValueError, match="must name each of 4 ranks once"):
-        Program.compile(Partial(), (torch.ones(1),), world_size=4)
+        Program.compile(Calls(total), (torch.ones(1),), world_size=4)
 
 
 def test_collectives_do_not_run_eagerly():
     with pytest.raises(RuntimeError, match="neuron_emulator::all_reduce runs only inside a compiled program"):
-        torch.ops.neuron_emulator.all_reduce(torch.ones(1), "sum", 1.0, [0, 1], 2)
+        total(torch.ones(1))

@@ -4,11 +4,11 @@ import importlib.metadata
 
 import pytest
 import torch
-from torch import nn
 
 from optimum_pixart_neuron.emulator import release
 from optimum_pixart_neuron.emulator.program import Program
 from optimum_pixart_neuron.hardware.sdk_releases import SDK_RELEASES, get_release, release_of, same_minor
+from tests.emulator.programs import Calls
 
 ARGUMENTS = "--target=trn1 --auto-cast=none"
 INTEGERS = torch.zeros(4, 4, dtype=torch.int64)
@@ -16,17 +16,6 @@ INTEGERS = torch.zeros(4, 4, dtype=torch.int64)
 
 def compiled(function, arguments: str = ARGUMENTS) -> Program:
     return Program.compile(Calls(function), (INTEGERS,), compiler_args=arguments)
-
-
-class Calls(nn.Module):
-    """A module that applies one function to its input."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, tensor):
-        return self.function(tensor)
 
 
 @pytest.fixture(params=SDK_RELEASES)

@@ -27,14 +27,11 @@ def rows(count, width=1):
 
 
 def test_column_row_and_rank(tmp_path):
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up = ColumnParallelLinear(3, 4, gather_output=False)
-            self.gathered = ColumnParallelLinear(3, 4)
-            self.down = RowParallelLinear(4, 3, input_is_parallel=True)
-            self.rank = SPMDRank(2)
-            self.norm = nn.LayerNorm(3)
+    def build():
+        up, gathered = ColumnParallelLinear(3, 4, gather_output=False), ColumnParallelLinear(3, 4)
+        down = RowParallelLinear(4, 3, input_is_parallel=True)
+        rest = {"rank": SPMDRank(2), "norm": nn.LayerNorm(3)}
+        return nn.ModuleDict({"up": up, "gathered": gathered, "down": down, **rest})
 
     whole = {
         "up.weight": rows(4, 3),
@@ -46,7 +43,7 @@ def test_column_row_and_rank(tmp_path):
         "rank.rank": torch.arange(2, dtype=torch.int32),
         "norm.weight": torch.arange(3.0),
     }
-    shards = shard(Model, whole, path=str(tmp_path / "weights"))
+    shards = shard(build, whole, path=str(tmp_path / "weights"))
     for rank, mine in enumerate(shards):
         half = slice(2 * rank, 2 * rank + 2)
         expected = {
@@ -107,25 +104,22 @@ def test_what_each_of_two_ranks_gets(case):
 
 
 def test_marks_on_plain_modules_are_ignored():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.plain = nn.Linear(2, 4, bias=False)
-            set_tensor_model_parallel_attributes(self.plain.weight, True, 0, 1, 2)
+    def build():
+        plain = nn.Linear(2, 4, bias=False)
+        set_tensor_model_parallel_attributes(plain.weight, True, 0, 1, 2)
+        return plain
 
-    assert all(mine["plain.weight"].shape == (4, 2) for mine in shard(Model, {"plain.weight": torch.ones(4, 2)}))
+    assert all(mine["weight"].shape == (4, 2) for mine in shard(build, {"weight": torch.ones(4, 2)}))
 
 
 def test_marks_before_registering_fail_under_meta():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            weight = nn.Parameter(torch.ones(4))
-            set_tensor_model_parallel_attributes(weight, True, 0, 1, 2)
-            self.weight = weight
+    def build():
+        weight = nn.Parameter(torch.ones(4))
+        set_tensor_model_parallel_attributes(weight, True, 0, 1, 2)
+        return nn.ParameterList([weight])
 
     with pytest.raises(TypeError, match="tensor_model_parallel"):
-        shard(Model, {})
+        shard(build, {})
     assert parallel_state.model_parallel_is_initialized(), "NxD's builder has no `finally`"
     parallel_state.destroy_model_parallel()
     assert nn.Linear(1, 1).weight.device.type == "cpu"
@@ -160,26 +154,20 @@ def test_the_outermost_hook_hides_the_ones_inside():
         def preshard_hook(self, checkpoint, prefix):
             seen.append(prefix)
 
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.outer = Outer()
-
     seen = []
     with pytest.raises(RuntimeError, match="expected shape"):
-        shard(Model, {"outer.inner.weight": rows(3)})
+        shard(lambda: nn.ModuleDict({"outer": Outer()}), {"outer.inner.weight": rows(3)})
     assert seen == ["outer.weight", "outer.bias"]
 
 
 def test_parameters_are_cast_and_buffers_are_not():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = ColumnParallelLinear(2, 4, bias=False, dtype=torch.bfloat16)
-            self.register_buffer("table", torch.zeros(2, dtype=torch.bfloat16))
+    def build():
+        layer = ColumnParallelLinear(2, 4, bias=False, dtype=torch.bfloat16)
+        layer.register_buffer("table", torch.zeros(2, dtype=torch.bfloat16))
+        return layer
 
-    mine = shard(Model, {"layer.weight": torch.ones(4, 2), "table": torch.ones(2)})[0]
-    assert (mine["layer.weight"].dtype, mine["table"].dtype) == (torch.bfloat16, torch.float32)
+    mine = shard(build, {"weight": torch.ones(4, 2), "table": torch.ones(2)})[0]
+    assert (mine["weight"].dtype, mine["table"].dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_the_loader_runs_inside_the_state_and_modules_it_builds_are_on_meta():
@@ -194,23 +182,19 @@ def test_the_loader_runs_inside_the_state_and_modules_it_builds_are_on_meta():
     assert seen == ["groups", (2, "meta")]
 
 
-def test_only_local_ranks_are_cut():
-    builder = ModelBuilder(
-        None, 4, lambda: {"rank": torch.arange(4, dtype=torch.int32)}, 2, world_size=4, local_ranks_size=2
-    )
+def test_only_local_ranks_are_cut(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    ranks = {"rank": torch.arange(4, dtype=torch.int32)}
+    builder = ModelBuilder(None, 4, lambda: ranks, 2, world_size=4, local_ranks_size=2)
     builder.add("model", BaseModelInstance(lambda: SPMDRank(4), {}), [(torch.ones(1),)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOCAL_WORLD_SIZE", "4")
-        assert [mine["rank"].item() for mine in builder.shard_checkpoint()] == [2, 3]
+    assert [mine["rank"].item() for mine in builder.shard_checkpoint()] == [2, 3]
 
 
 def test_shared_memory_cannot_be_saved(tmp_path, caplog):
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.one, self.two = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    def build():
+        return nn.ModuleDict({name: nn.Linear(2, 2, bias=False) for name in ("one", "two")})
 
     tied = torch.ones(2, 2)
     with pytest.raises(RuntimeError, match="share memory"):
-        shard(Model, {"one.weight": tied, "two.weight": tied}, path=str(tmp_path))
+        shard(build, {"one.weight": tied, "two.weight": tied}, path=str(tmp_path))
     assert "one.weight and two.weight share memory" in caplog.text

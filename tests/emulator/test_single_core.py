@@ -9,10 +9,6 @@ import torch
 import torch_neuronx
 from torch import nn
 
-from optimum_pixart_neuron import emulator
-from optimum_pixart_neuron.emulator import device as device_module
-from optimum_pixart_neuron.hardware import get_instance
-
 
 class Model(nn.Module):
     def __init__(self):
@@ -24,11 +20,9 @@ class Model(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def small_device(monkeypatch):
+def small_device(start_device):
     """Four visible cores, nothing on them."""
-    monkeypatch.setenv("NEURON_RT_NUM_CORES", "4")
-    monkeypatch.setattr(device_module, "_device", None)
-    return device_module.current_device()
+    return start_device(NEURON_RT_NUM_CORES="4")
 
 
 INPUTS = (torch.arange(8.0).reshape(2, 4), torch.tensor([1.0, 2.0]))
@@ -103,13 +97,16 @@ def test_dynamic_batch_runs_any_batch_in_chunks(tmp_path):
 
 def test_placement(small_device):
     traced = torch_neuronx.trace(Model().eval(), INPUTS)
+
+    def used():
+        return {core for core, nbytes in small_device.used.items() if nbytes}
+
     torch_neuronx.experimental.set_neuron_cores(traced, start_nc=1, nc_count=2)
-    used = {core for core, nbytes in small_device.used.items() if nbytes}
-    assert used == {1, 2}
+    assert used() == {1, 2}
     torch_neuronx.set_neuron_cores(traced, 3, 1)
-    assert {core for core, nbytes in small_device.used.items() if nbytes} == {3}
+    assert used() == {3}
     torch_neuronx.set_multicore(traced)
-    assert len({core for core, nbytes in small_device.used.items() if nbytes}) == 4
+    assert used() == {0, 1, 2, 3}
     other = torch_neuronx.trace(Model().eval(), INPUTS)
     with torch_neuronx.experimental.neuron_cores_context(2, 1):
         other(*INPUTS)
@@ -130,21 +127,16 @@ def test_placing_a_module_without_programs_does_nothing(small_device):
 
 
 def test_a_program_too_large_for_a_core_does_not_load():
-    class Large(nn.Module):
-        def forward(self, x):
-            return x.expand(2**32).clone().sum() + x
-
-    traced = torch_neuronx.trace(Large(), (torch.ones(1),))
+    traced = torch_neuronx.trace(lambda x: x.expand(2**32).clone().sum() + x, torch.ones(1))
     with pytest.raises(RuntimeError, match=r"out of device memory on core 0: 16.00 GiB needed"):
         traced(torch.ones(1))
 
 
-def test_a_program_for_another_chip_does_not_load(monkeypatch):
+def test_a_program_for_another_chip_does_not_load(start_device):
     traced = torch_neuronx.trace(Model().eval(), INPUTS, compiler_args=["--target", "trn2"], cpu_backend=True)
     with pytest.raises(RuntimeError, match="compiled for trn2 and cannot load on trn1.32xlarge"):
         traced(*INPUTS)
-    monkeypatch.setattr(emulator, "_active", get_instance("trn2.3xlarge"))
-    monkeypatch.setattr(device_module, "_device", None)
+    start_device("trn2.3xlarge")
     traced(*INPUTS)
 
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.emulator.program import Program
 from optimum_pixart_neuron.emulator.runtime import rank_process_ids
-from optimum_pixart_neuron.emulator.spmd import build_executor
 from optimum_pixart_neuron.emulator.transport import SharedWeights, map_weights
+from tests.emulator.programs import Ranked, on_ranks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all weights are copied")
 
@@ -139,21 +139,12 @@ def test_a_weight_in_memory_that_ranks_share_is_copied_once():
 
 @pytest.mark.ranks
 def test_a_loaded_model_holds_its_weights_once(tmp_path):
-    class Scaled(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(3), requires_grad=False)
-
-        def forward(self, x):
-            return torch.ops.neuron_emulator.all_reduce(x * self.weight, "sum", 1.0, [0, 1], 2)
-
     paths = [tmp_path / f"{rank}.safetensors" for rank in range(2)]
     for rank, path in enumerate(paths):
         save_file({"weight": torch.full((3,), 10.0**rank)}, path)
-    program = Program.compile(Scaled(), (torch.ones(3),), world_size=2)
-    model = build_executor({"model": [program]}, world_size=2)
-    model.nxd_model.initialize([load_file(path) for path in paths], torch.tensor([0]))
+    program = Program.compile(Ranked(), (torch.ones(3),), world_size=2)
+    model = on_ranks([load_file(path) for path in paths], program)
     for rank, process_id in enumerate(rank_process_ids()[-2:]):
         mapped = Path(f"/proc/{process_id}/maps").read_text()
         assert [str(path) in mapped for path in paths] == [rank == 0, rank == 1]
-    assert torch.equal(model(torch.ones(3)), torch.full((3,), 11.0))
+    assert torch.equal(model(torch.ones(3))["sum"], torch.full((3,), 11.0))
