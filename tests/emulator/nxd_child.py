@@ -96,9 +96,8 @@ def zoo_checkpoint():
     """Whole weights of the Zoo, drawn by name so that both sides agree."""
     with parallel(1):
         whole = Zoo().state_dict()
-    ranks = torch.arange(RANKS, dtype=torch.int32)
     return {
-        name: ranks if name.endswith("rank") else drawn(name, tensor)
+        name: torch.arange(RANKS, dtype=torch.int32) if name.endswith("rank") else drawn(name, tensor)
         for name, tensor in whole.items()
         if not name.endswith("master_weight")
     }

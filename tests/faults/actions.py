@@ -13,10 +13,8 @@ from typing import Any
 
 from .inflict import UNHARMED, watch_changes
 
-CHECKPOINT_SIZES = {
-    **{"heads": 2, "head_dim": 4, "layers": 1, "caption_dim": 8},
-    **{"text_heads": 2, "text_ff": 8, "text_layers": 1},
-}
+_TEXT_SIZES = {"caption_dim": 8, "text_heads": 2, "text_ff": 8, "text_layers": 1}
+CHECKPOINT_SIZES = {"heads": 2, "head_dim": 4, "layers": 1, **_TEXT_SIZES}
 EXPORT_OPTIONS = {"tensor_parallel_size": 2, "sequence_length": 16, "vae_parallel": "one", "disable_validation": True}
 REPO = "user/pixart-sigma-neuron"
 PROMPTS = ("a red cat", "a blue dog on a mat", "two green birds", "an astronaut", "a red cat on a horse")
@@ -51,10 +49,9 @@ def warm_up() -> None:
     tqdm.set_lock(threading.RLock())  # its own is shared with forks: one that is killed would hold it for all others
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline  # noqa: F401
     from optimum_pixart_neuron.artifact import pull, push  # noqa: F401
-    from tests.tiny import build_tiny_checkpoint
 
     folder = Path(tempfile.mkdtemp())
-    build_tiny_checkpoint(folder / "checkpoint", **CHECKPOINT_SIZES)
+    make_checkpoint(folder / "checkpoint")
     export({"model": str(folder / "checkpoint"), "output": folder / "out"})
     shutil.rmtree(folder)
     logging.basicConfig()
@@ -120,8 +117,12 @@ def verdicts(folder: Path) -> dict[str, str | None]:
     return found
 
 
-def encode(folder: Path, loaded: Path, runs: int) -> str:
-    """Load the text encoder on its ranks and run it; makes the file `loaded` between; returns the output's digest."""
+def encode(folder: Path, loaded: Path, runs: int, idle_s: float = 300.0) -> str:
+    """Load the text encoder on its ranks and run it; makes the file `loaded` between; returns the output's digest.
+
+    The ranks may do nothing for `idle_s`.
+    """
+    os.environ["NEURON_EMULATOR_TIMEOUT"] = str(idle_s)
     run = _load_encoder(folder)
     loaded.touch()
     return [run() for _ in range(runs)][-1]
@@ -139,12 +140,6 @@ def encode_until_interrupted(folder: Path, loaded: Path) -> tuple[bool, str]:
     except RuntimeError as error:
         assert "load the model again" in str(error), error
         return True, _load_encoder(folder)()
-
-
-def encode_patiently(folder: Path, loaded: Path, runs: int, limit: float) -> str:
-    """`encode` with ranks that may do nothing for so many seconds."""
-    os.environ["NEURON_EMULATOR_TIMEOUT"] = str(limit)
-    return encode(folder, loaded, runs)
 
 
 def _load_encoder(folder: Path) -> Callable[[], str]:

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,8 +36,6 @@ class Way:
     """A push or a pull.
 
     Attributes:
-        hub: the one it goes to.
-        client: it goes by.
         requests: that it makes when nothing disturbs it.
         begin: function and arguments of its runs.
         check_kept: that nothing half-made can be had, whatever became of it; and that what was there before still is.
@@ -46,12 +44,14 @@ class Way:
     """
 
     hub: FakeHub
-    client: actions.HubClient
     requests: list[Request]
     begin: tuple
     check_kept: Callable[[], None]
     check_done: Callable[[Outcome], None]
     stale: Callable[[Outcome], bool] = lambda outcome: False
+
+
+Direction = Callable[[Stage], AbstractContextManager[Way]]
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def upload(stage: Stage) -> Iterator[Way]:
         client = actions.HubClient(hub.url, stage.folder / "home")
         begin = (actions.push, client, folder)
         with stage.keeping(folder):
-            yield Way(hub, client, undisturbed.pushing, begin, check_kept, check_done)
+            yield Way(hub, undisturbed.pushing, begin, check_kept, check_done)
 
 
 @contextmanager
@@ -113,83 +113,64 @@ def download(stage: Stage) -> Iterator[Way]:
 
         with stage.keeping(former):
             begin = (actions.pull, client, {})
-            yield Way(
-                hub, client, undisturbed.pulling, begin, check_kept, check_done, lambda end: end.result == former
-            )
+            yield Way(hub, undisturbed.pulling, begin, check_kept, check_done, lambda end: end.result == former)
 
 
-def kill_upload(stage: Stage) -> str:
-    """Kill a push while the Hub receives or sends a random byte of a random request."""
-    with upload(stage) as way:
-        return _kill(stage, way)
+def kill(direction: Direction, stage: Stage) -> str:
+    """Kill a push or a pull while the Hub receives or sends a random byte of a random request."""
+    with direction(stage) as way:
+        numbers = stage.fault.random
+        request = numbers.choice([request for request in _ordered(way.requests) if _length(request)])
+        fault = HubFault("stall", _pattern(request), request.method, at=numbers.randrange(_length(request)))
+        fault.seconds = _STALL_S
+        way.hub.faults.append(fault)
+
+        def strike(run: psutil.Process) -> None:
+            if not fault.times:
+                time.sleep(numbers.uniform(0, _STALL_S / 4))
+                run.kill()
+
+        outcome = stage.run_while(strike, *way.begin)
+        assert outcome.status == -signal.SIGKILL, f"{stage.fault}: {fault} did not strike: {outcome}"
+        time.sleep(_STALL_S)  # the Hub reads what it was sent before the kill
+        way.check_kept()
+        way.check_done(stage.succeed(*way.begin))
+        return f"killed in {request.method}"
 
 
-def kill_download(stage: Stage) -> str:
-    """Kill a pull in the same way."""
-    with download(stage) as way:
-        return _kill(stage, way)
-
-
-def _kill(stage: Stage, way: Way) -> str:
-    numbers = stage.fault.random
-    request = numbers.choice([request for request in _ordered(way.requests) if _length(request)])
-    fault = HubFault("stall", _pattern(request), request.method, at=numbers.randrange(_length(request)))
-    fault.seconds = _STALL_S
-    way.hub.faults.append(fault)
-
-    def kill(run: psutil.Process) -> None:
-        if not fault.times:
-            time.sleep(numbers.uniform(0, _STALL_S / 4))
-            run.kill()
-
-    outcome = stage.run_while(kill, *way.begin)
-    assert outcome.status == -signal.SIGKILL, f"{stage.fault}: {fault} did not strike: {outcome}"
-    time.sleep(_STALL_S)  # the Hub reads what it was sent before the kill
-    way.check_kept()
-    way.check_done(stage.succeed(*way.begin))
-    return f"killed in {request.method}"
-
-
-def cut_upload(stage: Stage) -> str:
-    """Cut connections of a push: within a body, after the answer was made, or by silence."""
-    with upload(stage) as way:
-        return _break(stage, way, ("cut", "lost", "stall")[stage.fault.number % 3])
-
-
-def cut_download(stage: Stage) -> str:
-    """Cut connections of a pull in the same ways, or change a byte of what is sent."""
-    with download(stage) as way:
-        return _break(stage, way, ("cut", "lost", "stall", "flip")[stage.fault.number % 4])
+def cut(direction: Direction, kinds: tuple[str, ...], stage: Stage) -> str:
+    """Break connections: within a body, after the answer was made, by silence; or change a byte of what is sent."""
+    return _break(direction, stage, kinds[stage.fault.number % len(kinds)])
 
 
 def busy_hub(stage: Stage) -> str:
     """Refuse a random request of a push or a pull with a passing status, a few times or always."""
-    with (upload, download)[stage.fault.number % 2](stage) as way:
-        return _break(stage, way, "status")
+    return _break((upload, download)[stage.fault.number % 2], stage, "status")
 
 
-def _break(stage: Stage, way: Way, kind: str) -> str:
-    numbers = stage.fault.random
-    fault = _choose(numbers, way.requests, kind)
-    fault.times = times = numbers.choice((1, _PASSING.get(kind, 2), LASTING))
-    way.hub.faults.append(fault)
-    function, client, *arguments = way.begin
-    if kind == "stall":
-        client = replace(client, patience=_PATIENCE_S)
-    outcome = stage.run(function, client, *arguments)
-    assert fault.times < times, f"{stage.fault}: {fault} did not strike"
-    if outcome.returned and not way.stale(outcome):
-        end = "withstood"
-        way.check_done(outcome)
-    else:
-        end = "answered by the cache" if outcome.returned else "refused"
-        if not outcome.returned:
-            assert times == LASTING, f"{stage.fault}: {fault} is over, and the run fails: {outcome.message}"
-            assert outcome.error == "HubError" and "\n" not in outcome.message, outcome
-            assert actions.REPO in outcome.message
-        way.hub.faults.clear()
-        way.check_kept()
-        way.check_done(stage.succeed(*way.begin))
+def _break(direction: Direction, stage: Stage, kind: str) -> str:
+    with direction(stage) as way:
+        numbers = stage.fault.random
+        fault = _choose(numbers, way.requests, kind)
+        fault.times = times = numbers.choice((1, _PASSING.get(kind, 2), LASTING))
+        way.hub.faults.append(fault)
+        function, client, *arguments = way.begin
+        if kind == "stall":
+            client = replace(client, patience=_PATIENCE_S)
+        outcome = stage.run(function, client, *arguments)
+        assert fault.times < times, f"{stage.fault}: {fault} did not strike"
+        if outcome.returned and not way.stale(outcome):
+            end = "withstood"
+            way.check_done(outcome)
+        else:
+            end = "answered by the cache" if outcome.returned else "refused"
+            if not outcome.returned:
+                assert times == LASTING, f"{stage.fault}: {fault} is over, and the run fails: {outcome.message}"
+                assert outcome.error == "HubError" and "\n" not in outcome.message, outcome
+                assert actions.REPO in outcome.message
+            way.hub.faults.clear()
+            way.check_kept()
+            way.check_done(stage.succeed(*way.begin))
     return f"{kind} {end}"
 
 

@@ -1,10 +1,12 @@
 """The warm process and the undisturbed runs of these tests, and the table of faults at the end of the session."""
 
 import statistics
+from collections import Counter
 
 import pytest
 
-from .plan import KINDS, SEED, SEED_VARIABLE, Fault
+from .fault import SEED, SEED_VARIABLE, Fault
+from .plan import KINDS
 from .stage import Stage
 
 
@@ -37,26 +39,19 @@ def stage(fault: Fault, undisturbed, tmp_path) -> Stage:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """Count the faults, by kind."""
-    seconds: dict[str, list[float]] = {kind.name: [] for kind in KINDS}
-    survived = dict.fromkeys(seconds, 0)
-    ends: dict[str, dict[str, int]] = {name: {} for name in seconds}
-    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
-        properties = dict(report.user_properties)
-        if report.when == "call" and "fault" in properties:
-            kind = properties["fault"]
-            seconds[kind].append(report.duration)
-            survived[kind] += report.passed
-            end = properties.get("end", "FAILED")
-            ends[kind][end] = ends[kind].get(end, 0) + 1
-    if not any(seconds.values()):
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    noted = [(dict(report.user_properties), report) for report in reports if report.when == "call"]
+    by_kind = {kind.name: [each for each in noted if each[0].get("fault") == kind.name] for kind in KINDS}
+    by_kind["all"] = [each for injected in by_kind.values() for each in injected]
+    if not by_kind["all"]:
         return
     terminalreporter.section(f"faults, {SEED_VARIABLE}={SEED}")
     terminalreporter.line(f"{'kind':<14} {'injected':>8} {'survived':>8} {'mean s':>7} {'max s':>7}  how they ended")
-    for kind, times in seconds.items():
-        if times:
-            how = ", ".join(f"{count} {end}" for end, count in sorted(ends[kind].items()))
-            mean, most = statistics.mean(times), max(times)
-            terminalreporter.line(f"{kind:<14} {len(times):>8} {survived[kind]:>8} {mean:>7.2f} {most:>7.2f}  {how}")
-    every = [each for times in seconds.values() for each in times]
-    mean, most = statistics.mean(every), max(every)
-    terminalreporter.line(f"{'all':<14} {len(every):>8} {sum(survived.values()):>8} {mean:>7.2f} {most:>7.2f}")
+    for kind, injected in by_kind.items():
+        if injected:
+            seconds = [report.duration for _, report in injected]
+            survived = sum(report.passed for _, report in injected)
+            ends = Counter(properties.get("end", "FAILED") for properties, _ in injected if kind != "all")
+            figures = f"{len(injected):>8} {survived:>8} {statistics.mean(seconds):>7.2f} {max(seconds):>7.2f}"
+            how = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+            terminalreporter.line(f"{kind:<14} {figures}  {how}".rstrip())

@@ -20,15 +20,10 @@ _DOWNLOADS = (3, 7)
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """A tmpfs that only processes see which enter it; armed like a fault.
-
-    Attributes:
-        folder: where it is mounted.
-        holder: process that keeps it.
-    """
+    """A tmpfs that only processes see which enter it; armed like a fault."""
 
     folder: Path
-    holder: int
+    holder: int  # the process that keeps it
 
     def arm(self) -> None:
         enter = ctypes.CDLL(None, use_errno=True).setns

@@ -1,74 +1,59 @@
-"""Which faults are injected: kinds, how many of each and why, and the random numbers of each one."""
+"""Which faults are injected: kinds, how many of each and why."""
 
-import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-SEED_VARIABLE = "FAULT_SEED"
-SEED = int(os.environ.get(SEED_VARIABLE, "20250807"))
-TOTAL = 148
+from .broken_hub import busy_hub, cut, download, kill, upload
+from .damage import damage, foreign
+from .fault import SEED, Fault
+from .foreign_folder import run_in_foreign_folder
+from .full_disk import full_disk
+from .hostile import try_hostile
+from .killed_export import kill_export
+from .planted import plant
+from .struck_processes import interrupt, kill_validating, kill_worker, stop_rank
+from .threads import draw_in_threads
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One row of the plan.
-
-    Attributes:
-        name: also the start of the ids of its faults.
-        count: how many are injected.
-        reason: why so many.
-        every_run: whether one of them is injected in every run of the tests; otherwise `make soak` injects all.
-    """
+    """One row of the plan: how many are injected and why so many; `inject` takes a stage and says how it ended."""
 
     name: str
     count: int
+    inject: Callable
     reason: str
-    every_run: bool = True
+    every_run: bool = True  # one of them in every run of the tests, all of them by `make soak`
+
+    @property
+    def faults(self) -> list[Fault]:
+        return [Fault(self.name, number) for number in range(self.count)]
+
+    def always(self, fault: Fault) -> bool:
+        """Whether it is injected in every run of the tests."""
+        return self.every_run and fault.number == random.Random(f"{SEED} {self.name}").randrange(self.count)
 
 
 KINDS = (
-    Kind("kill-export", 18, "the longest work, hours at full size: killed at an operation, a moment or within a file"),
-    Kind("kill-upload", 8, "a push is hours too; each kind of its requests is hit"),
-    Kind("kill-download", 6, "the cache of a killed pull is the next one's start"),
-    Kind("cut-upload", 9, "connections break more often than processes; three ways, passing and lasting"),
-    Kind("cut-download", 10, "the same, and bytes that change on the way"),
-    Kind("busy-hub", 4, "the Hub refuses for a while, or for good"),
-    Kind("full-disk", 8, "six exports, four of them on a small tmpfs, where one can be mounted; two downloads"),
-    Kind("worker-killed", 6, "ranks and their launcher, starting, running, validating; each costs two starts", False),
-    Kind("truncated", 10, "a copy that broke"),
-    Kind("flipped", 10, "one bit, which only the digests can tell"),
-    Kind("removed", 7, "files that a clean-up or a partial copy lost"),
-    Kind("foreign", 4, "shards and programs of another rank, component or export: whole, and wrong"),
-    Kind("planted", 10, "what another user may have put beside an output, or a disk has lost: each way once"),
-    Kind("foreign-folder", 5, "a current folder with modules of a stranger's, while ranks and the validation start"),
-    Kind("kill-validating", 5, "an export that is killed while another process of its own validates", False),
-    Kind("interrupted", 7, "Ctrl-C while ranks run a program"),
-    Kind("stopped-rank", 5, "a rank that is stopped, starting or running; each costs the time it may be idle", False),
-    Kind("hostile", 8, "repositories of strangers, 20 a fault, beside those of tests/hostile", False),
-    Kind("threads", 8, "several threads that draw at once, with other numbers of them and other switches", False),
+    Kind("kill-export", 18, kill_export, "hours at full size: killed at an operation, a moment or within a file"),
+    Kind("kill-upload", 8, partial(kill, upload), "a push is hours too; each kind of its requests is hit"),
+    Kind("kill-download", 6, partial(kill, download), "the cache of a killed pull is the next one's start"),
+    Kind("cut-upload", 9, partial(cut, upload, ("cut", "lost", "stall")), "more often than processes break"),
+    Kind("cut-download", 10, partial(cut, download, ("cut", "lost", "stall", "flip")), "the same, and flipped bits"),
+    Kind("busy-hub", 4, busy_hub, "the Hub refuses for a while, or for good"),
+    Kind("full-disk", 8, full_disk, "six exports, four of them on a small tmpfs if one can be mounted; two downloads"),
+    Kind("worker-killed", 6, kill_worker, "starting, running, validating; each costs two starts", every_run=False),
+    Kind("truncated", 10, damage, "a copy that broke"),
+    Kind("flipped", 10, damage, "one bit, which only the digests can tell"),
+    Kind("removed", 7, damage, "files that a clean-up or a partial copy lost"),
+    Kind("foreign", 4, foreign, "shards and programs of another rank, component or export: whole, and wrong"),
+    Kind("planted", 10, plant, "what another user may have put beside an output, or a disk has lost: each once"),
+    Kind("foreign-folder", 5, run_in_foreign_folder, "modules of a stranger's, while ranks and the validation start"),
+    Kind("kill-validating", 5, kill_validating, "while another process of its own validates", every_run=False),
+    Kind("interrupted", 7, interrupt, "Ctrl-C while ranks run a program"),
+    Kind("stopped-rank", 5, stop_rank, "starting or running; each costs the time it may be idle", every_run=False),
+    Kind("hostile", 8, try_hostile, "20 strangers' repositories a fault, beside tests/hostile's", every_run=False),
+    Kind("threads", 8, draw_in_threads, "several that draw at once, with other switches", every_run=False),
 )
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault; what is random about it follows from the seed, its kind and its number, from 0 within the kind."""
-
-    kind: str
-    number: int
-
-    @property
-    def random(self) -> random.Random:
-        """Starts anew each time, so that a fault is the same alone as among the others."""
-        return random.Random(f"{SEED} {self}")
-
-    @property
-    def always(self) -> bool:
-        """Whether it is injected in every run of the tests; `make soak` injects the rest."""
-        kind = next(kind for kind in KINDS if kind.name == self.kind)
-        return kind.every_run and self.number == random.Random(f"{SEED} {self.kind}").randrange(kind.count)
-
-    def __str__(self) -> str:
-        return f"{self.kind}-{self.number:02}"
-
-
-FAULTS = tuple(Fault(kind.name, number) for kind in KINDS for number in range(kind.count))

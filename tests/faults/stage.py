@@ -13,7 +13,7 @@ import psutil
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 
 from . import actions
-from .plan import Fault
+from .fault import Fault
 from .undisturbed import BOUND_S, Undisturbed, comparable_digests
 from .warm import Outcome
 
@@ -28,14 +28,7 @@ _USERS = {
 
 
 class Stage:
-    """What one fault acts on.
-
-    Attributes:
-        fault: which one.
-        undisturbed: what is compared with.
-        folder: all of it.
-        output: of exports.
-    """
+    """What one fault acts on: a folder, with the `output` of exports in it, and what is compared with."""
 
     def __init__(self, fault: Fault, undisturbed: Undisturbed, folder: Path) -> None:
         self.fault = fault

@@ -113,7 +113,7 @@ def stop_rank(stage: Stage) -> str:
             stopped.append(victim)
 
     with stage.keeping(folder):
-        outcome = stage.run_while(stop, actions.encode_patiently, folder, loaded, _RUNS, _IDLE_S)
+        outcome = stage.run_while(stop, actions.encode, folder, loaded, _RUNS, _IDLE_S)
         assert outcome.error == "RuntimeError" and f"rank {rank}" in outcome.message, outcome
         _check_encodes(stage, folder)
     return f"rank {rank} {'starting' if starting else 'running'}"

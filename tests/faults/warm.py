@@ -36,27 +36,16 @@ _WIND_DOWN_S = 10.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-        status: exit status, or minus the signal that ended it.
-        result: what its function returned.
-        error: name of the type of what it raised; None if it returned, or was killed.
-        message: of that error.
-        output: what it wrote to stdout and stderr.
-        cpu_seconds: of the run and of those of its processes that it has waited for.
-        hung: whether it was killed for passing its bound.
-        left: processes that outlived it; they were killed.
-    """
-
-    status: int
-    result: Any
-    error: str | None
-    message: str
-    output: str
-    cpu_seconds: float
-    hung: bool
-    left: tuple[str, ...]
+    status: int  # exit status, or minus the signal that ended it
+    result: Any  # what its function returned
+    error: str | None  # the type of what it raised; None if it returned, or was killed
+    message: str  # of that error
+    output: str  # on stdout and stderr
+    cpu_seconds: float  # of the run and of those of its processes that it has waited for
+    hung: bool  # killed for passing its bound
+    left: tuple[str, ...]  # processes that outlived it; they were killed
 
     @property
     def returned(self) -> bool:
