@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from optimum_pixart_neuron import register_component, unregister_component
@@ -26,6 +26,7 @@ from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.compiler import UNET_MODEL, ComponentFlags
 
+from ..checkpoints import rewrite
 from ..e2e.conftest import (  # noqa: F401
     PROMPTS,
     export_to,
@@ -111,6 +112,14 @@ def registered():
     unregister_component(NAME)
 
 
+@pytest.fixture
+def unregistered(registered):
+    """For one test."""
+    unregister_component(NAME)
+    yield
+    register_component(registered)
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
     """The tiny checkpoint with one more folder."""
@@ -121,8 +130,7 @@ def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
     weight = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(4)) / 10
     weights = {"convolution.weight": weight, "convolution.bias": torch.tensor([0.05, 0.0, -0.05])}
     save_file(weights, folder / NAME / "weights.safetensors")
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, NAME: ["sharpening", "Sharpener"]}))
+    rewrite(folder / "model_index.json", **{NAME: ["sharpening", "Sharpener"]})
     return folder
 
 
@@ -132,14 +140,6 @@ def exported(registered, checkpoint, tmp_path_factory, compiled_once) -> Path:
     options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
     with compiled_once():
         return export_to(output, checkpoint, **options, disable_validation=False)
-
-
-def original_of(checkpoint: Path) -> Sharpener:
-    from safetensors.torch import load_file
-
-    module = Sharpener(3)
-    module.load_state_dict(load_file(checkpoint / NAME / "weights.safetensors"))
-    return module
 
 
 @pytest.mark.e2e
@@ -170,7 +170,9 @@ class TestExported:
         plain = load_stock(exported)(PROMPTS[:1], **asked).images
         ours = load_ours(exported)
         sharp = ours(PROMPTS[:1], **asked).images
-        expected = original_of(checkpoint)(2 * plain - 1).clamp(-1, 1) / 2 + 0.5
+        original = Sharpener(3)
+        original.load_state_dict(load_file(checkpoint / NAME / "weights.safetensors"))
+        expected = original(2 * plain - 1).clamp(-1, 1) / 2 + 0.5
         # diffusers clamps what leaves the pipeline; the convolution reads its neighbours, in every channel.
         clipped = ((plain == 0) | (plain == 1)).any(dim=1, keepdim=True)
         inside = ~F.max_pool2d(clipped.float(), 3, stride=1, padding=1).bool().expand_as(plain)
@@ -193,13 +195,9 @@ class TestExported:
         print_report(report, console())
         assert NAME in capsys.readouterr().out
 
-    def test_it_is_refused_where_it_is_not_registered(self, exported, registered):
-        unregister_component(NAME)
-        try:
-            with pytest.raises(ArtifactError, match=f"has a component {NAME} that is not registered here; register"):
-                load_ours(exported)
-        finally:
-            register_component(registered)
+    def test_it_is_refused_where_it_is_not_registered(self, exported, unregistered):
+        with pytest.raises(ArtifactError, match=f"has a component {NAME} that is not registered here; register"):
+            load_ours(exported)
 
 
 @pytest.mark.seconds
@@ -229,37 +227,27 @@ class TestRegistering:
         with pytest.raises(ValueError, match=f"a component '{NAME}' is registered"):
             register_component(SharpenerComponent())
 
-    def test_there_must_be_a_place_for_it(self, registered):
-        class Nowhere(SharpenerComponent):
-            name = "nowhere"
-            follows = None
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"name": "nowhere", "follows": None}, "nowhere: nothing runs it; name the component that it follows"),
+            ({"name": "lost", "follows": "unet"}, "lost: there is no component 'unet' to follow"),
+            (
+                {
+                    "name": "asking",
+                    "inputs": (*SharpenerComponent.inputs, Input(name="prompt", axes=(), dtype="int64")),
+                },
+                "asking: its input 'prompt' is none of vae_decoder, which it follows",
+            ),
+        ],
+    )
+    def test_there_must_be_a_place_for_it(self, registered, changes, message):
+        with pytest.raises(ValueError, match=message):
+            register_component(type("Changed", (SharpenerComponent,), changes)())
 
-        class Lost(SharpenerComponent):
-            name = "lost"
-            follows = "unet"
-
-        class Asking(SharpenerComponent):
-            name = "asking"
-            inputs = (*SharpenerComponent.inputs, Input(name="prompt", axes=("batch_size",), dtype="int64"))
-
-        for component, message in (
-            (Nowhere(), "nowhere: nothing runs it; name the component that it follows"),
-            (Lost(), "lost: there is no component 'unet' to follow"),
-            (Asking(), "asking: its input 'prompt' is none of vae_decoder, which it follows"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                register_component(component)
-
-    def test_one_of_main_cannot_be_validated(self, registered, checkpoint, tmp_path):
-        class InMain(SharpenerComponent):
-            __module__ = "__main__"
-
+    def test_one_of_main_cannot_be_validated(self, unregistered, checkpoint, tmp_path):
+        register_component(type("InMain", (SharpenerComponent,), {"__module__": "__main__"})())
+        with pytest.raises(InvalidExportOption, match=f"{NAME} is defined in __main__, which the"):
+            export_to(tmp_path / "out", checkpoint, disable_validation=False)
         unregister_component(NAME)
-        register_component(InMain())
-        try:
-            with pytest.raises(InvalidExportOption, match=f"{NAME} is defined in __main__, which the"):
-                export_to(tmp_path / "out", checkpoint, disable_validation=False)
-        finally:
-            unregister_component(NAME)
-            register_component(registered)
         assert not (tmp_path / "out").exists()

@@ -32,6 +32,7 @@ from ..e2e.conftest import (  # noqa: F401
     sdk,
 )
 from ..parity import psnr
+from ..refusals import refusal
 
 NAME = "batch"
 
@@ -143,8 +144,6 @@ def test_a_name_is_taken_once(registered):
 
 def test_without_it_the_option_is_refused(registered):
     unregister_mode(NAME)
-    try:
-        with pytest.raises(InvalidExportOption, match=f"--parallel_mode {NAME}: choose context, tensor or data"):
-            ExportOptions(model="somebody/model", output="out", parallel_mode=NAME)
-    finally:
-        register_mode(RowParallel)
+    message = refusal(InvalidExportOption, ExportOptions, model="somebody/model", output="out", parallel_mode=NAME)
+    register_mode(RowParallel)
+    assert message == f"--parallel_mode {NAME}: choose context, tensor or data"

@@ -11,17 +11,17 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import T5Config, T5EncoderModel
+from transformers import T5EncoderModel
 
 from optimum_pixart_neuron.artifact.manifest_records import ValidationRecord
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
-from optimum_pixart_neuron.components.registry import COMPONENTS
-from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
+from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
-from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder
 from optimum_pixart_neuron.validation.compare import Difference, limit_of, near_one
 from optimum_pixart_neuron.validation.table import log_table
 from tests.originals import cells, run_original, samples
+
+from ..e2e.conftest import describe
 
 pytestmark = pytest.mark.seconds
 
@@ -68,22 +68,10 @@ def cases(checkpoint) -> dict[str, Case]:
 
 def build(name: str, checkpoint: PixArtCheckpoint, dtype: torch.dtype) -> nn.Module:
     """Our module of one component with the checkpoint's weights."""
-    source = COMPONENTS[name].part.name
-    config, stored = checkpoint.config(source), checkpoint.weights(source)
-    weights = {key: stored.read(key) for key in stored.files}
-    if name == "text_encoder":
-        config = T5Config.from_dict(config)
-        model = PixArtTextEncoder(config, LENGTH, dtype)
-        buckets = weights.pop("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
-        weights["position_bias.value"] = relative_position_bias(buckets, config, LENGTH)
-        weights["encoder.embed_tokens.weight"] = weights["shared.weight"]
-    elif name == "transformer":
-        model = PixArtTransformer.build(config, latent_height=CELLS[1], latent_width=CELLS[2], dtype=dtype)
-    else:
-        model = PixArtVaeDecoder(config, dtype)
-        weights = {key: weights[key] for key in model.state_dict()}
-    model.load_state_dict(weights)
-    return model
+    folder = checkpoint.sources["tokenizer"].folder.parent
+    sizes = {"height": 8 * CELLS[1], "width": 8 * CELLS[2], "sequence_length": LENGTH, "tensor_parallel_size": 1}
+    _, components = describe(folder, torch_dtype=dtype, attention="math", **sizes)
+    return components[name].build_filled(with_checkpoint=True)
 
 
 def run(model: nn.Module, given: dict[str, Tensor]) -> Tensor:
