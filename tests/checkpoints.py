@@ -111,21 +111,8 @@ def saved_by_transformers_5(tokenizer: Path) -> None:
     (tokenizer / "tokenizer.json").write_text(json.dumps(file))
     for name in ("spiece.model", "special_tokens_map.json", "added_tokens.json"):
         (tokenizer / name).unlink(missing_ok=True)
-    settings = {
-        "add_prefix_space": True,
-        "backend": "tokenizers",
-        "clean_up_tokenization_spaces": False,
-        "eos_token": "</s>",
-        "extra_ids": 100,
-        "extra_special_tokens": [f"<extra_id_{number}>" for number in range(100)],
-        "is_local": True,
-        "legacy": True,
-        "local_files_only": False,
-        "model_max_length": 512,
-        "pad_token": "<pad>",
-        "sp_model_kwargs": {},
-        "tokenizer_class": "T5Tokenizer",
-        "unk_id": 2,
-        "unk_token": "<unk>",
-    }
-    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+    extra = [f"<extra_id_{number}>" for number in range(100)]
+    new = {"backend": "tokenizers", "extra_special_tokens": extra, "is_local": True, "local_files_only": False}
+    gone = ("added_tokens_decoder", "additional_special_tokens")
+    settings = {"tokenizer_class": "T5Tokenizer", "sp_model_kwargs": {}, "unk_id": 2, "add_prefix_space": True}
+    rewrite(tokenizer / "tokenizer_config.json", **settings, **new, **dict.fromkeys(gone))

@@ -6,11 +6,7 @@ import pytest
 
 from optimum_pixart_neuron import files
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest, installed_versions, listed_files
-from optimum_pixart_neuron.artifact.manifest_records import (
-    ComponentRecord,
-    SourceRecord,
-    TensorRecord,
-)
+from optimum_pixart_neuron.artifact.manifest_records import ComponentRecord, SourceRecord, TensorRecord
 from optimum_pixart_neuron.errors import ArtifactError
 from optimum_pixart_neuron.files import FileRecord
 

@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType
+from unittest.mock import MagicMock, call
 
 import pytest
 import torch
@@ -25,14 +26,7 @@ from ..refusals import refusal
 ISA, CTE = "attention_isa_kernel", "nkilib.attention_cte"
 BOTH = (ISA, CTE)
 # PixArt-Sigma at 1024 px on one core.
-XL = {
-    "head_width": 72,
-    "query_tokens": 4096,
-    "key_tokens": 4096,
-    "batch_heads": 16,
-    "lnc": 1,
-    "dtype": torch.bfloat16,
-}
+XL = {"head_width": 72, "query_tokens": 4096, "key_tokens": 4096, "batch_heads": 16, "lnc": 1, "dtype": torch.bfloat16}
 
 
 def choose(requested, available, size):
@@ -123,25 +117,17 @@ def test_every_kernel_that_refuses_says_why():
         choose("nki", BOTH, {"head_width": 200})
 
 
-class FakeCte:
-    """`attention_cte` of nkilib: keeps what it is called with, computes with the written-out form."""
-
-    def __init__(self) -> None:
-        self.calls, self.grid = [], None
-
-    def __getitem__(self, grid):
-        self.grid = grid
-        return self
-
-    def __call__(self, query, key, value, scale, **flags):
-        self.calls.append((tuple(query.shape), tuple(key.shape), tuple(value.shape), scale, flags))
-        return attend(query[None], key[None], value[None])[0]
+def launched(compute) -> MagicMock:
+    """A kernel that keeps what it is called with, and the grid that it is given: it computes in plain torch."""
+    kernel = MagicMock(side_effect=compute)
+    kernel.__getitem__.return_value = kernel
+    return kernel
 
 
 @pytest.fixture
 def nkilib(monkeypatch):
     """An SDK after 2.28 as far as imports see: nkilib, no kernels inside neuronxcc."""
-    kernel = FakeCte()
+    kernel = launched(lambda query, key, value, scale, **flags: attend(query[None], key[None], value[None])[0])
     for name in ("nkilib", "nkilib.core", "nkilib.core.attention", "nkilib.core.attention.attention_cte"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     sys.modules["nkilib.core.attention.attention_cte"].attention_cte = kernel
@@ -150,9 +136,9 @@ def nkilib(monkeypatch):
     return kernel
 
 
-@pytest.mark.parametrize(("lnc", "grid"), [(1, None), (2, 2)])
+@pytest.mark.parametrize(("lnc", "grids"), [(1, []), (2, [call(2)])])
 @torch.no_grad()
-def test_call_of_nkilib(nkilib, lnc, grid):
+def test_call_of_nkilib(nkilib, lnc, grids):
     """With the exact scale: the AWS sample has 0.117 for a head width of 72, 0.7 % too small."""
     assert available_kernels() == (CTE,)
     generator = torch.Generator().manual_seed(0)
@@ -160,29 +146,10 @@ def test_call_of_nkilib(nkilib, lnc, grid):
     key, value = (torch.randn(2, 3, 40, 72, generator=generator).bfloat16() for _ in range(2))
     result = KernelAttention(name=CTE, lnc=lnc)(query, key, value)
     assert torch.equal(result, attend(query, key, value))
-    flags = {"causal_mask": False, "tp_q": True, "tp_k": True, "tp_out": False}
-    assert nkilib.calls == [((6, 16, 72), (6, 40, 72), (6, 40, 72), 72**-0.5, flags)]
-    assert nkilib.grid == grid
-
-
-class FakeIsa:
-    """`nki_jit` and what it makes: keeps the grid and the arguments, writes the result in place."""
-
-    def __init__(self) -> None:
-        self.calls, self.grid = [], None
-
-    def __call__(self):
-        return lambda kernel: self if kernel == "the kernel" else None
-
-    def __getitem__(self, grid):
-        self.grid = grid
-        return self.launch
-
-    def launch(self, query, key, value, scale, out, *, kernel_name):
-        self.calls.append((tuple(query.shape), tuple(key.shape), tuple(value.shape), tuple(out.shape)))
-        self.scale, self.kernel_name, self.dtype = scale, kernel_name, out.dtype
-        query, key = query.transpose(1, 2), key.transpose(1, 2)
-        out.copy_(attend(query[None], key[None], value[None])[0])
+    (*tensors, scale), flags = nkilib.call_args
+    assert [tuple(tensor.shape) for tensor in tensors] == [(6, 16, 72), (6, 40, 72), (6, 40, 72)]
+    assert scale == 72**-0.5 and flags == {"causal_mask": False, "tp_q": True, "tp_k": True, "tp_out": False}
+    assert nkilib.__getitem__.mock_calls == grids
 
 
 @pytest.mark.parametrize("home", ["neuronxcc.nki._private_kernels.attention", "neuronxcc.nki.kernels.attention"])
@@ -190,8 +157,13 @@ class FakeIsa:
 def test_call_of_the_isa_kernel_at_lnc_2(monkeypatch, home):
     names = [name for names, _ in KERNELS[ISA].imports for name in names]
     modules = {name: ModuleType(name) for name in names}
-    jit = FakeIsa()
-    modules["torch_neuronx.xla_impl.ops"].nki_jit = jit
+
+    def compute(query, key, value, scale, out, *, kernel_name):
+        query, key = query.transpose(1, 2), key.transpose(1, 2)
+        out.copy_(attend(query[None], key[None], value[None])[0])
+
+    kernel = launched(compute)
+    modules["torch_neuronx.xla_impl.ops"].nki_jit = lambda: {"the kernel": kernel}.get
     modules[home].attention_isa_kernel = "the kernel"
     modules["neuronxcc.nki.language"].nc = lambda count: f"nc({count})"
     for name, module in modules.items():
@@ -201,9 +173,11 @@ def test_call_of_the_isa_kernel_at_lnc_2(monkeypatch, home):
     query, key, value = (torch.randn(1, 2, tokens, 8).bfloat16() for tokens in (512, 1024, 1024))
     result = KernelAttention(name=ISA, lnc=2)(query, key, value)
     assert torch.equal(result, attend(query, key, value))
-    assert jit.calls == [((2, 8, 512), (2, 8, 1024), (2, 1024, 8), (2, 512, 8))]
-    assert jit.grid == ("nc(2)",)
-    assert (jit.scale, jit.kernel_name, jit.dtype) == (8**-0.5, "AttentionMMSoftmaxMMWithoutSwap", torch.bfloat16)
+    (*tensors, scale, out), named = kernel.call_args
+    shapes = [(2, 8, 512), (2, 8, 1024), (2, 1024, 8), (2, 512, 8)]
+    assert [tuple(tensor.shape) for tensor in (*tensors, out)] == shapes and out.dtype == torch.bfloat16
+    assert scale == 8**-0.5 and named == {"kernel_name": "AttentionMMSoftmaxMMWithoutSwap"}
+    assert kernel.__getitem__.mock_calls == [call(("nc(2)",))]
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -76,11 +76,7 @@ def write_manifest(folder: Path, listed: tuple[str, ...] = ()) -> None:
     names = [name for name in listed_files(folder) if is_known(name) or name in listed]
     machine = {"instance": "trn1.32xlarge", "target": "trn1", "lnc": 1, "emulated": True, "versions": {}}
     manifest_of(
-        RANKS,
-        **machine,
-        revision=None,
-        validation=(),
-        files={name: FileRecord.of(folder / name) for name in names},
+        RANKS, **machine, revision=None, validation=(), files={name: FileRecord.of(folder / name) for name in names}
     ).write(folder)
 
 

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.util import resolve_name
 from pathlib import Path
 
 import optimum_pixart_neuron
@@ -80,32 +81,23 @@ class Module:
         Args:
             late: also what functions import; never what only type checkers see.
         """
-        for node in self._statements(self.tree.body, late):
+        pending: list[ast.AST] = [self.tree]
+        while pending:
+            node = pending.pop()
             if isinstance(node, ast.ImportFrom):
                 yield from self._imported(node)
-
-    def _statements(self, body: list[ast.stmt], late: bool) -> Iterator[ast.stmt]:
-        for node in body:
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                continue
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not late:
-                continue
-            yield node
-            for field in ("body", "orelse", "finalbody", "handlers"):
-                yield from self._statements(getattr(node, field, []) or [], late)
+            only_typed = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            in_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if not only_typed and (late or not in_function):
+                pending += ast.iter_child_nodes(node)
 
     def _imported(self, node: ast.ImportFrom) -> Iterator[str]:
-        package = PACKAGE.name
-        if node.level:
-            above = ("", *self.path.parent.parts)[: len(self.path.parent.parts) + 2 - node.level]
-            base = [part for part in above if part] + (node.module.split(".") if node.module else [])
-        elif node.module and node.module.split(".")[0] == package:
-            base = node.module.split(".")[1:]
-        else:
-            return
-        for alias in node.names:
-            whole = ".".join([*base, alias.name])
-            yield whole if whole in names() else ".".join(base)
+        package = ".".join((PACKAGE.name, *self.path.parent.parts))
+        outermost, _, base = resolve_name("." * node.level + (node.module or ""), package).partition(".")
+        if outermost == PACKAGE.name:
+            for alias in node.names:
+                whole = f"{base}.{alias.name}".removeprefix(".")
+                yield whole if whole in names() else base
 
 
 @cache
