@@ -43,17 +43,14 @@ def choose(requested, available, size):
         ({}, (CTE,), CTE),
         ({}, BOTH, CTE),
         ({}, (), None),
-        ({"lnc": 2}, (ISA,), ISA),
         # 2048 px; and four sequence ranks with the gather: fewer queries than keys
         ({"query_tokens": 16384, "key_tokens": 16384, "batch_heads": 64}, BOTH, CTE),
         ({"query_tokens": 1024}, (ISA,), ISA),
-        ({"query_tokens": 1024}, (CTE,), CTE),
         # the edges
         ({"query_tokens": 512, "key_tokens": 512, "head_width": 128}, (ISA,), ISA),
         ({"query_tokens": 512, "lnc": 2}, (ISA,), ISA),
         ({"query_tokens": 1025, "lnc": 2}, (ISA,), ISA),
         ({"query_tokens": 768}, (ISA,), ISA),
-        ({"query_tokens": 256, "key_tokens": 256}, (CTE,), CTE),
         ({"batch_heads": 512}, (CTE,), CTE),
         # what the kernel of 2.26 does not take the later one does
         ({"query_tokens": 256}, BOTH, CTE),

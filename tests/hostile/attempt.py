@@ -23,6 +23,8 @@ class Taken(BaseException):
 @contextmanager
 def nothing_compiles_or_starts() -> Iterator[None]:
     """Have exports end before the first compilation, and programs of several ranks be read and not started."""
+    from optimum.neuron.modeling_traced import NeuronTracedModel
+
     from optimum_pixart_neuron.program import hygiene, memory, program
 
     from ..runtime.stand_in import Program, denoise, encode
@@ -45,16 +47,10 @@ def nothing_compiles_or_starts() -> Iterator[None]:
             (program, "trace_program", lambda *_: SimpleNamespace(activations=0)),
             (hygiene, "check_program", lambda *_: ()),
             (memory, "check_memory", check_memory),
-            (_host_model(), "load_model", staticmethod(load_model)),
+            (NeuronTracedModel, "load_model", staticmethod(load_model)),
         ):
             stack.enter_context(mock.patch.object(place, name, value))
         yield
-
-
-def _host_model() -> type:
-    from optimum.neuron.modeling_traced import NeuronTracedModel
-
-    return NeuronTracedModel
 
 
 def attempts(target: str, folder: Path, scratch: Path) -> dict[str, Callable[[], object]]:

@@ -17,29 +17,16 @@ MAX_LENGTH = 512
 """`model_max_length` of the released tokenizer."""
 
 _SUBJECTS = (
-    "an astronaut riding a green horse",
-    "a small cactus with a happy face in the Sahara desert",
-    "two cats sleeping on a velvet sofa",
-    "an old lighthouse above the foggy coast",
-    "a quiet village under snow-covered mountains",
-    "the portrait of a queen with jewels and flowers",
-    "a red fox jumping over the lazy dog",
-    "a robot playing the xylophone for children",
-    "a bowl of ramen next to a wooden spoon",
-    "a sailing ship in a bottle",
-    "a steam train crossing a stone bridge at night",
-    "a glass greenhouse full of tropical plants",
-)
+    "an astronaut riding a green horse, a small cactus with a happy face in the Sahara desert, two cats sleeping on a"
+    " velvet sofa, an old lighthouse above the foggy coast, a quiet village under snow-covered mountains, the portrait"
+    " of a queen with jewels and flowers, a red fox jumping over the lazy dog, a robot playing the xylophone for"
+    " children, a bowl of ramen next to a wooden spoon, a sailing ship in a bottle, a steam train crossing a stone"
+    " bridge at night, a glass greenhouse full of tropical plants"
+).split(", ")
 _PLACES = (
-    "on mars",
-    "in the rain",
-    "at sunset",
-    "by the sea",
-    "in a busy Tokyo street",
-    "inside a cathedral",
-    "on the kitchen table",
-    "under a starry sky",
-)
+    "on mars, in the rain, at sunset, by the sea, in a busy Tokyo street, inside a cathedral, on the kitchen table,"
+    " under a starry sky"
+).split(", ")
 _STYLES = (
     "a photo of {}, 35mm, f/1.8, sharp focus",
     "oil painting of {} by a Dutch master",
