@@ -13,7 +13,7 @@ from .command import Command
 from .result_file import ResultFile, write_result
 
 
-class CommandOptions(BenchmarkOptions):
+class _CommandOptions(BenchmarkOptions):
     """The options of a benchmark, and where its result goes."""
 
     json_file: Annotated[ResultFile | None, Flag(names=("--json",), metavar="FILE")] = Field(
@@ -22,7 +22,7 @@ class CommandOptions(BenchmarkOptions):
 
 
 def _benchmark(given: dict[str, Any]) -> None:
-    options = CommandOptions(**given)
+    options = _CommandOptions(**given)
     from ..benchmark.measure import benchmark
     from ..benchmark.table import print_report
     from ..terminal.table import console
@@ -37,7 +37,7 @@ COMMAND = Command(
     prog="optimum-cli neuron pixart-benchmark",
     usage="OUT [options]",
     summary="Measure a compiled PixArt: latency, throughput and host time.",
-    options=tuple(CommandOptions.options()),
+    options=tuple(_CommandOptions.options()),
     work=_benchmark,
 )
 

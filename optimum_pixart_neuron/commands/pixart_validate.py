@@ -15,7 +15,7 @@ from .parser import given
 from .result_file import ResultFile, write_result
 
 
-class ValidateOptions(ToleranceOptions):
+class _ValidateOptions(ToleranceOptions):
     """The options beside those of the checkpoint."""
 
     folder: Annotated[Folder, Flag(names=("folder",), group="Validation")] = Field(
@@ -27,7 +27,7 @@ class ValidateOptions(ToleranceOptions):
 
 
 def _validate(words: dict[str, Any]) -> None:
-    options = ValidateOptions(**given(words, ValidateOptions))
+    options = _ValidateOptions(**given(words, _ValidateOptions))
     from pydantic import TypeAdapter
 
     from ..artifact.checks import check_artifact
@@ -63,7 +63,7 @@ COMMAND = Command(
         "The exit status is 0 when all keep their limits, 3 when one does not. Runs on NeuronCores, or on the emulator"
         " where the artifacts are the emulator's. Writes nothing into the folder."
     ),
-    options=(*ValidateOptions.options(), *CheckpointOptions.options()),
+    options=(*_ValidateOptions.options(), *CheckpointOptions.options()),
     optional={"model": "default: what the folder was exported from"},
     work=_validate,
 )

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from optimum_pixart_neuron.benchmark.measure import _measure, _request, _run, benchmark
+from optimum_pixart_neuron.benchmark.options import BenchmarkOptions
 from optimum_pixart_neuron.benchmark.report import EMULATOR_NOTE
 from optimum_pixart_neuron.benchmark.subject import Subject
 from optimum_pixart_neuron.checkpoint.few_steps import CallDefaults
-from optimum_pixart_neuron.commands.pixart_benchmark import COMMAND, CommandOptions
+from optimum_pixart_neuron.commands.parser import given
+from optimum_pixart_neuron.commands.pixart_benchmark import COMMAND
 from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidExportOption
 
 from ..e2e.conftest import fresh_runtime
@@ -23,8 +25,8 @@ MODULE = [sys.executable, "-m", "optimum_pixart_neuron.commands.pixart_benchmark
 FEW = ["--num_inference_steps", "2", "--images", "2", "--warmup", "1"]
 
 
-def parse(words: list[str]) -> CommandOptions:
-    return CommandOptions(**COMMAND.read(words))
+def parse(words: list[str]) -> BenchmarkOptions:
+    return BenchmarkOptions(**given(COMMAND.read(words), BenchmarkOptions))
 
 
 def measured(*argv):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from optimum_pixart_neuron.commands.export_neuron import add_arguments, parse
-from optimum_pixart_neuron.commands.pixart_validate import ValidateOptions
+from optimum_pixart_neuron.commands.pixart_validate import COMMAND
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.export.other_models import OF_OTHER_MODELS
@@ -110,7 +110,7 @@ def test_each_of_them_sets_its_field(field, value):
 @pytest.mark.seconds
 @pytest.mark.parametrize(
     ("command", "main", "options"),
-    [("export_neuron", "main", ExportOptions), ("pixart_validate", "COMMAND.main", ValidateOptions)],
+    [("export_neuron", "main", tuple(ExportOptions.options())), ("pixart_validate", "COMMAND.main", COMMAND.options)],
 )
 def test_help_shows_every_flag_without_importing_torch(command, main, options):
     code = (
@@ -123,7 +123,7 @@ def test_help_shows_every_flag_without_importing_torch(command, main, options):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    shown = [name for option in options.options() for name in option.flag.switches or option.names]
+    shown = [name for option in options for name in option.flag.switches or option.names]
     text = run.stdout.replace("\n", " ")
     assert [name for name in shown if f"{name} " not in text] == []
     assert [option.flag for option in OF_OTHER_MODELS.values() if f"{option.flag} " in text] == [], (
