@@ -160,10 +160,12 @@ def _say_choices(
 
 def _make(request: _Request) -> None:
     # Imported late: the host's exporter, which the components extend, imports the SDK.
+    from ..program.memory import within_host_memory
     from .describe import describe_components
 
-    components = describe_components(request.checkpoint, request.deployment, request.options)
-    traced = _check_all(components, request)
+    with within_host_memory():
+        components = describe_components(request.checkpoint, request.deployment, request.options)
+        traced = _check_all(components, request)
     names = [component.COMPONENT.name for component in components]
     with unfinished_export(request.options.output, names, force=request.options.force) as unfinished:
         copied = _copy(request.checkpoint, unfinished.artifacts)

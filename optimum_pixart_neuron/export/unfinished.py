@@ -222,10 +222,16 @@ class UnfinishedExport:
         opens the name anew.
 
         Raises:
-            InvalidExportOption: another process holds it, or the folder is not this user's own.
+            InvalidExportOption: another process holds it, or the folder is not this user's own or cannot be made.
+            OutputFull: the disk has no room for it.
         """
-        while (lock := self._lock_once()) is None:
-            pass  # another export ended meanwhile
+        try:
+            while (lock := self._lock_once()) is None:
+                pass  # another export ended meanwhile
+        except OSError as error:  # of file systems that promise more than they hold, such as some over a network
+            if error.errno in NO_ROOM:
+                raise OutputFull(f"{self._output.parent} has no room for the export: {error.strerror}") from None
+            raise InvalidExportOption(f"{self._output} cannot be made: {error.strerror}") from None
         try:
             yield
         finally:

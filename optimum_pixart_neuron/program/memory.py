@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import InvalidExportOption
 from ..hardware import GIB, Instance
+
+_NO_MEMORY = "can't allocate memory"
+"""Of torch's allocator (2.8 to 2.13, `c10/core/impl/alloc_cpu.cpp`), which raises a RuntimeError."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +61,17 @@ def check_memory(needs: list[MemoryNeed], instance: Instance, lnc: int) -> str:
             " --batch_size or --vae_tile_size, or --torch_dtype bfloat16"
         )
     return line
+
+
+@contextmanager
+def within_host_memory() -> Iterator[None]:
+    """Refuse, by InvalidExportOption, what this machine cannot even describe: tracing makes the inputs of a run."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and _NO_MEMORY not in str(error):
+            raise
+        raise InvalidExportOption(
+            "the memory of this machine does not hold the inputs of one run; use a smaller --batch_size,"
+            " --num_images_per_prompt or --sequence_length"
+        ) from None

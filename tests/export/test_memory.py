@@ -7,7 +7,7 @@ from torch import nn
 from optimum_pixart_neuron.aten_graph import largest_live_set, trace_graph
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.hardware import GIB, get_instance
-from optimum_pixart_neuron.program.memory import MemoryNeed, check_memory
+from optimum_pixart_neuron.program.memory import MemoryNeed, check_memory, within_host_memory
 
 
 class Widen(nn.Module):
@@ -52,3 +52,12 @@ def test_a_logical_core_of_trn2_has_more():
     trn2 = get_instance("trn2.48xlarge")
     assert "of 24 GiB" in check_memory(needs(GIB, GIB), trn2, 2)
     assert "of 12 GiB" in check_memory(needs(GIB, GIB), trn2, 1)
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 56, dtype=torch.uint8), lambda: bytearray(1 << 56)])
+def test_what_the_host_cannot_hold(allocate):
+    with pytest.raises(InvalidExportOption, match="does not hold the inputs of one run; use a smaller --batch_size"):
+        with within_host_memory():
+            allocate()
+    with pytest.raises(RuntimeError, match="another"), within_host_memory():
+        raise RuntimeError("another")

@@ -59,6 +59,25 @@ def make(output: Path, *, force: bool = False, digest: str = "same") -> list[str
     return written
 
 
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        (errno.EROFS, InvalidExportOption, "out cannot be made: Read-only file system"),
+        (errno.ENOSPC, OutputFull, "has no room for the export: No space left on device"),
+    ],
+)
+def test_a_file_system_that_takes_no_folder(tmp_path, monkeypatch, number, kind, message):
+    """It may say that it does, as one over a network."""
+
+    def refuse(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(kind, match=message):
+        make(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def interrupt(output: Path, error: BaseException, *, force: bool = False) -> None:
     """An export that finishes the first component and fails in the second."""
     with unfinished_export(output, NAMES, force=force) as export:
