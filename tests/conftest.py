@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -150,6 +151,29 @@ def consistency(tiny_checkpoint, made_once) -> Path:
 
     name = "tiny-lcm"
     return made_once("consistency", make) / name
+
+
+@pytest.fixture
+def start():
+    """Start a command in a session of its own; what is left of it is killed after the test."""
+    started = []
+
+    def start_command(*command, **environment) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_command
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The real optimum-cli with our hook: without the Neuron SDK, and beside a stand-in that makes the host see one."""
+"""The real optimum-cli with our hook: without the Neuron SDK, and beside the emulated one, which the host sees."""
 
 import json
 import os
@@ -13,6 +13,8 @@ import pytest
 DRIVER = """
 import importlib, json, sys
 import optimum_pixart_neuron.commands.host as host
+from optimum_pixart_neuron import emulator
+emulator.activate()
 host.MODULE = "recording_export"
 for name in ORDER:
     importlib.import_module(f"optimum.commands.register.{name}")
@@ -25,19 +27,6 @@ for words in json.loads(sys.argv[1]):
         print(end.code)
 """
 RECORDER = "import json, sys\njson.dump(sys.argv[1:], open(__file__ + '.json', 'w'))\nsys.exit(7)\n"
-# What the host's own command files import from the SDK as soon as torch_neuronx can be found.
-SDK_MODULES = {
-    "torch_neuronx": "class DataParallel: pass\n",
-    "torch_xla": "",
-    "torch_xla.core": "",
-    "torch_xla.core.xla_model": "",
-    "torch_xla.runtime": "",
-    "libneuronxla": "",
-    "libneuronxla.neuron_cc_cache": (
-        "class CacheUrl: pass\nclass CompileCache: pass\nclass CompileCacheFs(CompileCache): pass\n"
-        "class CompileCacheS3(CompileCache): pass\ndef create_compile_cache(url): pass\n"
-    ),
-}
 ORDERS = (("register_export", "register_pixart_neuron"), ("register_pixart_neuron", "register_export"))
 
 
@@ -50,16 +39,6 @@ def desk(tmp_path) -> Path:
     host_python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/host_argv"\n')
     host_python.chmod(0o755)
     return tmp_path
-
-
-def _install_sdk_stand_in(folder: Path) -> None:
-    for name, source in SDK_MODULES.items():
-        package = folder.joinpath(*name.split("."))
-        package.mkdir()
-        (package / "__init__.py").write_text(source)
-    metadata = folder / "torch_neuronx-2.8.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: torch-neuronx\nVersion: 2.8.0\n")
 
 
 def _statuses(desk: Path, *commands: list[str], order=()) -> list[str]:
@@ -86,12 +65,8 @@ def _checkpoint(folder: Path, class_name: str) -> Path:
     "order", [ORDERS[0], pytest.param(ORDERS[1], marks=pytest.mark.soak)], ids=lambda order: order[0]
 )
 def test_with_the_sdk_pixart_sigma_is_ours_and_another_model_the_hosts_exporters(desk, order):
-    _install_sdk_stand_in(desk)
-    ours = [
-        "--model",
-        str(_checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")),
-        str(desk / "out put"),
-    ]
+    quoted = _checkpoint(desk / "a model; with 'quotes\"", "PixArtSigmaPipeline")
+    ours = ["--model", str(quoted), str(desk / "out put")]
     other = ["--model", str(_checkpoint(desk / "model", "FluxPipeline")), "out"]
     other += ["--instance_type", "trn2", "--unet", "other/unet", "--batch_size", "1", "-O1"]
     assert _statuses(desk, ours, other, order=order) == ["7", "0"]

@@ -5,6 +5,7 @@ padded to 300 tokens, distinct latents.
 """
 
 import gc
+import json
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -20,10 +21,34 @@ NEGATIVE = "blurry"
 STEPS = 3
 
 
+def soak(*values):
+    """A case of a parametrized test that is for `make soak` alone."""
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
+def noise(images: int = 1, size: tuple[int, int] = (256, 256), seed: int = 0) -> torch.Tensor:
+    """Latents of images of (height, width) pixels."""
+    return torch.randn(images, 4, size[0] // 8, size[1] // 8, generator=torch.Generator().manual_seed(seed))
+
+
 def pipeline_arguments(images: int = 2) -> dict:
     """What every picture of these tests is made with; guidance at diffusers' default of 4.5."""
-    latents = torch.randn(images, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-    return {"negative_prompt": NEGATIVE, "num_inference_steps": STEPS, "latents": latents, "output_type": "np"}
+    return {"negative_prompt": NEGATIVE, "num_inference_steps": STEPS, "latents": noise(images), "output_type": "np"}
+
+
+def picture(pipe, **asked) -> np.ndarray:
+    """What a pipeline draws of the first prompt."""
+    return pipe(PROMPTS[0], **{**pipeline_arguments(1), **asked}).images[0]
+
+
+def pictures(pipe) -> np.ndarray:
+    """What a pipeline draws of both prompts."""
+    return pipe(PROMPTS, **pipeline_arguments()).images
+
+
+def neuron_section(folder: Path, component: str) -> dict:
+    """What a compiled component says of itself."""
+    return json.loads((folder / component / "config.json").read_text())["neuron"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,7 +71,7 @@ def reference(tiny_checkpoint):
 
 @pytest.fixture(scope="session")
 def reference_images(reference) -> np.ndarray:
-    return reference(PROMPTS, **pipeline_arguments()).images
+    return pictures(reference)
 
 
 def export_to(output: Path, model: Path | str, **options) -> Path:
@@ -59,15 +84,17 @@ def export_to(output: Path, model: Path | str, **options) -> Path:
 
 def describe(checkpoint: Path, **options) -> tuple:
     """The decisions of an export that is not made, and its components by name."""
+    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
+
+    sdk = ensure_sdk()  # which the host's exporter imports
     from optimum_pixart_neuron.checkpoint.open import open_checkpoint
     from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
     from optimum_pixart_neuron.export.describe import describe_components
     from optimum_pixart_neuron.export.options import ExportOptions
-    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 
     asked = ExportOptions(model=str(checkpoint), output="out", **options)
     opened = open_checkpoint(asked)
-    deployment = decide(asked, opened, chosen_instance(asked, ensure_sdk()))
+    deployment = decide(asked, opened, chosen_instance(asked, sdk))
     return deployment, {each.COMPONENT.name: each for each in describe_components(opened, deployment, asked)}
 
 

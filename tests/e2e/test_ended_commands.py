@@ -1,6 +1,7 @@
 """Commands that are ended while they run programs: their status, their last line, and that nothing of them stays.
 
-The status of each command by itself is in `tests/commands` and `tests/validation`; these are real runs.
+The status of each command by itself is in `tests/commands` and `tests/validation`; these are real runs. Exports that
+are killed are in `tests/faults`.
 """
 
 import os
@@ -15,22 +16,12 @@ import psutil
 import pytest
 
 from ..processes import assert_all_end, descendants
-from .test_processes import start  # noqa: F401
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks, pytest.mark.soak]
 
 OPTIMUM = Path(sys.executable).with_name("optimum-cli")
 RANKS = 2
-_NAMES = ("pixart-benchmark", "pixart-validate", "export")
 _END_S, _BEGIN_S = 30.0, 300.0
-_INTERRUPTED, _TERMINATED, _KILLED = 130, 143, -9
-
-
-@pytest.fixture
-def temporary(tmp_path) -> Path:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture
@@ -68,16 +59,12 @@ def wait_for_ranks(process: subprocess.Popen) -> list[int]:
     pytest.fail(f"no ranks: {process.communicate()}")
 
 
-@pytest.mark.parametrize(
-    ("name", "number", "status"),
-    [
-        *((name, signal.SIGINT, _INTERRUPTED) for name in _NAMES),
-        *((name, signal.SIGTERM, _TERMINATED) for name in _NAMES),
-        ("export", signal.SIGKILL, _KILLED),
-    ],
-)
-def test_a_command_that_is_ended(name, number, status, commands, temporary, tmp_path, start):  # noqa: F811
+@pytest.mark.parametrize("name", ["pixart-benchmark", "pixart-validate", "export"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_ended(name, number, status, commands, tmp_path, start):
     """Ctrl-C reaches the whole group, as a terminal sends it; the others reach the command alone."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = start(*commands[name], TMPDIR=str(temporary))
     below = wait_for_ranks(process)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)

@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from optimum_pixart_neuron.emulator.launching import prepare_ranks
 
 from ..parity import psnr
 from ..processes import assert_all_end, descendants, parent_of
-from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, assert_same_pictures, load_ours, load_stock, picture, soak
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -29,30 +28,7 @@ def folder(exported):
     return exported(tensor_parallel_size=2, torch_dtype="float32")
 
 
-@pytest.fixture
-def start():
-    """Start a command in a session of its own; what is left of it is killed after the test."""
-    started = []
-
-    def start_command(*command, **environment) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield start_command
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.mark.parametrize("load", [pytest.param(load_stock, marks=pytest.mark.soak), load_ours])
+@pytest.mark.parametrize("load", [soak(load_stock), load_ours])
 def test_a_rank_killed_during_a_picture(folder, load):
     prepare_ranks()  # what starts them stays
     before = set(descendants(os.getpid()))
@@ -69,9 +45,8 @@ def test_a_rank_killed_during_a_picture(folder, load):
             os.kill(victim, signal.SIGKILL)
             killed_at.append(time.monotonic())
 
-    arguments = {**pipeline_arguments(1), "num_inference_steps": 50, "callback": kill}
     with pytest.raises(RuntimeError, match="rank [01]"):
-        pipe(PROMPTS[0], **arguments)
+        picture(pipe, num_inference_steps=50, callback=kill)
     assert time.monotonic() - killed_at[0] < 10
     assert len(its_program) == 2
     assert_all_end(its_program, 5)
@@ -83,18 +58,17 @@ def test_a_rank_killed_during_a_picture(folder, load):
 
 @pytest.mark.soak
 def test_two_pipelines_in_one_process(folder, reference):
-    expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
     first, second = load_stock(folder), load_ours(folder)
 
     def picture_by_second(step, timestep, latents):
-        inner.append(second(PROMPTS[0], **pipeline_arguments(1)).images[0])
+        drawn.append(picture(second))
 
-    inner = []
-    outer = first(PROMPTS[0], callback=picture_by_second, callback_steps=2, **pipeline_arguments(1)).images[0]
+    drawn = []
+    drawn.append(picture(first, callback=picture_by_second, callback_steps=2))
     del first
     gc.collect()
-    inner.append(second(PROMPTS[0], **pipeline_arguments(1)).images[0])
-    assert all(psnr(image, expected) >= 55 for image in [outer, *inner])
+    drawn.append(picture(second))
+    assert_same_pictures(drawn, [picture(reference)] * 4)
 
 
 def test_threads_draw_what_each_draws_alone(folder):
@@ -120,6 +94,5 @@ def test_an_unmodified_script(start, folder, tmp_path, reference):
     assert len(processes) >= 4
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
-    assert psnr(np.load(tmp_path / "image.npy")[0], expected) >= 55
+    assert psnr(np.load(tmp_path / "image.npy")[0], picture(reference)) >= 55
     assert_all_end(processes, 5)

@@ -1,8 +1,10 @@
 """Programs on the disk: what is left out of a TorchScript archive, and that it loads all the same."""
 
+import errno
 import zipfile
 from pathlib import Path
 
+import pytest
 import torch
 
 from optimum_pixart_neuron.export.archive import save_program
@@ -32,3 +34,10 @@ def test_a_program_computes_the_same_and_does_not_name_its_source(tmp_path):
         lengths = content[entry.header_offset + 26 : entry.header_offset + 30]
         start = entry.header_offset + 30 + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
         assert start % 64 == 0, entry.filename
+
+
+def test_saving_a_program_to_a_full_disk_is_an_error():
+    """torch's own file writer would end the process here."""
+    with pytest.raises(OSError) as full:
+        save_program(torch.jit.script(Scaled()), Path("/dev/full"))
+    assert full.value.errno == errno.ENOSPC

@@ -45,32 +45,35 @@ def config() -> SimpleNamespace:
     return SimpleNamespace(COMPONENT=TEXT_ENCODER, split=None)
 
 
+@pytest.fixture
+def edit(monkeypatch):
+    """Have a file read as if somebody had edited it."""
+
+    def edit_file(edited: Path) -> None:
+        read = Path.read_bytes
+        monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == edited))
+
+    return edit_file
+
+
 @pytest.mark.parametrize(
     "edited",
     ["components/text_encoder/graph.py", "parallel/shard_writer.py", "neuron/compiler.py", "export/compile.py"],
     ids=["where the position bias is computed", "where shards are written", "flags", "the compilation"],
 )
-def test_an_edit_where_programs_are_made_is_seen(record, config, monkeypatch, edited):
-    before, read = record.code_digest(config), Path.read_bytes
-
-    def read_edited(path: Path) -> bytes:
-        return read(path) + b"#" * (path == PACKAGE / edited)
-
-    monkeypatch.setattr(Path, "read_bytes", read_edited)
+def test_an_edit_where_programs_are_made_is_seen(record, config, edit, edited):
+    before = record.code_digest(config)
+    edit(PACKAGE / edited)
     assert record.code_digest(config) != before
 
 
-def test_an_edit_of_what_somebody_registered_is_seen(record, config, monkeypatch):
+def test_an_edit_of_what_somebody_registered_is_seen(record, config, edit):
     class Elsewhere(type(TEXT_ENCODER)):
         pass
 
-    mine, read = SimpleNamespace(COMPONENT=Elsewhere(), split=None), Path.read_bytes
+    mine = SimpleNamespace(COMPONENT=Elsewhere(), split=None)
     before = record.code_digest(config), record.code_digest(mine)
-
-    def read_edited(path: Path) -> bytes:
-        return read(path) + b"#" * (path == Path(__file__))
-
-    monkeypatch.setattr(Path, "read_bytes", read_edited)
+    edit(Path(__file__))
     assert record.code_digest(config) == before[0]
     assert record.code_digest(mine) != before[1]
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from optimum_pixart_neuron.neuron.compiler import environment_variables
 from optimum_pixart_neuron.neuron.sdk import LOWERING, ensure_sdk
 
 from ..e2e.conftest import describe
+from ..processes import assert_all_end
 
 ONE_RANK, TWO_RANKS = "vae_decoder", "text_encoder"
 
@@ -28,7 +28,6 @@ ONE_RANK, TWO_RANKS = "vae_decoder", "text_encoder"
 @pytest.fixture(scope="module")
 def two_ranks(tiny_checkpoint):
     """The decisions for two ranks, and the components by name."""
-    ensure_sdk()
     return describe(tiny_checkpoint, tensor_parallel_size=2, vae_parallel="one", sequence_length=8)
 
 
@@ -40,15 +39,11 @@ def compile_one(two_ranks, tmp_path):
     deployment, components = two_ranks
 
     def compile_named(name: str, number: int = 1, **changed) -> Path:
-        component = components[name]
-        choices = {
-            "cache": CompileCache(enabled=False),
-            "folder": tmp_path / f"export {number}",
-            "workdir": tmp_path / f"work {number}",
-        }
+        component, folder = components[name], tmp_path / f"export {number}"
+        choices = {"cache": CompileCache(enabled=False), "workdir": tmp_path / f"work {number}", **changed}
         with environment_variables(deployment.compiler.environment(component.ranks)), torch.no_grad():
-            compile_component(CompileJob(component=component, compiler=deployment.compiler, **(choices | changed)))
-        return (choices | changed)["folder"]
+            compile_component(CompileJob(component=component, compiler=deployment.compiler, folder=folder, **choices))
+        return folder
 
     return compile_named
 
@@ -79,8 +74,7 @@ def test_what_is_compiled_is_looked_up_by_program_and_flags_alone(compile_one, t
     assert len(neuronx_cc.calls) == 1
     compile_one(TWO_RANKS, 2, cache=cache)
     assert len(neuronx_cc.calls) == 1
-    entries = [path.name for path in (tmp_path / "cache").glob("neuronxcc-*/MODULE_*")]
-    assert len(entries) == 1
+    assert len(list((tmp_path / "cache").glob("neuronxcc-*/MODULE_*"))) == 1
 
 
 @pytest.mark.seconds
@@ -168,15 +162,7 @@ def test_a_compiler_that_hangs_ends_with_the_interrupted_export(compile_one, neu
     with pytest.raises(KeyboardInterrupt):
         compile_one(TWO_RANKS)
     interrupting.join()
-    compiler = Path(f"/proc/{neuronx_cc.hanging}/stat")
-    for _ in range(1000):
-        with suppress(FileNotFoundError, ProcessLookupError):  # Python's own clearing up may come later than the end
-            if compiler.read_text().rpartition(")")[2].split()[0] != "Z":
-                time.sleep(0.01)
-                continue
-        break
-    else:
-        pytest.fail("the compiler goes on")
+    assert_all_end([neuronx_cc.hanging], 10)
 
 
 @pytest.mark.seconds

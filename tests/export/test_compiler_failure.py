@@ -5,16 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from optimum_pixart_neuron.errors import (
-    CompilationFailed,
-    DeviceError,
-    LoadError,
-    PixArtNeuronError,
-    RunError,
-)
+from optimum_pixart_neuron.errors import CompilationFailed, DeviceError, LoadError, PixArtNeuronError, RunError
 from optimum_pixart_neuron.export.compiler_failure import compiler_failures
-from optimum_pixart_neuron.export.exporter import export
-from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.troubles import (
     COMPILER_TROUBLES,
     RUNTIME_TROUBLES,
@@ -23,6 +15,8 @@ from optimum_pixart_neuron.neuron.troubles import (
     find_trouble,
     manual_table,
 )
+
+from ..e2e.conftest import export_to
 
 # Lines as users have reported them, and the part of the cause that has to be told.
 COMPILER_SAID = {
@@ -124,53 +118,20 @@ def test_what_a_called_process_wrote_counts_and_other_errors_stay(tmp_path):
         raise FileNotFoundError(2, "No such file or directory", "neuronx-cc")
 
 
-@pytest.fixture
-def failing_at(monkeypatch, sdk):
-    """Have the emulator's compiler fail at one component's program with these lines in its log."""
-    from neuronx_distributed.trace import model_builder
-
-    def fail(component: str, *lines: str) -> None:
-        write_graph = model_builder.write_graph
-
-        def write_and_fail(program, directory: Path, compiler_args: str) -> None:
-            write_graph(program, directory, compiler_args)
-            if component in directory.parts:
-                (directory / "log-neuron-cc.txt").write_text("\n".join(lines) + "\n")
-                raise RuntimeError("neuronx-cc failed with 70")
-
-        monkeypatch.setattr(model_builder, "write_graph", write_and_fail)
-
-    return fail
-
-
-@pytest.fixture(scope="module")
-def sdk():
-    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
-
-    return ensure_sdk()
-
-
-def options(checkpoint: Path, output: Path, **given) -> ExportOptions:
-    sizes = {"height": 128, "width": 128, "sequence_length": 16, "tensor_parallel_size": 2, "vae_parallel": "one"}
-    return ExportOptions(model=str(checkpoint), output=output, disable_validation=True, **sizes, **given)
-
-
 @pytest.mark.e2e
-def test_an_export_keeps_the_log_and_what_was_finished(failing_at, tiny_checkpoint, tmp_path, logged):
+def test_an_export_keeps_the_log(neuronx_cc, tiny_checkpoint, tmp_path):
     line = "2025-01-01T00:00:00Z ERROR 1 [Walrus]: [NCC_EOOM001] The combined memory exceeds the high-bandwidth memory"
-    failing_at("transformer", "INFO: compiling", line)
-    output = tmp_path / "pipeline"
+    neuronx_cc.fails(line)
+    sizes = {"height": 128, "width": 128, "sequence_length": 16, "tensor_parallel_size": 2}
     with pytest.raises(CompilationFailed) as failed:
-        export(options(tiny_checkpoint, output))
-    log = tmp_path / "pipeline.failed-compilation.txt"
-    assert (failed.value.component, failed.value.log) == ("transformer", log)
-    message = str(failed.value)
-    assert message.startswith("transformer could not be compiled: [NCC_EOOM001] The combined memory exceeds the high-")
+        export_to(tmp_path / "pipeline", tiny_checkpoint, **sizes)
+    log, message = tmp_path / "pipeline.failed-compilation.txt", str(failed.value)
+    assert (failed.value.component, failed.value.log) == ("text_encoder", log)
+    assert message.startswith("text_encoder could not be compiled: [NCC_EOOM001] The combined memory exceeds the high")
     assert "take --torch_dtype bfloat16, a larger --tensor_parallel_size" in message
     assert message.endswith(f"; its log is {log}") and "\n" not in message
-    assert log.read_text().splitlines() == ["INFO: compiling", line]
-    assert not output.exists()
-    assert any(text.startswith("kept text_encoder in ") for text in logged.messages)
+    assert log.read_text() == f"{line}\n"
+    assert list(tmp_path.glob("*pipeline*")) == [log]
 
 
 def test_a_log_is_never_written_over(tmp_path):

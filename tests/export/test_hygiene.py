@@ -5,28 +5,17 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
-from transformers import T5Config, T5EncoderModel
+from transformers import T5EncoderModel
 
 from optimum_pixart_neuron.aten_graph import trace_graph
-from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder
-from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
-from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder, PixArtVaeEncoder
 from optimum_pixart_neuron.program.hygiene import check_program
 from optimum_pixart_neuron.program.program import Collective, TracedProgram, trace_program
 
+from ..e2e.conftest import describe
+from ..emulator.programs import Calls
+
 BFLOAT16 = torch.bfloat16
 LARGE = torch.ones(600, 600)
-
-
-class Calls(nn.Module):
-    """A module that applies one function to its input."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, tensor):
-        return self.function(tensor)
 
 
 def rules(function, *shape: int, dtype: torch.dtype = BFLOAT16) -> set[str]:
@@ -74,15 +63,11 @@ def test_a_collective_of_64_bit_integers():
     assert [str(finding) for finding in findings] == ["int64: all-gather [2]"]
 
 
-class Weighted(nn.Module):
+def weighted(function) -> nn.Module:
     """Applies a function to its weight alone."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.weight, self.function = nn.Parameter(torch.ones(1, 1, 4, 4)), function
-
-    def forward(self, tensor):
-        return self.function(self.weight) + tensor
+    module = Calls(lambda tensor: function(module.weight) + tensor)
+    module.weight = nn.Parameter(torch.ones(1, 1, 4, 4))
+    return module
 
 
 @pytest.mark.parametrize(
@@ -95,7 +80,7 @@ class Weighted(nn.Module):
     ],
 )
 def test_an_operation_on_a_weight_that_is_not_lowered(function, found):
-    program = trace_program(lambda: Weighted(function), (torch.ones(1),), ranks=1)
+    program = trace_program(lambda: weighted(function), (torch.ones(1),), ranks=1)
     findings = check_program(program, torch.float32)
     assert [str(finding) for finding in findings if finding.rule == "unlowered"] == found
     on_an_input = trace_program(lambda: Calls(function), (torch.ones(1, 1, 4, 4),), ranks=1)
@@ -120,48 +105,24 @@ def test_bytes_sent_by_the_ring(kind, sent):
     assert collective.bytes_sent == sent
 
 
-T5 = T5Config(d_model=32, d_kv=8, num_heads=4, d_ff=64, num_layers=2, vocab_size=100, feed_forward_proj="gated-gelu")
-VAE = {
-    "block_out_channels": (8, 8, 16, 16),
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "norm_num_groups": 4,
-}
-TRANSFORMER = {"caption_channels": 24, "sample_size": 32, "num_layers": 2, "use_additional_conditions": False}
-
-
-def transformer_inputs(height: int, width: int) -> tuple[torch.Tensor, ...]:
-    mask = torch.ones(2, 20, dtype=torch.int64)
-    return (torch.ones(2, 4, height, width), torch.ones(2, 20, 24), torch.ones(2), mask)
+@pytest.mark.seconds
+def test_our_components_are_clean(tiny_checkpoint):
+    _, components = describe(
+        tiny_checkpoint, tensor_parallel_size=1, height=160, width=352, with_vae_encoder=True, vae_parallel="one"
+    )
+    assert len(components) == 4
+    for component in components.values():
+        program = trace_program(component.build, component.example_inputs(), ranks=1)
+        assert check_program(program, BFLOAT16) == [], component.COMPONENT.name
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize(
-    ("build", "inputs"),
-    [
-        (lambda: PixArtTextEncoder(T5, 300, BFLOAT16), (torch.ones(2, 300, dtype=torch.int64),)),
-        (
-            lambda: PixArtTransformer.build(TRANSFORMER, latent_height=20, latent_width=44, dtype=BFLOAT16),
-            transformer_inputs(20, 44),
-        ),
-        (lambda: PixArtVaeDecoder(VAE, BFLOAT16), (torch.ones(2, 4, 32, 32),)),
-        (lambda: PixArtVaeEncoder(VAE, BFLOAT16), (torch.ones(2, 3, 64, 64),)),
-    ],
-    ids=["text_encoder", "transformer", "vae_decoder", "vae_encoder"],
-)
-def test_our_components_are_clean(build, inputs):
-    assert check_program(trace_program(build, inputs, ranks=1), BFLOAT16) == []
-
-
-@pytest.mark.seconds
-def test_the_unmodified_modules_are_not():
+def test_the_unmodified_modules_are_not(tiny_checkpoint):
     """What the rules are for: every trap of the upstream modules is seen."""
-    t5 = Calls(T5EncoderModel(T5).to(BFLOAT16).eval().forward)
-    found = {
-        f.rule for f in check_program(trace_program(lambda: t5, (torch.ones(2, 300, dtype=torch.int64),), 1), BFLOAT16)
-    }
-    assert "index-arithmetic" in found
-    vae = AutoencoderKL(**VAE).to(BFLOAT16).eval()
+    t5 = T5EncoderModel.from_pretrained(tiny_checkpoint / "text_encoder", torch_dtype=BFLOAT16)
+    program = trace_program(lambda: Calls(t5.forward), (torch.ones(2, 300, dtype=torch.int64),), 1)
+    assert "index-arithmetic" in {finding.rule for finding in check_program(program, BFLOAT16)}
+    vae = AutoencoderKL.from_pretrained(tiny_checkpoint / "vae", torch_dtype=BFLOAT16)
     decode = Calls(lambda latents: vae.decode(latents).sample)
     program = trace_program(lambda: decode, (torch.ones(2, 4, 8, 8, dtype=BFLOAT16),), 1)
     found = {finding.rule for finding in check_program(program, BFLOAT16)}

@@ -16,10 +16,6 @@ from ..refusals import refusal
 # transformer/config.json of PixArt-alpha/PixArt-Sigma-XL-2-512-MS, the keys that tell what it is.
 RELEASED = {"_class_name": "Transformer2DModel", "norm_type": "ada_norm_single", "sample_size": 64}
 SAVED_LATER = {"_class_name": "PixArtTransformer2DModel"}
-OTHERS = (
-    {"_class_name": "Transformer2DModel", "norm_type": "ada_norm_zero"},
-    {"_class_name": "FluxTransformer2DModel"},
-)
 
 
 def kind(model, **options) -> str | None:
@@ -36,20 +32,20 @@ def test_a_local_pipeline_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["transformer", "."])
-@pytest.mark.parametrize("config", [RELEASED, SAVED_LATER])
-def test_a_local_transformer_alone_is_pixart_sigma(tmp_path, folder, config):
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        (RELEASED, "PixArtSigmaPipeline"),
+        (SAVED_LATER, "PixArtSigmaPipeline"),
+        ({**RELEASED, "norm_type": "ada_norm_zero"}, None),
+        ({"_class_name": "FluxTransformer2DModel"}, None),
+    ],
+    ids=str,
+)
+def test_a_local_transformer_alone_is_told_by_its_configuration(tmp_path, folder, config, found):
     (tmp_path / folder).mkdir(exist_ok=True)
     (tmp_path / folder / "config.json").write_text(json.dumps(config))
-    assert kind(tmp_path) == "PixArtSigmaPipeline"
-    assert kind(tmp_path.parent, subfolder=tmp_path.name) == "PixArtSigmaPipeline"
-
-
-@pytest.mark.parametrize("folder", ["transformer", "."])
-@pytest.mark.parametrize("config", OTHERS)
-def test_a_local_transformer_of_another_model_is_none(tmp_path, folder, config):
-    (tmp_path / folder).mkdir(exist_ok=True)
-    (tmp_path / folder / "config.json").write_text(json.dumps(config))
-    assert kind(tmp_path) is None
+    assert kind(tmp_path) == kind(tmp_path.parent, subfolder=tmp_path.name) == found
 
 
 def test_an_index_goes_before_a_transformer(tmp_path):

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from optimum_pixart_neuron.checkpoint.address import Address
-from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
-from optimum_pixart_neuron.checkpoint.sources import Source
+from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.output import check_apart, check_output, check_workdir
 from optimum_pixart_neuron.export.partial_folder import LOCK, MARK, partial_folder
 from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfinished_export
 
+from ..checkpoints import opened
 from ..hub.exports import make_export
+from ..refusals import refusal
 
 
 def state(folder: Path) -> dict[str, tuple]:
@@ -33,14 +33,15 @@ def state(folder: Path) -> dict[str, tuple]:
 def refused(tmp_path):
     """What an export to an output is refused with, in the order of its steps; nothing changes."""
 
+    def begin(output: Path, force: bool) -> None:
+        tidy(output)
+        check_output(output, force=force)
+
     def refuse(output: Path, *, force: bool = False) -> str:
         before = state(tmp_path)
-        with pytest.raises(InvalidExportOption) as error:
-            tidy(output)
-            check_output(output, force=force)
+        said = refusal(InvalidExportOption, begin, output, force)
         assert state(tmp_path) == before
-        assert "\n" not in str(error.value)
-        return str(error.value)
+        return said
 
     return refuse
 
@@ -62,10 +63,17 @@ def test_what_is_no_folder(refused, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     outputs = [Path("/dev/null"), *(tmp_path / name for name in ("file", "pipe", "link"))]
     for output in outputs:
-        assert refused(output) == (f"{output} exists and is not a folder; give an output folder that does not exist")
-    assert refused(tmp_path / "file" / "out") == (
-        f"{tmp_path / 'file' / 'out'} cannot be made: {tmp_path / 'file'} is not a folder"
-    )
+        assert refused(output) == f"{output} exists and is not a folder; give an output folder that does not exist"
+    file = tmp_path / "file"
+    assert refused(file / "out") == f"{file / 'out'} cannot be made: {file} is not a folder"
+
+
+def test_what_holds_files_or_may_not_be_written(refused, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("data")
+    assert "exists and is not empty" in refused(tmp_path / "full")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    assert f"you may not write to {tmp_path}" in refused(tmp_path / "new" / "out")
 
 
 def test_links_in_a_circle(refused, tmp_path):
@@ -106,22 +114,17 @@ def test_a_folder_that_nobody_may_enter(refused, tmp_path, monkeypatch):
 def test_force_takes_no_folder_of_another_user(refused, tmp_path, monkeypatch):
     make_export(tmp_path / "out")
     check_output(tmp_path / "out", force=True)
-    foreign = tmp_path / "out" / "text_encoder" / "weights"
-    if os.geteuid() == 0:
-        os.chown(foreign, 12345, 12345)
-    else:
-        original = Path.lstat
-        monkeypatch.setattr(
-            Path, "lstat", lambda path: _of_another(original(path)) if path == foreign else original(path)
-        )
+    foreign, lstat = tmp_path / "out" / "text_encoder" / "weights", Path.lstat
+
+    def of_another(path: Path) -> SimpleNamespace:
+        found = lstat(path)
+        return SimpleNamespace(st_mode=found.st_mode, st_uid=found.st_uid + (path == foreign))
+
+    monkeypatch.setattr(Path, "lstat", of_another)
     assert refused(tmp_path / "out", force=True) == (
         f"{tmp_path / 'out'}: --force would replace {foreign}, which is of another user;"
         " give an output folder that does not exist"
     )
-
-
-def _of_another(found: os.stat_result) -> SimpleNamespace:
-    return SimpleNamespace(st_mode=found.st_mode, st_uid=found.st_uid + 1)
 
 
 @pytest.mark.parametrize("name", ["picture.png", "data", ".cache/mine", "transformer/notes.txt", "pipe"])
@@ -138,6 +141,14 @@ def test_force_loses_nothing_that_no_export_wrote(refused, tmp_path, name):
         path.write_text("mine")
     line = f"{tmp_path / 'out'}: --force would lose {name}, which no export wrote; move it away"
     assert refused(tmp_path / "out", force=True) == line
+
+
+def test_force_replaces_exports_only(refused, tmp_path):
+    make_export(tmp_path / "out")
+    (tmp_path / "out" / MANIFEST_FILE).write_text("{")
+    assert "is damaged" in refused(tmp_path / "out", force=True)
+    (tmp_path / "out" / MANIFEST_FILE).unlink()
+    assert "--force replaces only exports of this package" in refused(tmp_path / "out", force=True)
 
 
 def test_what_a_download_leaves_behind_is_no_stranger(tmp_path):
@@ -242,21 +253,19 @@ def test_the_compilers_folder(tmp_path):
     check_workdir(None, output)
     check_workdir(tmp_path / "new" / "work", output)
     check_workdir(tmp_path, output)
-    inside = "lies in {output}, which the export replaces; give another folder"
+    inside = f"lies in {output}, which the export replaces; give another folder"
+    no_folder = f"cannot be made: {tmp_path / 'file'} is not a folder"
     for folder, reason in (
         (output, inside),
         (tmp_path / "link", inside),
         (output / "work", inside),
         (partial_folder(output), inside),
-        (tmp_path / "file", "cannot be made: {file} is not a folder"),
-        (tmp_path / "file" / "work", "cannot be made: {file} is not a folder"),
+        (tmp_path / "file", no_folder),
+        (tmp_path / "file" / "work", no_folder),
         (Path("/dev/null"), "cannot be made: /dev/null is not a folder"),
     ):
-        with pytest.raises(InvalidExportOption) as error:
-            check_workdir(folder, output)
-        assert (
-            str(error.value) == f"--compiler_workdir {folder} {reason.format(output=output, file=tmp_path / 'file')}"
-        )
+        said = refusal(InvalidExportOption, check_workdir, folder, output)
+        assert said == f"--compiler_workdir {folder} {reason}"
 
 
 def test_a_compilers_folder_that_cannot_be_written(tmp_path, monkeypatch):
@@ -265,27 +274,12 @@ def test_a_compilers_folder_that_cannot_be_written(tmp_path, monkeypatch):
         check_workdir(tmp_path / "work", tmp_path / "out")
 
 
-@pytest.fixture
-def checkpoint(tmp_path) -> PixArtCheckpoint:
-    """Only its copied components, with a file each."""
-    sources = {}
-    for component, name in (("tokenizer", "spiece.model"), ("scheduler", "scheduler_config.json")):
-        folder = tmp_path / "model" / component
-        folder.mkdir(parents=True)
-        (folder / name).write_text("before")
-        sources[component] = Source(address=Address(flag="--model", name="m", folder=folder), folder=folder)
-    return PixArtCheckpoint(source="m", sources=sources, model_index={})
-
-
-def test_nothing_is_written_into_the_checkpoints_components(checkpoint, tmp_path):
-    tokenizer = tmp_path / "model" / "tokenizer"
+def test_nothing_is_written_into_the_checkpoints_components(whole, tmp_path):
+    checkpoint, tokenizer = opened(whole), whole / "tokenizer"
     (tmp_path / "link").symlink_to(tokenizer)
-    check_apart(tmp_path / "model" / "neuron", tmp_path / "model" / "work", checkpoint)
+    check_apart(whole / "neuron", whole / "work", checkpoint)
     for output in (tokenizer, tokenizer / "out", tmp_path / "link" / "deeper" / "out"):
-        with pytest.raises(InvalidExportOption) as error:
-            check_apart(output, None, checkpoint)
-        assert str(error.value) == (
-            f"{output} lies in {tokenizer}, the checkpoint's tokenizer; give a folder outside of it"
-        )
+        said = refusal(InvalidExportOption, check_apart, output, None, checkpoint)
+        assert said == f"{output} lies in {tokenizer}, the checkpoint's tokenizer; give a folder outside of it"
     with pytest.raises(InvalidExportOption, match="--compiler_workdir .* lies in .*, the checkpoint's scheduler"):
-        check_apart(tmp_path / "out", tmp_path / "model" / "scheduler" / "work", checkpoint)
+        check_apart(tmp_path / "out", whole / "scheduler" / "work", checkpoint)

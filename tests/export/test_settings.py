@@ -3,7 +3,7 @@
 import pytest
 
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
-from optimum_pixart_neuron.components.registry import COMPONENTS, IMAGE_DECODER
+from optimum_pixart_neuron.components.registry import COMPONENTS, IMAGE_DECODER, PARTS
 from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
 from optimum_pixart_neuron.deployment.decisions import RESOLUTION_BINS, resolution_bins
 from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
@@ -13,18 +13,7 @@ from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 
 from ..refusals import refusal
 
-XL_2 = {
-    "transformer": {
-        "sample_size": 128,
-        "patch_size": 2,
-        "num_attention_heads": 16,
-        "attention_head_dim": 72,
-        "num_layers": 28,
-        "caption_channels": 4096,
-    },
-    "text_encoder": {"num_heads": 64, "d_ff": 10240},
-    "vae": {"block_out_channels": [128, 256, 512, 512]},
-}
+XL_2 = {name: dict(part.released) for name, part in PARTS.items() if part.released}
 
 
 class Configurations(PixArtCheckpoint):
@@ -67,6 +56,12 @@ def test_the_machine_itself_is_the_default():
     assert settle().instance.name == "trn1.32xlarge"
 
 
+def test_a_machine_without_a_device_is_told_to_name_an_instance():
+    asked, sdk = ExportOptions(model="xl-2", output="out"), NeuronSdk(emulated=False, instance=None)
+    said = refusal(InvalidExportOption, chosen_instance, asked, sdk)
+    assert said == "this machine has no Neuron device to compile for; name one with --instance_type"
+
+
 def test_data_mode_takes_every_core_that_can_share_the_text_encoder():
     assert settle("trn1.32xlarge", parallel_mode="data").ranks == 32
     assert settle("inf2.48xlarge", parallel_mode="data").ranks == 16  # 24 does not divide 64 heads
@@ -74,11 +69,8 @@ def test_data_mode_takes_every_core_that_can_share_the_text_encoder():
 
 def test_one_core_is_unsharded_and_unguided():
     settings = settle(tensor_parallel_size=1)
-    assert (settings.parallel_mode, settings.mode.takes_pair, settings.mode.split(TRANSFORMER.plan)) == (
-        None,
-        False,
-        None,
-    )
+    assert settings.parallel_mode is None and settings.mode.split(TRANSFORMER.plan) is None
+    assert not settings.mode.takes_pair
 
 
 def test_each_component_of_each_mode_is_split_as_said():
@@ -97,13 +89,10 @@ def test_the_cores_share_a_picture_unless_they_are_asked_not_to():
     def mode(**options):
         return settle(tensor_parallel_size=4, **options).mode_of(IMAGE_DECODER).name
 
-    assert (mode(), mode(batch_size=2), mode(batch_size=2, num_images_per_prompt=2)) == ("rows", "rows", "rows")
-    assert (mode(vae_parallel="images"), mode(vae_parallel="one"), mode(parallel_mode="data")) == (
-        "data",
-        None,
-        "data",
-    )
-    assert mode(batch_size=4, vae_parallel="rows") == "rows"
+    for options in ({}, {"batch_size": 2}, {"batch_size": 2, "num_images_per_prompt": 2}, {"vae_parallel": "rows"}):
+        assert mode(**options) == "rows"
+    assert mode(vae_parallel="images") == mode(parallel_mode="data") == "data"
+    assert mode(vae_parallel="one") is None
     for options in ({"parallel_mode": "data"}, {"vae_tile_size": 512}, {"tensor_parallel_size": 1}):
         with pytest.raises(InvalidExportOption, match="--vae_parallel rows: .*; leave one of them out"):
             settle(**{"tensor_parallel_size": 4, "vae_parallel": "rows", **options})
@@ -139,11 +128,6 @@ def test_cores_of_trn2_that_form_no_group_are_refused_and_the_default_is_a_chip(
             {"tensor_parallel_size": 32, "parallel_mode": "tensor"},
             "--tensor_parallel_size 32 does not divide the 16 attention heads of the transformer",
         ),
-        (
-            {"tensor_parallel_size": 32, "height": 1024, "width": 1008},
-            None,
-        ),
-        ({"tensor_parallel_size": 32, "exchange": "all-to-all"}, None),
         ({"vae_tile_size": 100}, "--vae_tile_size 100 is not a multiple of 8 from 64 on"),
         ({"height": 1000}, "--height 1000 is not a positive multiple of 16"),
         ({"width": 4096}, "--width 4096: the checkpoint was trained for sides of 512 to 2048 pixels"),
@@ -152,10 +136,12 @@ def test_cores_of_trn2_that_form_no_group_are_refused_and_the_default_is_a_chip(
     ],
 )
 def test_refusals(options, message):
-    if message is None:
-        settle(**options)
-        return
     assert message in refusal(InvalidExportOption, settle, **options)
+
+
+@pytest.mark.parametrize("options", [{"height": 1024, "width": 1008}, {"exchange": "all-to-all"}], ids=str)
+def test_all_cores_can_share(options):
+    settle(tensor_parallel_size=32, **options)
 
 
 def test_an_odd_number_of_ranks_cannot_hold_the_guidance_pair(monkeypatch):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE, Manifest
 from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption, PixArtNeuronError
-from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from tests.compilers import StandInCompiler
 
+from ..e2e.conftest import export_to
+
 pytestmark = pytest.mark.e2e
 
-SMALL = {"height": 128, "width": 128, "sequence_length": 16, "disable_validation": True}
+SMALL = {"height": 128, "width": 128, "sequence_length": 16}
 TWO_RANKS = {"tensor_parallel_size": 2, "vae_parallel": "one"}
 ALL = ["text_encoder", "transformer", "vae_decoder"]
 
@@ -47,9 +49,7 @@ def fine_tuned(tiny_checkpoint, tmp_path_factory) -> Path:
 
 
 def export_now(checkpoint: Path, output: Path, **options) -> None:
-    from optimum_pixart_neuron.export.exporter import export
-
-    export(ExportOptions(model=str(checkpoint), output=output, **{**SMALL, **TWO_RANKS, **options}))
+    export_to(output, checkpoint, **{**SMALL, **TWO_RANKS, **options})
 
 
 @pytest.fixture(scope="module")
@@ -62,41 +62,36 @@ def first(compilers, tiny_checkpoint, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def export(compilers, tmp_path, caplog):
+def export(compilers, tmp_path, logged):
     """Export, and say what was compiled and what was taken from where."""
 
-    def run(checkpoint: Path, output: Path | None = None, **options):
-        caplog.set_level("INFO", logger="optimum_pixart_neuron")
-        caplog.clear()
-        calls = len(compilers.calls)
-        output = output or tmp_path / "exported"
+    def run(checkpoint: Path, output: Path = tmp_path / "exported", **options):
+        logged.clear()
+        before = len(compilers.calls)
         export_now(checkpoint, output, **options)
-        return Outcome(output, list(caplog.messages), len(compilers.calls) - calls)
+        return Outcome(output, list(logged.messages), len(compilers.calls) - before)
 
     return run
 
 
+@dataclass(frozen=True)
 class Outcome:
-    """What an export says that it did.
+    """What an export made and logged, and how often it called the compiler."""
 
-    Attributes:
-        folder: that it made.
-        messages: what it logged.
-        calls: of the compiler.
-    """
-
-    def __init__(self, folder: Path, messages: list[str], calls: int) -> None:
-        self.folder, self.messages, self.calls = folder, messages, calls
+    folder: Path
+    messages: list[str]
+    calls: int
 
     @property
     def compiled(self) -> list[str]:
-        return self._said(r"\[\d/\d\] (\w+): \d+ rank\(s\)(?:, \d programs)?, compiling")
+        return self._said("compiling")
 
     @property
     def taken(self) -> list[str]:
-        return self._said(r"\[\d/\d\] (\w+): \d+ rank\(s\)(?:, \d programs)?, taken from .+")
+        return self._said("taken from .+")
 
-    def _said(self, pattern: str) -> list[str]:
+    def _said(self, what: str) -> list[str]:
+        pattern = rf"\[\d/\d\] (\w+): \d+ rank\(s\)(?:, \d programs)?, {what}"
         return [found[1] for message in self.messages if (found := re.fullmatch(pattern, message))]
 
 
@@ -169,13 +164,10 @@ def test_a_size_more_compiles_that_size_alone(export, compilers, tiny_checkpoint
     asked["sizes"] = (*sizes, "128x192")
     more = export(tiny_checkpoint, tmp_path / "three", programs_from=str(two.folder), **asked)
     assert (more.taken[:1], more.calls) == (["text_encoder"], 2)
-    assert (
-        f"[3/3] vae_decoder: 1 rank(s), 3 programs, compiling 128x192; the others taken from {two.folder}"
-        in more.messages
-    )
-    assert any(
-        "transformer is not taken from" in said and "2 program(s), 2 of the 3" in said for said in more.messages
-    )
+    decoder = f"[3/3] vae_decoder: 1 rank(s), 3 programs, compiling 128x192; the others taken from {two.folder}"
+    assert decoder in more.messages
+    (said,) = [each for each in more.messages if "transformer is not taken from" in each]
+    assert "2 program(s), 2 of the 3" in said
     for name in ("model.neuron", "192x128/model.neuron"):
         assert (more.folder / "vae_decoder" / name).read_bytes() == (two.folder / "vae_decoder" / name).read_bytes()
     for name, content in weight_files(two.folder).items():

@@ -22,6 +22,7 @@ from optimum_pixart_neuron.export.unfinished import UnfinishedExport, tidy, unfi
 from optimum_pixart_neuron.files import FileRecord, records_of
 
 from ..hub.exports import manifest_of
+from ..refusals import refusal
 
 NAMES = ("first", "second")
 
@@ -37,6 +38,12 @@ def write(export: UnfinishedExport, name: str, digest: str = "same") -> None:
     # Longer than what a sample reads of it.
     (export.artifacts / name / "model.neuron").write_text(f"{name} {digest}" + "x" * 500_000)
     export.finish(name, record(digest))
+
+
+def write_all(export: UnfinishedExport, digest: str = "same") -> None:
+    for name in NAMES:
+        write(export, name, digest)
+    seal(export)
 
 
 def seal(export: UnfinishedExport) -> None:
@@ -183,26 +190,9 @@ def test_force_replaces_an_export_and_what_the_user_edits_stays(output, logged):
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def test_force_never_loses_a_file_of_the_user(output):
-    make(output)
-    (output / "picture.png").write_text("mine")
-    with pytest.raises(InvalidExportOption, match="--force would lose picture.png, which no export wrote"):
-        make(output, force=True)
-    (output / MANIFEST_FILE).write_text("{")
-    with pytest.raises(InvalidExportOption, match="is damaged"):
-        make(output, force=True)
-    (output / MANIFEST_FILE).unlink()
-    with pytest.raises(InvalidExportOption, match="--force replaces only exports of this package"):
-        make(output, force=True)
-    assert below(output) == WHOLE - {MANIFEST_FILE} | {"picture.png"}
-    assert [path.name for path in output.parent.iterdir()] == [output.name]
-
-
 def test_an_output_that_is_taken_meanwhile_is_not_replaced(output):
     with pytest.raises(InvalidExportOption, match="is not empty"), unfinished_export(output, NAMES, force=True) as new:
-        for name in NAMES:
-            write(new, name)
-        seal(new)
+        write_all(new)
         output.mkdir()
         (output / "precious").write_text("data")
         new.put_in_place()
@@ -233,9 +223,7 @@ def killed(output, monkeypatch):
             patch.setattr(UnfinishedExport, "clean", lambda self, wanted: ["as", "killed"])
             patch.setattr(UnfinishedExport, "remove", lambda self: None)
             with pytest.raises(Killed), unfinished_export(output, NAMES, force=True) as new:
-                for name in NAMES:
-                    write(new, name, "new")
-                seal(new)
+                write_all(new, "new")
                 patch.setattr(module, step, last)
                 new.put_in_place()
 
@@ -286,24 +274,20 @@ def test_a_file_system_that_cannot_exchange(tmp_path, monkeypatch, number):
         assert not exchange(tmp_path / "first", tmp_path / "second")
 
 
+def put_aside(output: Path, label: str) -> Path:
+    with unfinished_export(output, NAMES, force=False) as export:
+        write_all(export)
+        return export.put_aside(label)
+
+
 def test_put_aside_finds_a_free_name(output):
     (output.parent / "my pixart.failed").mkdir()
-    with unfinished_export(output, NAMES, force=False) as export:
-        for name in NAMES:
-            write(export, name)
-        seal(export)
-        aside = export.put_aside("failed")
+    assert below(put_aside(output, "failed")) == WHOLE
     assert sorted(path.name for path in output.parent.iterdir()) == ["my pixart.failed", "my pixart.failed-2"]
-    assert below(aside) == WHOLE
 
 
 def test_a_name_without_room_for_the_label_is_cut(output):
-    longest = output.with_name("é" * 123)
-    with unfinished_export(longest, NAMES, force=False) as export:
-        for name in NAMES:
-            write(export, name)
-        seal(export)
-        aside = export.put_aside("failed-validation")
+    aside = put_aside(output.with_name("é" * 123), "failed-validation")
     assert aside.name.endswith(".failed-validation") and len(aside.name.encode()) <= 255
     assert below(aside) == WHOLE
 
@@ -387,11 +371,9 @@ def test_the_lock_is_gone_with_its_name(output):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_one_line_and_keeps_what_is_finished(output, number, logged):
-    with pytest.raises(OutputFull) as refusal:
-        interrupt(output, OSError(number, os.strerror(number)))
-    assert str(refusal.value) == f"{output.parent} has no room for the export: {os.strerror(number)}"
-    assert refusal.value.exit_status == 1
-    assert "kept first in" in logged.messages[-1]
+    said = refusal(OutputFull, interrupt, output, OSError(number, os.strerror(number)))
+    assert said == f"{output.parent} has no room for the export: {os.strerror(number)}"
+    assert OutputFull.exit_status == 1 and "kept first in" in logged.messages[-1]
     assert make(output) == ["second"]
 
 

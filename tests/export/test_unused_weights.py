@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 
 from optimum_pixart_neuron.errors import CheckpointError
 from optimum_pixart_neuron.export.unused import check_unused
-from optimum_pixart_neuron.neuron.sdk import ensure_sdk
 from tests.tiny import build_tiny_checkpoint
 
 from ..checkpoints import change_weights
 from ..e2e.conftest import describe
+from ..refusals import refusal
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -23,7 +23,6 @@ def checkpoint(tmp_path):
 
 
 def check(folder) -> None:
-    ensure_sdk()
     _, components = describe(folder, tensor_parallel_size=2)
     check_unused(components.values())
 
@@ -41,9 +40,7 @@ def test_more_blocks_than_the_configuration_has(checkpoint):
     """A deeper fine-tune with the configuration of what it was made from."""
     first = {name: tensor for name, tensor in load_file(checkpoint / TRANSFORMER).items() if ".0." in name[:22]}
     change_weights(checkpoint / TRANSFORMER, {name.replace(".0.", ".1.", 1): first[name].clone() for name in first})
-    with pytest.raises(CheckpointError) as refusal:
-        check(checkpoint)
-    assert str(refusal.value) == (
+    assert refusal(CheckpointError, check, checkpoint) == (
         "transformer: the weights have 2 transformer_blocks, config.json asks for 1 of them; mend config.json, or take"
         " the one that belongs to these weights"
     )
@@ -63,8 +60,6 @@ def test_a_pointer_of_git_lfs_is_called_by_name(checkpoint):
 def test_prefixes_of_what_wrapped_the_model_are_called_by_name(checkpoint, prefix, wrapper):
     path = checkpoint / TRANSFORMER
     save_file({prefix + name: tensor for name, tensor in load_file(path).items()}, path)
-    with pytest.raises(CheckpointError) as refusal:
-        check(checkpoint)
-    assert str(refusal.value) == (
+    assert refusal(CheckpointError, check, checkpoint) == (
         f"{path}: weights are named {prefix}…, as {wrapper} saves a model that it wraps; save the model inside"
     )

@@ -96,9 +96,6 @@ def test_quantised_weights_are_refused(whole):
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     """The weight files of two ranks without the compilation: `shards(model, **options)` -> {component/file: bytes}."""
-    from optimum_pixart_neuron.neuron.sdk import ensure_sdk
-
-    ensure_sdk()
 
     def write(model, **options) -> dict[str, bytes]:
         from optimum_pixart_neuron.parallel.shard_writer import write_shards

@@ -169,9 +169,11 @@ def as_loaded(programs: dict[str, list[Program]], files=lambda component: [PROGR
     return {name: dict.fromkeys(files(name), copies) for name, copies in programs.items()}
 
 
-def load_stand_in(folder: Path, geometry: Geometry, programs: dict[str, list[Program]], **options):
+def load_stand_in(folder: Path, geometry: Geometry = Geometry(), programs: dict | None = None, **options):  # noqa: B008
     """The pipeline of `write_export`'s folder with stand-ins for its programs; `options` go to `from_pretrained`."""
     from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
+
+    programs = programs or stand_in_programs(geometry)
 
     def load_model(*_args, **_paths):
         if not geometry.ours:

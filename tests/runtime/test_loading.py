@@ -16,7 +16,10 @@ from optimum_pixart_neuron.errors import ArtifactError, DeviceError, InvalidArgu
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk, ensure_sdk, sdk_for
 from optimum_pixart_neuron.runtime import taken_cores
 
+from ..refusals import refusal
 from .stand_in import Geometry, as_loaded, stand_in_programs
+
+WITHOUT_DEVICE = NeuronSdk(emulated=False, instance=None)
 
 
 @pytest.fixture
@@ -75,9 +78,7 @@ class TestArguments:
         ],
     )
     def test_refused(self, pipeline_class, nothing_happens, arguments, message):
-        with pytest.raises(InvalidArgument) as caught:
-            pipeline_class.from_pretrained("some/folder", **arguments)
-        assert str(caught.value).endswith(message)
+        assert refusal(InvalidArgument, pipeline_class.from_pretrained, "some/folder", **arguments).endswith(message)
 
     def test_refused_before_anything_is_compiled(self, pipeline_class, nothing_happens, tmp_path, monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -122,8 +123,7 @@ class TestModels:
     def test_without_a_device_nothing_is_loaded_or_downloaded(
         self, pipeline_class, export_of, pulled, monkeypatch, model_id
     ):
-        without_device = NeuronSdk(emulated=False, instance=None)
-        monkeypatch.setattr("optimum_pixart_neuron.runtime.pipeline.ensure_sdk", lambda: without_device)
+        monkeypatch.setattr("optimum_pixart_neuron.runtime.pipeline.ensure_sdk", lambda: WITHOUT_DEVICE)
         monkeypatch.setattr(pipeline_class, "load_model", lambda *_: pytest.fail("loaded"))
         with pytest.raises(DeviceError, match="loading it needs a machine with NeuronCores"):
             pipeline_class.from_pretrained(model_id or export_of())
@@ -181,10 +181,20 @@ class TestExport:
         assert not list(tmp_path.iterdir())
 
     def test_what_cannot_be_loaded_is_kept_and_named(self, pipeline_class, exports, caplog):
-        with pytest.raises(ArtifactError) as caught:  # the stand-ins for programs are empty files
-            pipeline_class.from_pretrained("some/checkpoint", export=True)
+        # The stand-ins for programs are empty files.
+        said = refusal(ArtifactError, pipeline_class.from_pretrained, "some/checkpoint", export=True)
         (options,) = exports
-        assert str(caught.value).startswith(f"compiled into {options.output}, but {options.output}: ")
+        assert said.startswith(f"compiled into {options.output}, but {options.output}: ")
+        assert options.output.is_dir()
+
+    def test_without_a_device_what_was_compiled_stays_and_is_named(self, pipeline_class, exports, monkeypatch):
+        """The SDK is installed, but the machine has no NeuronCore: compiling works there."""
+        for name in ("ensure_sdk", "sdk_for"):
+            monkeypatch.setattr(f"optimum_pixart_neuron.runtime.compile_first.{name}", lambda *_: WITHOUT_DEVICE)
+        asked = {"export": True, "instance_type": "trn1"}
+        said = refusal(DeviceError, pipeline_class.from_pretrained, "some/checkpoint", **asked)
+        (options,) = exports
+        assert said.startswith(f"compiled into {options.output}, but loading it needs a machine")
         assert options.output.is_dir()
 
     def test_another_librarys_error_at_load(self, pipeline_class, exports, monkeypatch):
@@ -192,9 +202,8 @@ class TestExport:
             raise RuntimeError("out of device memory")
 
         monkeypatch.setattr(pipeline_class, "load_model", staticmethod(load_model))
-        with pytest.raises(RuntimeError, match="out of device memory") as caught:
-            pipeline_class.from_pretrained("some/checkpoint", export=True, verify="none")
-        assert f"compiled into {exports[0].output}, but" in str(caught.value)
+        said = refusal(RuntimeError, pipeline_class.from_pretrained, "some/checkpoint", export=True, verify="none")
+        assert f"compiled into {exports[0].output}, but" in said and "out of device memory" in said
 
     def test_an_interrupted_export_leaves_nothing(self, pipeline_class, exports, monkeypatch, tmp_path):
         def export(options, *, kind):
@@ -209,9 +218,8 @@ class TestExport:
     def test_another_instance_is_refused_before_it_is_compiled(self, pipeline_class, exports, monkeypatch):
         here = NeuronSdk(emulated=False, instance="trn1.32xlarge")
         monkeypatch.setattr("optimum_pixart_neuron.runtime.compile_first.sdk_for", lambda instance: here)
-        with pytest.raises(InvalidExportOption) as caught:
-            pipeline_class.from_pretrained("some/checkpoint", export=True, instance_type="trn2")
-        assert str(caught.value) == (
+        asked = {"export": True, "instance_type": "trn2"}
+        assert refusal(InvalidExportOption, pipeline_class.from_pretrained, "some/checkpoint", **asked) == (
             "--instance_type trn2: from_pretrained loads what it compiles, and this machine is trn1.32xlarge; compile"
             " it with `optimum-cli export neuron`, and load it there"
         )
@@ -265,9 +273,7 @@ class TestTakenCores:
     def test_more_are_refused(self, load_model, export_of):
         assert load_model(export_of(), 2) == ["transformer", "text_encoder"]
         assert load_model(export_of(), 1) and load_model(export_of(), 2)
-        with pytest.raises(DeviceError) as caught:
-            load_model(export_of(), 4)
-        assert str(caught.value) == (
+        assert refusal(DeviceError, load_model, export_of(), 4) == (
             f"{export_of()}: it needs 4 cores, and the first pipeline of this process started the runtime with 2; load"
             " it in a process of its own, or set NEURON_RT_VISIBLE_CORES=0-3 before the first load"
         )

@@ -84,9 +84,8 @@ def test_steps_do_nothing_twice_that_the_call_does_once(stand_in, monkeypatch):
         once = ("encoder_hidden_states", "encoder_attention_mask")
         assert {name: cut.count(name) for name in once} == dict.fromkeys(once, 1)
         assert cut.count("hidden_states") == cut.count("timestep") == 12
-    assert (
-        len(started) <= 3 * 3
-    )  # as many as there are copies of the three programs, for as long as the pipeline lives
+    # As many as there are copies of the three programs, for as long as the pipeline lives.
+    assert len(started) <= 3 * 3
     assert sum(len(program.rows) for program in pipe.stand_ins["transformer"]) == 2 * 12 * 6
 
 

@@ -12,20 +12,19 @@ from optimum_pixart_neuron.errors import ArtifactError, InvalidArgument
 from optimum_pixart_neuron.files import records_of
 from tests.hub.exports import content, make_export
 
-from .stand_in import Geometry, load_stand_in, stand_in_programs
+from .stand_in import load_stand_in
 
 
 @pytest.fixture
 def pipe(export_of, tmp_path):
     """Of a folder of its own."""
-    folder = shutil.copytree(export_of(), tmp_path / "own")
-    return load_stand_in(folder, Geometry(), stand_in_programs(Geometry()))
+    return load_stand_in(shutil.copytree(export_of(), tmp_path / "own"))
 
 
 def saved_scheduler(folder) -> SchedulerMixin:
     name = json.loads((folder / "model_index.json").read_text())["scheduler"]
     assert name[0] == "diffusers"
-    return load_stand_in(folder, Geometry(), stand_in_programs(Geometry())).scheduler
+    return load_stand_in(folder).scheduler
 
 
 def test_an_unchanged_pipeline_is_copied_as_it_is(pipe, tmp_path):
@@ -61,7 +60,7 @@ def test_the_manifest_knows_the_swapped_scheduler(pipe, tmp_path):
 
 def test_it_knows_its_folder_wherever_the_process_goes(pipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    relative = load_stand_in(Path("own"), Geometry(), stand_in_programs(Geometry()))
+    relative = load_stand_in(Path("own"))
     (tmp_path / "elsewhere" / "own").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
     relative.save_pretrained("copy")

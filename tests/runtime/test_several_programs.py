@@ -16,6 +16,7 @@ from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
 from optimum_pixart_neuron.errors import ProgramInputError
 from optimum_pixart_neuron.runtime.sizes import CompiledSizes
 
+from ..refusals import refusal
 from .stand_in import draw as draw_few
 
 draw = partial(draw_few, num_inference_steps=10)
@@ -53,9 +54,8 @@ def test_of_equal_aspect_ratios_the_nearest_area_is_taken():
 
 @pytest.mark.parametrize(("binning", "bins"), [(False, BINS), (True, {})])
 def test_what_is_not_compiled_is_refused_with_the_list(binning, bins):
-    with pytest.raises(ProgramInputError) as refused:
-        CompiledSizes(SEVERAL.sizes, bins).check(128, 256, binning=binning)
-    assert str(refused.value) == (
+    sizes = CompiledSizes(SEVERAL.sizes, bins)
+    assert refusal(ProgramInputError, sizes.check, 128, 256, binning=binning) == (
         "256 x 128 px: compiled for 256 x 256, 336 x 192, 192 x 336 px; export with --sizes 256x256 192x336 336x192"
         " 128x256"
     )
@@ -142,10 +142,7 @@ NO_INTERVALS = (0.7, (0.7,), (0.5, 0.5), (-0.1, 0.5), (0.0, 1.1), ("a", "b"), (0
 )
 def test_what_cannot_be_is_refused_before_anything_runs(stand_in, asked):
     pipe = stand_in(half=True)
-    message = (
-        "128 x 512 px is made at .* px, compiled is 256 x 256 px; export with --height|guidance_interval: expected "
-    )
-    with pytest.raises(ProgramInputError, match=message):
+    with pytest.raises(ProgramInputError, match="128 x 512 px is made at .* compiled is|guidance_interval: expected "):
         draw(pipe, **asked)
     assert not any(program.rows for copies in pipe.stand_ins.values() for program in copies)
 

@@ -1,6 +1,7 @@
 """One pipeline used from several threads: every picture is the one that the call draws when it is alone."""
 
 import copy
+import multiprocessing
 import os
 import pickle
 import threading
@@ -15,21 +16,11 @@ from optimum_pixart_neuron.errors import DeviceError
 from .stand_in import TOKENIZER
 
 THREADS = 8
-PROMPTS = [
-    "a red cat",
-    "two blue squares",
-    "a circle",
-    "nothing at all",
-    "a green star",
-    "rain",
-    "a",
-    "the sea at night",
-]
 
 
 def draw(pipe, number: int, **arguments) -> np.ndarray:
     call = {"num_inference_steps": 3 + number % 3, "guidance_scale": 2.0 + number, "output_type": "np", **arguments}
-    return pipe(PROMPTS[number], generator=torch.Generator().manual_seed(number), **call).images[0]
+    return pipe(f"{number} red cats", generator=torch.Generator().manual_seed(number), **call).images[0]
 
 
 @pytest.mark.seconds
@@ -96,26 +87,21 @@ def test_a_loaded_pipeline_is_not_pickled(stand_in):
 
 
 def test_a_forked_process_is_told_to_load_its_own(stand_in):
-    pipe = stand_in()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
+    pipe, fork = stand_in(), multiprocessing.get_context("fork")
+    answers, writing = fork.Pipe(duplex=False)
+
+    def draw_elsewhere() -> None:
         try:
             draw(pipe, 0)
-            answer = "drew"
         except DeviceError as error:
-            answer = str(error)
-        except BaseException as error:
-            answer = repr(error)
-        os.write(writing, answer.encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    os.close(writing)
-    answer = os.read(reading, 10_000).decode()
-    os.close(reading)
-    assert answer == (
-        f"this pipeline was loaded in process {os.getpid()}, and this is process {child}; load it in the process that"
-        " uses it"
+            writing.send(str(error))
+
+    child = fork.Process(target=draw_elsewhere)
+    child.start()
+    child.join()
+    assert answers.poll() and answers.recv() == (
+        f"this pipeline was loaded in process {os.getpid()}, and this is process {child.pid}; load it in the process"
+        " that uses it"
     )
     assert draw(pipe, 0).shape == (256, 256, 3)
 
