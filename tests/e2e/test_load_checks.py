@@ -1,6 +1,6 @@
 """Exports that our class did not foresee: of the stock exporter, and of one core on a machine that shows one.
 
-Every refusal of a folder is in `tests/artifact/test_checks.py`, `tests/runtime/test_loading.py` and `test_call.py`;
+Every refusal of a folder is in `tests/artifact/`, `tests/runtime/test_loading.py` and `test_call.py`;
 `tests/faults` damages real exports.
 """
 
@@ -10,12 +10,11 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from optimum_pixart_neuron.artifact.manifest import MANIFEST_FILE
 from optimum_pixart_neuron.errors import ArtifactError, ProgramInputError
 
-from .conftest import PROMPTS, assert_same_pictures, load_ours, load_stock, pipeline_arguments
+from .conftest import assert_same_pictures, load_ours, load_stock, picture, pictures
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -37,17 +36,11 @@ def test_a_folder_of_the_stock_exporter(tiny_checkpoint, tmp_path):
     command += ["--instance_type", "trn1", "--torch_dtype", "float32", "--disable-validation", tmp_path / "stock"]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
     assert not (tmp_path / "stock" / MANIFEST_FILE).exists()
-    arguments = pipeline_arguments(1)
-    expected = load_stock(tmp_path / "stock")(PROMPTS[0], **arguments).images
+    expected = picture(load_stock(tmp_path / "stock"))
     pipe = load_ours(tmp_path / "stock")
-    assert np.array_equal(pipe(PROMPTS[0], **arguments).images, expected)
+    assert np.array_equal(picture(pipe), expected)
     with pytest.raises(ProgramInputError, match=r"expected 1 prompt\(s\), given 2; export with --batch_size 2"):
-        pipe(PROMPTS, **pipeline_arguments())
-    embeddings = {"prompt_embeds": torch.zeros(1, 120, 64), "prompt_attention_mask": torch.ones(1, 120)}
-    with pytest.raises(
-        ProgramInputError, match=r"prompt_embeds: expected \(any number, 300, 64\), given \(1, 120, 64\)"
-    ):
-        pipe(**embeddings)
+        pictures(pipe)
     os.truncate(tmp_path / "stock" / "text_encoder" / "weights" / "tp0_sharded_checkpoint.safetensors", 1000)
     with pytest.raises(ArtifactError, match="tp0_sharded_checkpoint.safetensors is truncated or damaged"):
         load_ours(tmp_path / "stock")
@@ -59,4 +52,4 @@ def test_one_visible_core_is_enough_for_an_export_of_one(exported, monkeypatch, 
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
     pipe = load_ours(exported(tensor_parallel_size=1, torch_dtype="float32", batch_size=2))
     assert len(pipe.transformer.model.copies) == 1
-    assert_same_pictures(pipe(PROMPTS, **pipeline_arguments()).images, reference_images)
+    assert_same_pictures(pictures(pipe), reference_images)

@@ -10,7 +10,7 @@ from optimum_pixart_neuron.validation.source import original_of
 
 from ..lora.adapters import TEXT_MODULES, matrices, merged_by_hand, merged_pipeline, weights_of, write_kohya
 from ..parity import psnr
-from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+from .conftest import load_ours, load_stock, pictures
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -32,10 +32,10 @@ def folder(exported, changed):
 
 
 def test_pictures_of_the_merged_weights(tiny_checkpoint, folder, changed, reference_images):
-    expected = merged_pipeline(tiny_checkpoint, **changed[1])(PROMPTS, **pipeline_arguments()).images
+    expected = pictures(merged_pipeline(tiny_checkpoint, **changed[1]))
     assert psnr(expected, reference_images) < 30  # the LoRA is seen
     for load in (load_stock, load_ours):
-        assert psnr(load(folder)(PROMPTS, **pipeline_arguments()).images, expected) >= 55
+        assert psnr(pictures(load(folder)), expected) >= 55
 
 
 def test_the_export_says_what_was_merged(folder, changed):

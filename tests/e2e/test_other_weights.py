@@ -23,13 +23,9 @@ from ..lora.adapters import (
     write_peft,
 )
 from ..parity import psnr
-from .conftest import PROMPTS, load_ours, pipeline_arguments
+from .conftest import load_ours, picture, pictures, soak
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
-
-
-def drawn(pipe) -> np.ndarray:
-    return pipe(PROMPTS, **pipeline_arguments()).images
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +62,21 @@ ONE_RANK = {"tensor_parallel_size": 1, **TWO}
 """Of one core, which two share for the guidance pair, as in `COPIES`: weights are in the file of the program."""
 
 
-@pytest.mark.parametrize(
-    "options", [ONE_RANK, *(pytest.param(each, marks=pytest.mark.soak) for each in (TENSOR, CONTEXT, COPIES))], ids=str
-)
+@pytest.mark.parametrize("options", [ONE_RANK, soak(TENSOR), soak(CONTEXT), soak(COPIES)], ids=str)
 def test_a_lora_and_back(exported, tiny_checkpoint, style, options, reference_images, monkeypatch):
     folder = exported(**options)
     digests = {path: full_digest(path) for path in folder.rglob("*") if path.is_file()}
     pipe = load_ours(folder)
-    before = drawn(pipe)
+    before = pictures(pipe)
     if options is ONE_RANK:
         check_untaken_weights(pipe, style, monkeypatch)
     pipe.load_lora_weights(style[0], adapter_name="style")
-    changed = drawn(pipe)
-    expected = drawn(merged_pipeline(tiny_checkpoint, transformer=style[1]))
+    changed = pictures(pipe)
+    expected = pictures(merged_pipeline(tiny_checkpoint, transformer=style[1]))
     assert psnr(expected, reference_images) < 30 and psnr(changed, expected) >= 55
     assert "LoRA style x 1" in repr(pipe)
     pipe.unload_lora_weights()
-    assert np.array_equal(drawn(pipe), before)
+    assert np.array_equal(pictures(pipe), before)
     assert {path: full_digest(path) for path in folder.rglob("*") if path.is_file()} == digests
 
 
@@ -99,14 +93,12 @@ def check_untaken_weights(pipe, style, monkeypatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(torch_neuronx, "replace_weights", forgetful)
-        with pytest.raises(
-            LoadError, match=r"transformer does not begin .*: \d+ of \d+ weights were not taken, such as"
-        ):
+        with pytest.raises(LoadError, match=r"transformer does not begin .*: \d+ of \d+ weights were not taken, such"):
             pipe.load_lora_weights(style[0])
     assert len(calls) == 4 and pipe.get_active_adapters() == []
 
 
-@pytest.mark.parametrize("options", [TENSOR, pytest.param(ONE_RANK, marks=pytest.mark.soak)], ids=str)
+@pytest.mark.parametrize("options", [TENSOR, soak(ONE_RANK)], ids=str)
 def test_several_loras_and_another_transformer(
     exported, options, tiny_checkpoint, plain, style, fine_tune, tmp_path, caplog
 ):
@@ -123,7 +115,7 @@ def test_several_loras_and_another_transformer(
         "transformer": merged | merged_by_hand(merged, image, -0.5),
         "text_encoder": merged_by_hand(plain["text_encoder"], text, -0.5),
     }
-    assert psnr(drawn(pipe), drawn(merged_pipeline(tiny_checkpoint, **both))) >= 55
+    assert psnr(pictures(pipe), pictures(merged_pipeline(tiny_checkpoint, **both))) >= 55
 
     pipe.load_transformer(fine_tune)
     pipe.set_adapters("default_1", 0.25)
@@ -132,15 +124,15 @@ def test_several_loras_and_another_transformer(
         "transformer": tuned | merged_by_hand(tuned, image, 0.25),
         "text_encoder": merged_by_hand(plain["text_encoder"], text, 0.25),
     }
-    assert psnr(drawn(pipe), drawn(merged_pipeline(tiny_checkpoint, **one))) >= 55
+    assert psnr(pictures(pipe), pictures(merged_pipeline(tiny_checkpoint, **one))) >= 55
     pipe.save_pretrained(tmp_path / "saved")
     assert "saved with its own weights" in caplog.text
 
 
-@pytest.mark.parametrize("options", [TENSOR, pytest.param(ONE_RANK, marks=pytest.mark.soak)], ids=str)
+@pytest.mark.parametrize("options", [TENSOR, soak(ONE_RANK)], ids=str)
 def test_what_does_not_fit_changes_nothing(exported, options, tiny_checkpoint, plain, fine_tune, tmp_path):
     pipe = load_ours(exported(**options))
-    before = drawn(pipe)
+    before = pictures(pipe)
     wide = {name: (torch.zeros(4, 65), up) for name, (_, up) in matrices(plain["transformer"], MODULES[4:5]).items()}
     with pytest.raises(CheckpointError, match=r"have shapes \(4, 65\)"):
         pipe.load_lora_weights(write_peft(tmp_path / "wide", wide))
@@ -149,31 +141,24 @@ def test_what_does_not_fit_changes_nothing(exported, options, tiny_checkpoint, p
     with pytest.raises(InvalidArgument, match="expected a folder, file or id, given dict"):
         pipe.load_lora_weights({})
 
-    def refused(match, **changes):
+    def refused(match: str, weights: dict | None = None, **configuration) -> None:
         changed = tmp_path / "changed" / "transformer"
         shutil.copytree(fine_tune, changed, dirs_exist_ok=True)
-        rewrite(changed / "config.json", **changes.pop("config", {}))
-        change_weights(changed / "diffusion_pytorch_model.safetensors", changes)
+        rewrite(changed / "config.json", **configuration)
+        change_weights(changed / "diffusion_pytorch_model.safetensors", weights or {})
         with pytest.raises(CheckpointError, match=match):
             pipe.load_transformer(changed)
 
-    refused("the transformer has num_layers 3, the export was compiled for 2", config={"num_layers": 3})
-    name = {"proj_out.bias": None}
-    refused("the transformer has no weight proj_out.bias, which the export has", **name)
-    refused(r"weight proj_out.bias has shape \(7,\), the export's \(32,\)", **{"proj_out.bias": torch.zeros(7)})
-    refused("weight proj_out.bias is stored as I8", **{"proj_out.bias": torch.zeros(32, dtype=torch.int8)})
-
-    def callback(step, timestep, latents):
-        pipe.load_transformer(fine_tune)
-
+    refused("the transformer has num_layers 3, the export was compiled for 2", num_layers=3)
+    refused("the transformer has no weight proj_out.bias, which the export has", {"proj_out.bias": None})
+    refused(r"weight proj_out.bias has shape \(7,\), the export's \(32,\)", {"proj_out.bias": torch.zeros(7)})
+    refused("weight proj_out.bias is stored as I8", {"proj_out.bias": torch.zeros(32, dtype=torch.int8)})
     with pytest.raises(InvalidArgument, match="cannot be changed from inside a call"):
-        pipe(PROMPTS, callback=callback, **pipeline_arguments())
-    assert np.array_equal(drawn(pipe), before)
+        picture(pipe, callback=lambda *_: pipe.load_transformer(fine_tune))
+    assert np.array_equal(pictures(pipe), before)
 
-    model = PixArtTransformer2DModel.from_pretrained(fine_tune)
-    pipe.load_transformer(model)
-    tuned = drawn(pipe)
-    expected = drawn(merged_pipeline(tiny_checkpoint, transformer=weights_of(fine_tune.parent)))
-    assert psnr(tuned, expected) >= 55
+    pipe.load_transformer(PixArtTransformer2DModel.from_pretrained(fine_tune))
+    expected = pictures(merged_pipeline(tiny_checkpoint, transformer=weights_of(fine_tune.parent)))
+    assert psnr(pictures(pipe), expected) >= 55
     pipe.load_transformer(None)
-    assert np.array_equal(drawn(pipe), before)
+    assert np.array_equal(pictures(pipe), before)

@@ -1,7 +1,5 @@
 """Pictures of the parallel modes against unmodified diffusers in float32: 55 dB, as in test_parity."""
 
-import json
-
 import pytest
 import torch
 
@@ -13,60 +11,52 @@ from .conftest import (
     fresh_runtime,
     load_ours,
     load_stock,
-    pipeline_arguments,
+    neuron_section,
+    noise,
+    picture,
+    pictures,
+    soak,
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 
-def parallel(folder, component: str) -> dict:
-    return json.loads((folder / component / "config.json").read_text())["neuron"]["parallel"]
-
-
-@pytest.mark.parametrize(
-    ("ranks", "exchange"),
-    [
-        pytest.param(*given, marks=pytest.mark.soak)
-        for given in ((2, None), (4, "gather"), (4, "all-to-all"), (8, "gather"), (8, "all-to-all"))
-    ],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("exchange", ["gather", "all-to-all"])
+@pytest.mark.parametrize("ranks", [4, 8])
 def test_context(exported, reference_images, ranks, exchange):
-    options = {"exchange": exchange} if exchange else {}
-    folder = exported(tensor_parallel_size=ranks, torch_dtype="float32", batch_size=2, **options)
-    assert_same_pictures(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
-    assert_same_pictures(load_ours(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+    """Two ranks are in test_parity."""
+    folder = exported(tensor_parallel_size=ranks, torch_dtype="float32", batch_size=2, exchange=exchange)
+    for load in (load_stock, load_ours):
+        assert_same_pictures(pictures(load(folder)), reference_images)
 
 
 @pytest.mark.soak
 def test_context_without_guidance(exported, reference):
     """One guidance group: all ranks share the tokens of one row, also an odd number of them."""
     folder = exported(tensor_parallel_size=2, torch_dtype="float32", no_guidance=True)
-    assert parallel(folder, "transformer")["groups"] == [[0, 1]]
-    arguments = {**pipeline_arguments(1), "guidance_scale": 1.0}
-    expected = reference(PROMPTS[:1], **arguments).images
-    assert_same_pictures(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
+    assert neuron_section(folder, "transformer")["parallel"]["groups"] == [[0, 1]]
+    assert psnr(picture(load_stock(folder), guidance_scale=1.0), picture(reference, guidance_scale=1.0)) >= 55
     # Our class runs guidance too, one row after the other.
-    guided = pipeline_arguments(1)
-    assert_same_pictures(load_ours(folder)(PROMPTS[:1], **guided).images, reference(PROMPTS[:1], **guided).images)
+    assert psnr(picture(load_ours(folder)), picture(reference)) >= 55
 
 
 @pytest.mark.soak
 def test_context_at_a_resolution_bin_that_is_not_square(exported, reference):
     """252 tokens over two sequence ranks; the stock class asks for nothing but the prompt."""
     folder = exported(tensor_parallel_size=4, torch_dtype="float32", height=192, width=336)
-    latents = torch.randn(1, 4, 24, 42, generator=torch.Generator().manual_seed(2))
-    arguments = {**pipeline_arguments(1), "latents": latents}
-    expected = reference(PROMPTS[:1], height=192, width=336, **arguments).images
-    assert expected.shape == (1, 192, 336, 3)
-    assert_same_pictures(load_stock(folder)(PROMPTS[:1], **arguments).images, expected)
+    latents = noise(size=(192, 336))
+    expected = picture(reference, height=192, width=336, latents=latents)
+    assert expected.shape == (192, 336, 3)
+    assert psnr(picture(load_stock(folder), latents=latents), expected) >= 55
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("ranks", [2, soak(4)])
 def test_tensor(exported, reference_images, ranks):
     options = {"torch_dtype": "float32", "batch_size": 2, "vae_parallel": "one"}
     folder = exported(tensor_parallel_size=ranks, parallel_mode="tensor", **options)
-    assert parallel(folder, "transformer")["collectives"]["all-reduce"]["count"] == 2 * 3
-    assert_same_pictures(load_stock(folder)(PROMPTS, **pipeline_arguments()).images, reference_images)
+    assert neuron_section(folder, "transformer")["parallel"]["collectives"]["all-reduce"]["count"] == 2 * 3
+    assert_same_pictures(pictures(load_stock(folder)), reference_images)
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +69,19 @@ def data_pipe(data_folder):
     return load_ours(data_folder)
 
 
-@pytest.mark.parametrize("images", [1, 3, pytest.param(8, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("images", [1, 3, soak(8)])
 def test_data(data_pipe, reference, images):
     """More and fewer images than cores, in their order; one prompt makes several of them."""
     assert len(data_pipe.transformer.model.copies) == len(data_pipe.vae_decoder.model.copies) == 2
     prompts, each = (PROMPTS, images // 2) if images % 2 == 0 else (["a tower"], images)
-    latents = torch.randn(images, 4, 32, 32, generator=torch.Generator().manual_seed(images))
-    arguments = {"num_images_per_prompt": each, "num_inference_steps": 2, "latents": latents, "output_type": "np"}
+    arguments = {"num_images_per_prompt": each, "num_inference_steps": 2, "output_type": "np"}
+    arguments["latents"] = noise(images, seed=images)
     assert_same_pictures(data_pipe(prompts, **arguments).images, reference(prompts, **arguments).images)
 
 
 def test_data_through_the_stock_class(data_folder, reference):
     """It runs the transformer on one core; the picture is the same."""
-    arguments = pipeline_arguments(1)
-    images = load_stock(data_folder)(PROMPTS[:1], **arguments).images
-    assert_same_pictures(images, reference(PROMPTS[:1], **arguments).images)
+    assert psnr(picture(load_stock(data_folder)), picture(reference)) >= 55
 
 
 @pytest.mark.soak
@@ -105,16 +93,12 @@ def test_2048_pixels_through_the_stock_class(tmp_path):
 
     checkpoint = build_tiny_checkpoint(tmp_path / "checkpoint", sample_size=128, heads=2, layers=1)
     folder = export_to(tmp_path / "exported", checkpoint, tensor_parallel_size=4, height=2048, width=512)
-    assert parallel(folder, "vae_decoder")["mode"] == "rows"
-    latents = torch.randn(1, 4, 256, 64, generator=torch.Generator().manual_seed(0))
-    arguments = {"num_inference_steps": 1, "latents": latents, "output_type": "np"}
-    image = load_stock(folder)(PROMPTS[0], **arguments).images[0]
+    assert neuron_section(folder, "vae_decoder")["parallel"]["mode"] == "rows"
+    asked = {"num_inference_steps": 1, "latents": noise(size=(2048, 512))}
+    image = picture(load_stock(folder), **asked)
     assert image.shape == (2048, 512, 3)
-    own = PixArtSigmaPipeline.from_pretrained(checkpoint)
-    expected = own(PROMPTS[0], height=2048, width=512, **arguments).images[0]
-    found = psnr(image, expected)
-    print(f"{found:.1f} dB")
-    assert found >= 38
+    expected = picture(PixArtSigmaPipeline.from_pretrained(checkpoint), height=2048, width=512, **asked)
+    assert psnr(image, expected) >= 38
 
 
 @pytest.mark.soak
@@ -133,7 +117,7 @@ def test_4096_pixels_decode_on_eight_cores(sdk, tmp_path):
     from optimum_pixart_neuron.program.memory import MemoryNeed, check_memory
     from optimum_pixart_neuron.program.program import trace_program
 
-    ranks, latents = 8, torch.randn(1, 4, 128, 128, generator=torch.Generator().manual_seed(0))
+    ranks, latents = 8, noise(size=(1024, 1024))
     torch.manual_seed(0)
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 6, "up_block_types": ["UpDecoderBlock2D"] * 6}
     vae = AutoencoderKL(block_out_channels=[8] * 6, norm_num_groups=4, layers_per_block=1, **blocks).eval()

@@ -12,14 +12,12 @@ from diffusers import PixArtSigmaPipeline
 from optimum_pixart_neuron.cpu.products import FasterBfloat16
 
 from ..parity import psnr, relative_error
-from .conftest import PROMPTS, assert_same_pictures, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, assert_same_pictures, load_ours, load_stock, pictures, pipeline_arguments, soak
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 
-@pytest.fixture(
-    scope="module", params=[1, pytest.param(2, marks=pytest.mark.soak), 4], ids=lambda ranks: f"{ranks}-ranks"
-)
+@pytest.fixture(scope="module", params=[1, soak(2), 4], ids=lambda ranks: f"{ranks}-ranks")
 def float32_folder(request, exported):
     return exported(tensor_parallel_size=request.param, torch_dtype="float32", batch_size=2)
 
@@ -56,16 +54,11 @@ def test_float32_components_through_the_stock_class(stock, reference):
 
 def test_float32_pictures(float32_folder, stock, reference_images):
     for pipe in (stock, load_ours(float32_folder)):
-        assert_same_pictures(pipe(PROMPTS, **pipeline_arguments()).images, reference_images)
+        assert_same_pictures(pictures(pipe), reference_images)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"tensor_parallel_size": 1}, marks=pytest.mark.soak),
-        {"tensor_parallel_size": 2, "attention": "nki"},
-    ],
-    ids=str,
+    "options", [soak({"tensor_parallel_size": 1}), {"tensor_parallel_size": 2, "attention": "nki"}], ids=str
 )
 def test_bfloat16_pictures(exported, tiny_checkpoint, reference_images, options):
     theirs = PixArtSigmaPipeline.from_pretrained(tiny_checkpoint, torch_dtype=torch.bfloat16)

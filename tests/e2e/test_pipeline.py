@@ -11,7 +11,7 @@ import torch
 from optimum_pixart_neuron.artifact.manifest import Manifest
 
 from ..parity import psnr
-from .conftest import NEGATIVE, PROMPTS, assert_same_pictures, load_ours, load_stock, pipeline_arguments
+from .conftest import NEGATIVE, PROMPTS, assert_same_pictures, load_ours, load_stock, picture, pipeline_arguments
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -81,6 +81,6 @@ def test_a_size_that_is_binned_to_the_compiled_one(pipe, reference):
 def test_a_saved_copy_passes_in_full_and_gives_identical_pictures(folder, tmp_path, pipe):
     pipe.save_pretrained(tmp_path / "copy")
     assert Manifest.read(tmp_path / "copy") == Manifest.read(folder)
-    expected = pipe(PROMPTS[0], **pipeline_arguments(1)).images
-    for load, how in ((load_stock, {}), (load_ours, {"verify": "full"})):
-        assert np.array_equal(load(tmp_path / "copy", **how)(PROMPTS[0], **pipeline_arguments(1)).images, expected)
+    expected = picture(pipe)
+    assert np.array_equal(picture(load_stock(tmp_path / "copy")), expected)
+    assert np.array_equal(picture(load_ours(tmp_path / "copy", verify="full")), expected)

@@ -1,15 +1,14 @@
-"""Bad inputs of an export: one line on stderr, a status that is not zero, nothing written, no weight read.
+"""Checkpoints that no export can be made of: refused in one line, with nothing written and no weight read.
 
-They run the export process's `main` here, two go through the real `optimum-cli`. In `tests/export/` are values that a
-model or an instance cannot have (`test_settings.py`), other places of a model (`test_kinds.py`), checkpoints that do
-not fit (`test_checkpoints.py`) and other outputs (`test_output.py`).
+In `tests/export/` are values that a model or an instance cannot have (`test_settings.py`), other places of a model
+(`test_kinds.py`), checkpoints that do not fit (`test_checkpoints.py`) and other outputs (`test_output.py`); what the
+command makes of an error is in `tests/commands/test_export_neuron.py`, but for two that go through the real one.
 """
 
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,13 +17,14 @@ import pytest
 import torch
 
 from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
-from optimum_pixart_neuron.commands.export_neuron import main
+from optimum_pixart_neuron.errors import CheckpointError
 
 from ..checkpoints import change_weights, rewrite
+from ..refusals import refusal
+from .conftest import export_to
 
 pytestmark = pytest.mark.e2e
 
-ERROR = "optimum-cli export neuron: error: "
 TRANSFORMER = Path("transformer", "diffusion_pytorch_model.safetensors")
 TEXT_ENCODER = Path("text_encoder", "model.safetensors")
 
@@ -35,44 +35,9 @@ def checkpoint(tiny_checkpoint, tmp_path):
     return Path(shutil.copytree(tiny_checkpoint, tmp_path / "models" / "pixart"))
 
 
-@pytest.fixture
-def refused(tmp_path, monkeypatch, capsys):
-    """Export to `<tmp_path>/exports/pixart neuron`, expect a refusal, return its line."""
-    parent = tmp_path / "exports"
-    parent.mkdir()
-    output = parent / "pixart neuron"
-
-    def no_weight_may_be_read(self, name):
-        pytest.fail(f"weight {name} was read before the refusal")
-
-    def run(model, *flags, output=output, status=2) -> str:
-        before = contents(tmp_path)
-        try:
-            ended = main(["--model", str(model), str(output), *map(str, flags)])
-        except SystemExit as end:  # argparse's way out
-            ended = end.code
-        assert ended == status
-        assert contents(tmp_path) == before
-        return only_line(capsys.readouterr().err)
-
-    monkeypatch.setattr(ComponentWeights, "read", no_weight_may_be_read)
-    # The export process writes it for the SDK; here it would stay.
-    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE", "trn1"))
-    handler = signal.getsignal(signal.SIGTERM)
-    yield run
-    signal.signal(signal.SIGTERM, handler)
-
-
 def contents(folder: Path) -> dict[Path, int]:
     """Every path below `folder`, hidden ones too, with the time of its last change."""
     return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def only_line(stderr: str) -> str:
-    """The refusal, which must be the one line there is."""
-    (line,) = stderr.splitlines()
-    assert line.startswith(ERROR), stderr
-    return line.removeprefix(ERROR)
 
 
 def missing_shard(folder: Path) -> None:
@@ -113,18 +78,12 @@ def without_tokenizer_model(folder: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_incomplete_and_other_checkpoints(refused, checkpoint, damage, message):
+def test_incomplete_and_other_checkpoints(checkpoint, damage, message, tmp_path, monkeypatch):
     damage(checkpoint)
-    assert re.search(message, refused(checkpoint))
-
-
-def test_outputs_that_cannot_be_written(refused, tiny_checkpoint, tmp_path, monkeypatch):
-    full = tmp_path / "full"
-    full.mkdir()
-    (full / "precious").write_text("data")
-    assert "exists and is not empty" in refused(tiny_checkpoint, output=full)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
-    assert f"you may not write to {tmp_path}" in refused(tiny_checkpoint, output=tmp_path / "new" / "out")
+    before = contents(tmp_path)
+    monkeypatch.setattr(ComponentWeights, "read", lambda _, name: pytest.fail(f"weight {name} was read"))
+    assert re.search(message, refusal(CheckpointError, export_to, tmp_path / "exports" / "out", checkpoint))
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.soak
@@ -142,5 +101,5 @@ def test_through_the_real_command(tiny_checkpoint, tmp_path, flags, environment,
     done = subprocess.run([*command, tmp_path / "out", *flags], env=environment, capture_output=True, text=True)
     *said, line = done.stderr.splitlines()
     assert not any("optimum-cli" in other or "Traceback" in other or "Error" in other for other in said), said
-    assert done.returncode == 2 and only_line(line).startswith(message)
+    assert done.returncode == 2 and line.startswith(f"optimum-cli export neuron: error: {message}")
     assert list(tmp_path.iterdir()) == []

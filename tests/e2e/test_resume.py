@@ -1,16 +1,13 @@
 """Interrupted exports: what the next run of the same command compiles, and what ends up in the manifest.
 
-Most runs here have a compiler that writes one small file; the first test has the real one. What an export that is
-killed or has no room leaves is in `tests/faults`.
+The compiler here writes one small file. What real exports that are killed or have no room leave, and that they then
+become what undisturbed ones are, is in `tests/faults`.
 """
 
-import errno
-import json
 import os
 import shutil
-import sys
-import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +18,7 @@ from optimum_pixart_neuron.errors import ValidationFailed
 from optimum_pixart_neuron.files import FileRecord
 
 from ..checkpoints import change_weights, rewrite
-from .conftest import export_to
+from .conftest import export_to, neuron_section, soak
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -30,10 +27,6 @@ ALL = ["text_encoder", "transformer", "vae_decoder"]
 
 def run(checkpoint: Path, output: Path, **options) -> Path:
     return export_to(output, checkpoint, **{"tensor_parallel_size": 2, "vae_parallel": "one", **options})
-
-
-def holder(output: Path) -> Path:
-    return output.with_name(f".{output.name}.partial")
 
 
 def assert_whole(output: Path) -> Manifest:
@@ -45,11 +38,6 @@ def assert_whole(output: Path) -> Manifest:
     return manifest
 
 
-def without_programs(output: Path) -> dict[str, FileRecord]:
-    """The files whose bytes an export decides; TorchScript numbers the classes of one process in its archives."""
-    return {name: file for name, file in Manifest.read(output).files.items() if not name.endswith("model.neuron")}
-
-
 @pytest.fixture
 def output(tmp_path) -> Path:
     (tmp_path / "exports").mkdir()
@@ -57,35 +45,28 @@ def output(tmp_path) -> Path:
 
 
 class Compiler:
-    """Notes what is compiled, leaves an intermediate file of it, and fails where it is told to.
+    """Writes one small file a component, notes it, leaves an intermediate file, and fails where it is told to.
 
     Attributes:
         compiled: components, in order.
         beside: how many other folders of intermediate files there were at each.
-        fails: component -> what its compilation raises when it has written half of it.
-        real: compiles; None for one small file a component.
+        fails: component -> what its compilation raises when it has written the file.
     """
 
     def __init__(self) -> None:
         self.compiled: list[str] = []
         self.beside: list[int] = []
         self.fails: dict[str, BaseException] = {}
-        self.real = None
 
     def __call__(self, job, taken) -> None:
         name = job.component.COMPONENT.name
         self.compiled.append(name)
         self.beside.append(len(list(job.workdir.parent.glob("work-*"))) - 1)
         (job.workdir / "graph").write_text("intermediate")
+        job.folder.mkdir()
+        (job.folder / "model.neuron").write_text(name)
         if name in self.fails:
-            job.folder.mkdir()
-            (job.folder / "model.neuron").write_text("half")
             raise self.fails.pop(name)
-        if self.real:
-            self.real(job, taken)
-        else:
-            job.folder.mkdir()
-            (job.folder / "model.neuron").write_text(name)
 
 
 @pytest.fixture
@@ -97,25 +78,16 @@ def compiler(monkeypatch) -> Compiler:
     return stand_in
 
 
-def test_a_resumed_export_is_what_an_uninterrupted_one_is(monkeypatch, exported, tiny_checkpoint, output, logged):
-    from optimum_pixart_neuron.export import compile
-
-    options = {"torch_dtype": "float32", "vae_parallel": "auto"}
-    compiler = Compiler()
-    compiler.real, compiler.fails = compile.compile_component, {"transformer": RuntimeError("neuronx-cc failed")}
-    monkeypatch.setattr(compile, "compile_component", compiler)
+def test_an_export_that_failed_goes_on_from_what_was_finished(compiler, tiny_checkpoint, output, logged):
+    compiler.fails = {"transformer": RuntimeError("neuronx-cc failed")}
     with pytest.raises(RuntimeError, match="neuronx-cc failed"):
-        run(tiny_checkpoint, output, **options)
-    assert not output.exists()
-    assert sorted(path.name for path in (holder(output) / "artifacts").iterdir()) == ["text_encoder"]
-    line = f"kept text_encoder in {holder(output)}: the same command goes on from there, --force starts over"
-    assert line in logged.messages
-    run(tiny_checkpoint, output, **options)
+        run(tiny_checkpoint, output)
+    unfinished = output.with_name(f".{output.name}.partial")
+    assert [path.name for path in (unfinished / "artifacts").iterdir()] == ["text_encoder"] and not output.exists()
+    run(tiny_checkpoint, output)
     assert compiler.compiled == ["text_encoder", "transformer", "transformer", "vae_decoder"]
     assert "[1/3] text_encoder: unchanged, kept from the interrupted export" in logged.messages
-    uninterrupted = Manifest.read(exported(tensor_parallel_size=2, torch_dtype="float32"))
-    assert assert_whole(output).model_copy(update={"files": {}}) == uninterrupted.model_copy(update={"files": {}})
-    assert without_programs(output) == without_programs(exported(tensor_parallel_size=2, torch_dtype="float32"))
+    assert_whole(output)
 
 
 @pytest.fixture(scope="module")
@@ -135,31 +107,37 @@ def stopped(tiny_checkpoint, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def resumed(stopped, output) -> Path:
+    """An output beside which that export is."""
+    shutil.copytree(stopped, output.parent, dirs_exist_ok=True)
+    return output
+
+
 @pytest.mark.parametrize(
     ("options", "again"),
     [
         ({"sequence_length": 77}, ["text_encoder", "transformer"]),
-        pytest.param({"optlevel": 3}, ALL, marks=pytest.mark.soak),
-        pytest.param({"vae_tile_size": 128}, ["vae_decoder"], marks=pytest.mark.soak),
-        pytest.param({"vae_parallel": "rows"}, ["vae_decoder"], marks=pytest.mark.soak),
-        pytest.param({"inline_weights_to_neff": True}, ["vae_decoder"], marks=pytest.mark.soak),  # of one core
-        pytest.param({"with_vae_encoder": True}, ["vae_encoder"], marks=pytest.mark.soak),
-        pytest.param({"parallel_mode": "tensor"}, ["transformer"], marks=pytest.mark.soak),
-        pytest.param({"tensor_parallel_size": 4}, ["text_encoder", "transformer"], marks=pytest.mark.soak),
-        pytest.param({"force": True}, ALL, marks=pytest.mark.soak),
+        soak({"optlevel": 3}, ALL),
+        soak({"vae_tile_size": 128}, ["vae_decoder"]),
+        soak({"vae_parallel": "rows"}, ["vae_decoder"]),
+        soak({"inline_weights_to_neff": True}, ["vae_decoder"]),  # of one core
+        soak({"with_vae_encoder": True}, ["vae_encoder"]),
+        soak({"parallel_mode": "tensor"}, ["transformer"]),
+        soak({"tensor_parallel_size": 4}, ["text_encoder", "transformer"]),
+        soak({"force": True}, ALL),
     ],
     ids=str,
 )
-def test_a_changed_flag_compiles_what_depends_on_it(stopped, tiny_checkpoint, output, compiler, options, again):
-    shutil.copytree(stopped, output.parent, dirs_exist_ok=True)
-    run(tiny_checkpoint, output, **options)
+def test_a_changed_flag_compiles_what_depends_on_it(tiny_checkpoint, resumed, compiler, options, again):
+    run(tiny_checkpoint, resumed, **options)
     assert compiler.compiled == again
     assert compiler.beside == [0] * len(again), "those of finished components are gone"
-    manifest = assert_whole(output)
+    manifest = assert_whole(resumed)
     assert manifest.ranks == options.get("tensor_parallel_size", 2)
     for name in manifest.components:
-        neuron = json.loads((output / name / "config.json").read_text())["neuron"]
-        assert neuron["tensor_parallel_size"] == manifest.ranks, "also of a component that was kept"
+        kept = "also of a component that was kept"
+        assert neuron_section(resumed, name)["tensor_parallel_size"] == manifest.ranks, kept
 
 
 def change_weight(checkpoint: Path) -> None:
@@ -170,52 +148,34 @@ def change_weight(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "again"),
     [
-        pytest.param(
-            lambda checkpoint: [os.utime(path) for path in checkpoint.rglob("*")], [], marks=pytest.mark.soak
-        ),
+        soak(lambda checkpoint: [os.utime(path) for path in checkpoint.rglob("*")], []),
         (change_weight, ["transformer"]),
-        pytest.param(
+        soak(
             lambda checkpoint: rewrite(checkpoint / "text_encoder" / "config.json", dropout_rate=0.25),
             ["text_encoder"],
-            marks=pytest.mark.soak,
         ),
-        pytest.param(
-            lambda checkpoint: rewrite(checkpoint / "scheduler" / "scheduler_config.json", beta_end=0.25),
-            [],
-            marks=pytest.mark.soak,
-        ),
+        soak(lambda checkpoint: rewrite(checkpoint / "scheduler" / "scheduler_config.json", beta_end=0.25), []),
     ],
     ids=["touched", "weight", "configuration", "scheduler"],
 )
-def test_a_changed_file_compiles_its_component(stopped, tiny_checkpoint, tmp_path, output, compiler, change, again):
-    shutil.copytree(stopped, output.parent, dirs_exist_ok=True)
+def test_a_changed_file_compiles_its_component(tiny_checkpoint, tmp_path, resumed, compiler, change, again):
     checkpoint = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
     change(checkpoint)
-    run(checkpoint, output)
+    run(checkpoint, resumed)
     assert compiler.compiled == again
-    manifest = assert_whole(output)
+    manifest = assert_whole(resumed)
     assert manifest.model == manifest.components["transformer"].source.model == str(checkpoint)
 
 
 @pytest.mark.soak
-def test_another_compiler_compiles_all(stopped, tiny_checkpoint, output, compiler, monkeypatch):
+def test_another_compiler_compiles_all(tiny_checkpoint, resumed, compiler, monkeypatch):
     from optimum_pixart_neuron.export import exporter, record
 
-    shutil.copytree(stopped, output.parent, dirs_exist_ok=True)
     for module in (exporter, record):
         monkeypatch.setattr(module, "installed_versions", lambda: {"neuronx-cc": "99"})
-    run(tiny_checkpoint, output)
+    run(tiny_checkpoint, resumed)
     assert compiler.compiled == ALL
-    assert assert_whole(output).versions == {"neuronx-cc": "99"}
-
-
-def test_saving_a_program_to_a_full_disk_is_an_error():
-    """torch's own file writer would end the process here."""
-    from optimum_pixart_neuron.export.archive import save_program
-
-    with pytest.raises(OSError) as full:
-        save_program(torch.jit.script(torch.nn.Linear(64, 64)), Path("/dev/full"))
-    assert full.value.errno == errno.ENOSPC
+    assert assert_whole(resumed).versions == {"neuronx-cc": "99"}
 
 
 # Validation
@@ -224,42 +184,38 @@ def test_saving_a_program_to_a_full_disk_is_an_error():
 @pytest.fixture
 def validated(monkeypatch):
     """Stands in for the validation: `verdicts` by component, `calls` with what it was given."""
-    stand_in = types.SimpleNamespace(verdicts={}, calls=[])
+    stand_in = SimpleNamespace(verdicts={}, calls=[])
 
     def validate_artifacts(folder, checkpoint, *, atol, steps):
         stand_in.calls.append((sorted(path.name for path in folder.iterdir()), atol))
         values = {"max_error": 0.5, "cosine": 0.9, "psnr": 20.0, "limit": "0.1 in bfloat16"}
         return tuple(ValidationRecord(component=name, passed=ok, **values) for name, ok in stand_in.verdicts.items())
 
-    module = types.ModuleType("optimum_pixart_neuron.validation.validate")
-    module.validate_artifacts = validate_artifacts
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("optimum_pixart_neuron.validation.validate.validate_artifacts", validate_artifacts)
     return stand_in
 
 
-def test_what_was_validated_is_in_the_manifest(stopped, tiny_checkpoint, output, compiler, validated):
-    shutil.copytree(stopped, output.parent, dirs_exist_ok=True)
+def test_what_was_validated_is_in_the_manifest(tiny_checkpoint, resumed, compiler, validated):
     validated.verdicts = dict.fromkeys(ALL, True)
-    run(tiny_checkpoint, output, disable_validation=False, atol=0.7, local_files_only=True)
+    run(tiny_checkpoint, resumed, disable_validation=False, atol=0.7, local_files_only=True)
     assert compiler.compiled == [], "what was kept is validated too"
     assert validated.calls == [(sorted([*ALL, "scheduler", "tokenizer"]), 0.7)]
-    assert [record.component for record in assert_whole(output).validation] == ALL
+    assert [record.component for record in assert_whole(resumed).validation] == ALL
 
 
 @pytest.mark.soak
-def test_artifacts_that_fail_are_kept_aside(stopped, tiny_checkpoint, output, compiler, validated):
-    shutil.copytree(stopped, output.parent, dirs_exist_ok=True)
+def test_artifacts_that_fail_are_kept_aside(tiny_checkpoint, resumed, compiler, validated):
     validated.verdicts = {"text_encoder": True, "transformer": False, "vae_decoder": True}
     with pytest.raises(ValidationFailed) as failure:
-        run(tiny_checkpoint, output, disable_validation=False)
-    aside = output.with_name("out.failed-validation")
+        run(tiny_checkpoint, resumed, disable_validation=False)
+    aside = resumed.with_name("out.failed-validation")
     assert failure.value.exit_status == 3
     assert str(failure.value) == (
         f"validation failed: transformer is off by 0.5 (0.1 in bfloat16); the artifacts are kept in {aside}"
     )
     assert [record.passed for record in assert_whole(aside).validation] == [True, False, True]
     validated.verdicts = dict.fromkeys(ALL, True)
-    run(tiny_checkpoint, output, disable_validation=False)
+    run(tiny_checkpoint, resumed, disable_validation=False)
     assert compiler.compiled == ALL
 
 

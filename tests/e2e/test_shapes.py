@@ -1,6 +1,5 @@
 """The small trained checkpoint: a sharded export draws what the caption says as often as diffusers does."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,6 @@ CAPTIONS, STEPS = 16, 20
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module")
-def world():
-    """The modules of `examples/shapes`, which import each other by plain names."""
-    sys.path.insert(0, str(SHAPES))
-    try:
-        import evaluate
-        import reader
-        import world
-
-        yield {"evaluate": evaluate, "reader": reader, "world": world}
-    finally:
-        sys.path.remove(str(SHAPES))
-
-
 def _draw(pipe, prompts: list[str], **arguments) -> list:
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(number) for number in range(len(prompts))]
@@ -38,22 +23,26 @@ def _draw(pipe, prompts: list[str], **arguments) -> list:
 
 
 @pytest.mark.soak
-def test_the_export_draws_what_the_caption_says_as_often_as_diffusers(world, exported):
+def test_the_export_draws_what_the_caption_says_as_often_as_diffusers(exported, monkeypatch):
     from diffusers import PixArtSigmaPipeline
 
+    monkeypatch.syspath_prepend(str(SHAPES))  # whose modules import each other by plain names
+    import evaluate
+    import reader
+    import world
+
     export = exported(model=str(CHECKPOINT), tensor_parallel_size=4, batch_size=8, sequence_length=16)
-    scenes = world["evaluate"].held_out_scenes(CAPTIONS)
-    prompts = [world["world"].caption(scene) for scene in scenes]
+    scenes = evaluate.held_out_scenes(CAPTIONS)
+    prompts = [world.caption(scene) for scene in scenes]
+    original = PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32)
     pictures = {
-        "diffusers": _draw(
-            PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32), prompts, max_sequence_length=16
-        ),
+        "diffusers": _draw(original, prompts, max_sequence_length=16),
         "export": _draw(load_ours(export), prompts),
     }
     right = {}
     for name, images in pictures.items():
-        verdicts = [world["reader"].judge(image, scene) for image, scene in zip(images, scenes)]
-        right[name] = world["reader"].share_right(verdicts)
+        verdicts = [reader.judge(image, scene) for image, scene in zip(images, scenes)]
+        right[name] = reader.share_right(verdicts)
     print(right)
     # bfloat16 moves an edge by a pixel here and there; one caption in sixteen may fall on the other side for it.
     tolerance = 100 / CAPTIONS + 0.1

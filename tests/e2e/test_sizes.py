@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from safetensors.torch import load_file
 
 from optimum_pixart_neuron.benchmark.measure import benchmark
 from optimum_pixart_neuron.benchmark.options import BenchmarkOptions
@@ -17,7 +17,7 @@ from optimum_pixart_neuron.errors import InvalidExportOption, ProgramInputError
 from optimum_pixart_neuron.terminal.table import console
 
 from ..parity import psnr
-from .conftest import PROMPTS, fresh_runtime, load_ours, load_stock, pipeline_arguments
+from .conftest import fresh_runtime, load_ours, load_stock, neuron_section, noise, picture
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
@@ -26,15 +26,9 @@ SIZES = ((256, 256), (192, 336))
 NAMES = tuple(f"{height}x{width}" for height, width in SIZES)
 
 
-def latents(size: tuple[int, int]) -> torch.Tensor:
+def drawn(pipe, size: tuple[int, int], **asked) -> np.ndarray:
     height, width = size
-    return torch.randn(1, 4, height // 8, width // 8, generator=torch.Generator().manual_seed(height))
-
-
-def drawn(pipe, size: tuple[int, int], **arguments) -> np.ndarray:
-    height, width = size
-    given = {**pipeline_arguments(1), "num_inference_steps": 2, "height": height, "width": width, **arguments}
-    return pipe(PROMPTS[0], **{**given, "latents": latents(size)}).images[0]
+    return picture(pipe, num_inference_steps=2, height=height, width=width, **{"latents": noise(size=size), **asked})
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +45,8 @@ def check_our_class(pipe, references) -> None:
 
 
 def check_stock_class(folder: Path, references) -> None:
-    arguments = {**pipeline_arguments(1), "num_inference_steps": 2, "latents": latents(SIZES[0])}
-    image = load_stock(folder)(PROMPTS[0], **arguments).images[0]
-    assert psnr(image, references[SIZES[0]]) >= 55
+    """Which asks for no size."""
+    assert psnr(picture(load_stock(folder), num_inference_steps=2), references[SIZES[0]]) >= 55
 
 
 def weight_files(folder: Path, component: str) -> dict[str, int]:
@@ -61,7 +54,7 @@ def weight_files(folder: Path, component: str) -> dict[str, int]:
 
 
 def programs(folder: Path, component: str) -> list[dict]:
-    return json.loads((folder / component / "config.json").read_text())["neuron"].get("programs", [])
+    return neuron_section(folder, component).get("programs", [])
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +73,11 @@ def test_every_size_is_diffusers_picture(pipe, references):
 
 def test_other_sizes_are_resized_and_cropped_as_diffusers_does(pipe, reference):
     """(100, 180) px is drawn at the bin 192 x 336 by diffusers, which is compiled."""
-    asked = {**pipeline_arguments(1), "num_inference_steps": 2, "height": 100, "width": 180}
-    asked["latents"] = latents((192, 336))
-    image, expected = (each(PROMPTS[0], **asked).images[0] for each in (pipe, reference))
+    image, expected = (drawn(each, (100, 180), latents=noise(size=SIZES[1])) for each in (pipe, reference))
     assert image.shape == (100, 180, 3)
     assert psnr(image, expected) >= 55
     with pytest.raises(ProgramInputError, match="compiled for 256 x 256, 336 x 192 px; export with"):
-        pipe(PROMPTS[0], height=96, width=176, use_resolution_binning=False)
+        drawn(pipe, (96, 176), use_resolution_binning=False)
 
 
 def test_one_half_is_diffusers_picture_without_guidance(pipe, reference):
@@ -114,30 +105,23 @@ def test_the_programs_and_their_one_set_of_weights(folder):
 
 def test_a_rank_holds_its_weights_once(folder, pipe):
     """On the emulator's device, of all four programs."""
-    from safetensors import safe_open
-
     from optimum_pixart_neuron import emulator
 
     if not emulator.is_active():
         pytest.skip("the emulator counts what a core holds")
+    from optimum_pixart_neuron.emulator.program import Program
     from optimum_pixart_neuron.emulator.spmd_ops import device_bytes
 
     (copy,) = pipe.transformer.model.programs[0].copies
-    decoded = decoded_programs(copy.program)
-    with safe_open(folder / "transformer" / "weights" / "tp0_sharded_checkpoint.safetensors", "pt") as file:
-        stored = sum(file.get_tensor(name).nbytes for name in file.keys())
+    stored_programs = copy.program.nxd_model.programs
+    decoded = [Program.from_bytes(memoryview(each.contiguous().numpy())) for each in stored_programs]
+    shard = load_file(folder / "transformer" / "weights" / "tp0_sharded_checkpoint.safetensors")
+    stored = sum(weight.nbytes for weight in shard.values())
     weights = {name: spec.nbytes for each in decoded for name, spec in zip(each.weight_names, each.weights)}
     beside = sum(each.device_bytes - sum(spec.nbytes for spec in each.weights) for each in decoded)
     assert len(decoded) == 4
     assert sum(weights.values()) == stored
     assert device_bytes(decoded) == stored + beside
-
-
-def decoded_programs(executor) -> list:
-    from optimum_pixart_neuron.emulator.program import Program
-
-    stored = executor.nxd_model.programs
-    return [Program.from_bytes(memoryview(each.contiguous().numpy())) for each in stored]
 
 
 def test_the_benchmark_counts_programs(folder, capsys):
@@ -149,9 +133,8 @@ def test_the_benchmark_counts_programs(folder, capsys):
     assert report.summary.programs["vae_decoder"] == {"192x336": 1}
     assert report.summary.programs["text_encoder"] == {"all": 2}
     print_report(report, console())
-    assert "transformer 192x336 x 2, 192x336-one-half x 2; vae_decoder 192x336 x 1" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "transformer 192x336 x 2, 192x336-one-half x 2; vae_decoder 192x336 x 1" in shown
     with pytest.raises(InvalidExportOption, match="--size 64x64: compiled for 256x256, 192x336"):
         benchmark(BenchmarkOptions(**{**asked, "size": "64x64"}))
 
@@ -178,12 +161,10 @@ def test_other_modes(exported, reference, references, ranks, options):
     one = exported(tensor_parallel_size=ranks, torch_dtype="float32", **{**options, "guidance": None})
     for component in ("text_encoder", "transformer"):
         assert weight_files(several, component) == weight_files(one, component)
-    files = [
-        path.relative_to(several / "vae_decoder").as_posix() for path in (several / "vae_decoder").rglob("*.neuron")
-    ]
-    alone = [f"{name}/model.neuron" for name in NAMES[1:]]
-    expected = {"one": ["model.neuron", *alone]}.get(options.get("vae_parallel"), ["model.neuron"])
-    assert sorted(files) == sorted(expected)
+    decoder = several / "vae_decoder"
+    files = {path.relative_to(decoder).as_posix() for path in decoder.rglob("*.neuron")}
+    own = {f"{name}/model.neuron" for name in NAMES[1:]} if options.get("vae_parallel") == "one" else set()
+    assert files == {"model.neuron"} | own
     pipe = load_ours(several)
     if "vae_tile_size" in options:  # tiles are no exact decoder
         for size in SIZES:

@@ -12,7 +12,7 @@ import pytest
 
 from ..checkpoints import rewrite, saved_by_transformers_5, with_former_names
 from ..parity import psnr
-from .conftest import PROMPTS, load_ours, load_stock, pipeline_arguments
+from .conftest import PROMPTS, load_ours, load_stock, picture
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks, pytest.mark.soak]
 
@@ -45,9 +45,7 @@ def folder(checkpoint, exported) -> Path:
 def test_both_classes_draw_the_same_with_the_same_ids(folder, reference, load):
     pipe = load(folder)
     assert pipe.tokenizer(TEXTS).input_ids == reference.tokenizer(TEXTS).input_ids
-    arguments = pipeline_arguments(1)
-    expected = reference(PROMPTS[1], **arguments).images[0]
-    assert psnr(pipe(PROMPTS[1], **arguments).images[0], expected) >= 55
+    assert psnr(picture(pipe), picture(reference)) >= 55
 
 
 def test_what_is_in_the_export(folder):

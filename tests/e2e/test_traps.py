@@ -17,11 +17,12 @@ optimum-neuron 0.4.5
  9  T5 attention computed whole, fp32 sums  here::test_the_text_encoder_reduces_twice_a_layer_in_bfloat16
 10  --task auto on a local folder           here::test_no_name_matters_to_the_command
 11  cache entry that needs a UNet           e2e/test_python_way.py::test_compiles_and_returns_a_loaded_pipeline
-12  None instead of a pipeline off device   e2e/test_python_way.py::
-                                            test_without_a_device_the_artifacts_stay_and_are_named
+12  None instead of a pipeline off device   runtime/test_loading.py::
+                                            test_without_a_device_what_was_compiled_stays_and_is_named
 13  float32 by default; false inline record here::test_defaults, here::test_the_record_of_inlined_weights_is_true
 14  replace_weights skips most weights      runtime/test_pipeline.py::test_replacing_weights_is_refused
-15  compiler_workdir is deleted             here::test_the_users_work_folder_survives
+15  compiler_workdir is deleted             export/test_compiler.py::
+                                            test_a_folder_of_the_users_in_the_compilers_folder_is_left_alone
 16  flags by substring of a path            here::test_no_name_matters_to_the_command
 17  validation runs an unloaded T5          not met: the export runs no program
 18  binning changes what was compiled       export/test_settings.py::test_a_size_between_the_bins_is_noted,
@@ -69,11 +70,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-from optimum_pixart_neuron.export.options import ExportOptions
-
+from ..checkpoints import opened
 from ..parity import psnr
-from .conftest import PROMPTS, describe, export_to, load_stock, pipeline_arguments
+from .conftest import PROMPTS, describe, load_stock, neuron_section, picture, pictures
 from .test_processes import USER_SCRIPT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
@@ -89,10 +88,6 @@ def folder(exported):
     return exported(**OPTIONS)
 
 
-def neuron_section(folder: Path, component: str) -> dict:
-    return json.loads((folder / component / "config.json").read_text())["neuron"]
-
-
 def rank_weights(folder: Path, component: str) -> list[dict[str, torch.Tensor]]:
     weights = folder / component / "weights"
     return [load_file(weights / f"tp{rank}_sharded_checkpoint.safetensors") for rank in range(RANKS)]
@@ -104,7 +99,7 @@ def test_the_table_names_tests_that_exist():
     assert len(named) > 30
     for file, test in named:
         source = Path(__file__) if file == "here" else tests / file
-        assert f"\ndef {test}(" in source.read_text(), f"{file}::{test}"
+        assert f"def {test}(" in source.read_text(), f"{file}::{test}"
 
 
 @torch.no_grad()
@@ -123,10 +118,8 @@ def test_the_stock_loader_keeps_timesteps_and_the_process(folder):
         "encoder_hidden_states": torch.randn(4, 300, 64, generator=generator),
         "encoder_attention_mask": torch.ones(4, 300, dtype=torch.int64),
     }
-    first, second = (
-        transformer(**inputs, timestep=torch.full((4,), step), return_dict=False)[0] for step in (999, 1000)
-    )
-    assert not torch.equal(first, second)
+    steps = [transformer(**inputs, timestep=torch.full((4,), step), return_dict=False)[0] for step in (999, 1000)]
+    assert not torch.equal(*steps)
 
 
 def test_every_component_has_weights_for_every_rank(folder):
@@ -137,9 +130,8 @@ def test_every_component_has_weights_for_every_rank(folder):
         assert names == [f"tp{rank}_sharded_checkpoint.safetensors" for rank in range(RANKS)]
 
     ranks = rank_weights(folder, "text_encoder")
-    assert all(
-        {"shared.weight", "encoder.embed_tokens.weight"} & set(weights) == {"shared.weight"} for weights in ranks
-    )
+    for weights in ranks:
+        assert {"shared.weight", "encoder.embed_tokens.weight"} & set(weights) == {"shared.weight"}
     biases = [weights["position_bias.value"] for weights in ranks]
     assert {tuple(bias.shape) for bias in biases} == {(8 // RANKS, 300, 300)}
     assert not any(torch.equal(biases[0], bias) for bias in biases[1:]), "a bias of rank 0 on every rank"
@@ -195,8 +187,7 @@ def test_trn2(exported, tmp_path, reference):
     environment = {**os.environ, "NEURON_EMULATOR_INSTANCE": "trn2.48xlarge"}
     environment.pop("NEURON_PLATFORM_TARGET_OVERRIDE", None)
     subprocess.run([*map(str, command), tmp_path / "x.npy", PROMPTS[0]], env=environment, check=True)
-    expected = reference(PROMPTS[0], **pipeline_arguments(1)).images[0]
-    assert psnr(np.load(tmp_path / "x.npy")[0], expected) >= 38
+    assert psnr(np.load(tmp_path / "x.npy")[0], picture(reference)) >= 38
 
 
 @pytest.mark.soak
@@ -210,8 +201,7 @@ def test_no_name_matters_to_the_command(folder, tiny_checkpoint, tmp_path):
     for component in ("text_encoder", "transformer", "vae_decoder"):
         config, plain = (json.loads((each / component / "config.json").read_text()) for each in (output, folder))
         assert config == plain
-    images = [load_stock(each)(PROMPTS, **pipeline_arguments()).images for each in (output, folder)]
-    assert np.array_equal(*images)
+    assert np.array_equal(*(pictures(load_stock(each)) for each in (output, folder)))
 
 
 def test_defaults(folder, tiny_checkpoint):
@@ -233,24 +223,11 @@ def test_the_record_of_inlined_weights_is_true(exported, reference):
     record = {name: neuron_section(inlined, name)["inline_weights_to_neff"] for name in ("transformer", "vae_decoder")}
     assert record == {"transformer": True, "vae_decoder": True}
     assert neuron_section(inlined, "text_encoder")["inline_weights_to_neff"] is False, "NxD keeps weights apart"
-    image = load_stock(inlined)(PROMPTS[0], **pipeline_arguments(1)).images[0]
-    assert psnr(image, reference(PROMPTS[0], **pipeline_arguments(1)).images[0]) >= 38
-
-
-@pytest.mark.soak
-def test_the_users_work_folder_survives(tiny_checkpoint, tmp_path):
-    """Even the checkpoint's own folder: the intermediate files lie beside, and a second run replaces only them."""
-    model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
-    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
-    for run in range(2):
-        export_to(tmp_path / f"out {run}", model, compiler_workdir=model, tensor_parallel_size=2)
-    assert {path: path.read_bytes() for path in before} == before
-    assert {path.name for path in model.iterdir()} >= {"neuronx-cc-text_encoder", "neuronx-cc-transformer"}
+    assert psnr(picture(load_stock(inlined)), picture(reference)) >= 38
 
 
 def test_the_vae_is_bfloat16_whatever_force_upcast_says(tiny_checkpoint):
-    opened = open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output=Path("out")))
-    assert opened.config("vae")["force_upcast"] is True
+    assert opened(tiny_checkpoint).config("vae")["force_upcast"] is True
     _, components = describe(tiny_checkpoint)
     dtypes = {weight.dtype for weight in components["vae_decoder"].weights().values()}
     assert dtypes == {torch.bfloat16, torch.int32}  # the number of a rank, as of every band of rows

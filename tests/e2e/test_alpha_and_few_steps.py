@@ -1,4 +1,4 @@
-"""PixArt-Alpha: exported, loaded by both classes, and the same pictures as unmodified diffusers in float32."""
+"""PixArt-Alpha, and checkpoints of few steps: both classes draw them as unmodified diffusers does in float32."""
 
 import json
 from importlib import import_module
@@ -8,7 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, PixArtAlphaPipeline
+from diffusers import DDPMScheduler
 
 from optimum_pixart_neuron.artifact.compiled import Compiled
 from optimum_pixart_neuron.artifact.manifest import Manifest
@@ -17,11 +17,12 @@ from tests.tiny import build_tiny_checkpoint
 
 from ..checkpoints import rewrite
 from ..parity import psnr
-from .conftest import NEGATIVE, load, load_ours
+from .conftest import NEGATIVE, load, load_ours, load_stock, noise
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 
 SIZES = ((512, 576), (512, 512))
+TWO_RANKS = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,8 @@ def one_step(tmp_path_factory) -> Path:
     return folder
 
 
-def original(folder: Path) -> PixArtAlphaPipeline:
-    pipe = PixArtAlphaPipeline.from_pretrained(folder)
+def original(folder: Path) -> diffusers.DiffusionPipeline:
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -51,22 +52,15 @@ def load_alpha(folder: Path, package: str):
     return load(import_module(package).NeuronPixArtAlphaPipeline, folder)
 
 
-def draw(pipe, size: tuple[int, int], **asked) -> np.ndarray:
-    latents = torch.randn(1, 4, size[0] // 8, size[1] // 8, generator=torch.Generator().manual_seed(0))
-    given = {"latents": latents, "generator": torch.Generator().manual_seed(5), "output_type": "np", **asked}
+def draw(pipe, size: tuple[int, int] = (256, 256), **asked) -> np.ndarray:
+    given = {"latents": noise(size=size), "generator": torch.Generator().manual_seed(5), "output_type": "np", **asked}
     given |= {"height": size[0], "width": size[1], "use_resolution_binning": False}
     return pipe("a red cat on a mat", negative_prompt=NEGATIVE, **given).images[0]
 
 
 @pytest.mark.soak
 def test_size_and_aspect_ratio_are_compiled_with_each_size(conditioned, exported):
-    folder = exported(
-        model=str(conditioned),
-        tensor_parallel_size=2,
-        torch_dtype="float32",
-        vae_parallel="one",
-        sizes=("512x576", "512x512"),
-    )
+    folder = exported(model=str(conditioned), **TWO_RANKS, sizes=("512x576", "512x512"))
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "PixArtAlphaPipeline"
     assert Manifest.read(folder).pipeline == "PixArtAlphaPipeline"
     assert Compiled.read(folder / "text_encoder").sizes["sequence_length"] == 120
@@ -82,14 +76,28 @@ def test_size_and_aspect_ratio_are_compiled_with_each_size(conditioned, exported
 
 
 def test_a_checkpoint_of_one_step_is_drawn_at_its_timestep(one_step, exported):
-    options = {"tensor_parallel_size": 2, "torch_dtype": "float32", "vae_parallel": "one"}
-    folder = exported(model=str(one_step), **options, default_timesteps=400, default_guidance_scale=1)
-    size, asked = (256, 256), {"timesteps": [400], "num_inference_steps": 1, "guidance_scale": 1.0}
-    expected = draw(original(one_step), size, **asked)
-    assert psnr(draw(load_alpha(folder, "optimum_pixart_neuron"), size), expected) >= 55
-    assert psnr(draw(load_alpha(folder, "optimum.neuron"), size, **asked), expected) >= 55
+    folder = exported(model=str(one_step), **TWO_RANKS, default_timesteps=400, default_guidance_scale=1)
+    asked = {"timesteps": [400], "num_inference_steps": 1, "guidance_scale": 1.0}
+    expected = draw(original(one_step), **asked)
+    assert psnr(draw(load_alpha(folder, "optimum_pixart_neuron")), expected) >= 55
+    assert psnr(draw(load_alpha(folder, "optimum.neuron"), **asked), expected) >= 55
     with pytest.raises(ArtifactError, match="is PixArt-Alpha, not PixArt-Sigma; load it with NeuronPixArtAlphaPip"):
         load_ours(folder)
+
+
+@pytest.mark.soak
+def test_a_consistency_model_is_drawn_as_it_was_distilled(consistency, exported):
+    folder = exported(model=str(consistency), **TWO_RANKS)
+    few = {"num_inference_steps": 4, "guidance_scale": 0.0}
+    manifest = Manifest.read(folder)
+    assert manifest.call.arguments() == few and not manifest.guided
+    reference, ours = original(consistency), load_ours(folder)
+    assert ours.call_defaults == few
+    assert psnr(draw(ours), draw(reference, **few)) >= 55
+    assert psnr(draw(ours, num_inference_steps=2), draw(reference, num_inference_steps=2, guidance_scale=0.0)) >= 55
+    guided = {"num_inference_steps": 2, "guidance_scale": 3.0}
+    assert psnr(draw(ours, **guided), draw(reference, **guided)) >= 55
+    assert psnr(draw(load_stock(folder), **few), draw(reference, **few)) >= 55
 
 
 def test_a_checkpoint_of_the_other_class_is_refused_before_it_is_compiled(one_step, tiny_checkpoint, tmp_path):
