@@ -1,6 +1,6 @@
 """What is refused of a folder before anything in it is loaded: the words that name it and what to do.
 
-`test_machine_checks.py` has what a machine cannot run; `tests/e2e/test_load_checks.py` does the same to real exports.
+`test_machine_checks.py` has what a machine cannot run; `tests/faults` does the same to real exports.
 """
 
 import io

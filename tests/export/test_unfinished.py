@@ -1,6 +1,6 @@
 """The unfinished export beside an output: who may hold it, what outlives an interruption, what takes its place.
 
-Components are folders of one small file here; `tests/e2e/test_resume.py` has real ones.
+Components are folders of one small file here; `tests/faults` has real exports.
 """
 
 import ctypes
