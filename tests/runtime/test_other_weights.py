@@ -2,6 +2,8 @@
 
 import copy
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -128,7 +130,7 @@ def test_a_program_that_holds_its_weights():
 
 def test_a_change_waits_for_calls_and_later_calls_for_it():
     loaded, order = Loaded(), []
-    under_way, waiting, go_on = threading.Event(), threading.Event(), threading.Event()
+    under_way, go_on = threading.Event(), threading.Event()
 
     def call():
         with loaded.calls.call():
@@ -138,7 +140,6 @@ def test_a_change_waits_for_calls_and_later_calls_for_it():
                 order.append("call")
 
     def change():
-        waiting.set()
         loaded.add("a")
         order.append("change")
 
@@ -146,19 +147,15 @@ def test_a_change_waits_for_calls_and_later_calls_for_it():
         with loaded.calls.call():
             order.append(f"later, with {len(loaded.adapters.active)}")
 
-    threads = [threading.Thread(target=call)]
-    threads[0].start()
-    under_way.wait(30)
-    threads.append(threading.Thread(target=change))
-    threads[1].start()
-    while not loaded.calls._waiting:
-        waiting.wait(0.01)
-    threads.append(threading.Thread(target=later))
-    threads[2].start()
-    assert order == [] and loaded.transformer.begun == 0
-    go_on.set()
-    for thread in threads:
-        thread.join(30)
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(call)
+        under_way.wait(30)
+        pool.submit(change)
+        while not loaded.calls._waiting:
+            time.sleep(0.01)
+        pool.submit(later)
+        assert order == [] and loaded.transformer.begun == 0
+        go_on.set()
     assert order[0] == "call" and sorted(order[1:]) == ["change", "later, with 1"]
 
 
