@@ -22,6 +22,7 @@ from optimum_pixart_neuron.parallel.split import ContextSplit
 
 from ..parity import relative_error
 from ..refusals import refusal
+from .conftest import ours, transformer_inputs
 
 ISA, CTE = "attention_isa_kernel", "nkilib.attention_cte"
 BOTH = (ISA, CTE)
@@ -178,29 +179,14 @@ def test_call_of_the_isa_kernel_at_lnc_2(monkeypatch, home):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_cross_attention_uses_one_that_masks(masked):
-    calls = []
-
-    class Kernel:
-        def __call__(self, query, key, value, bias=None):
-            calls.append((query.shape[2], key.shape[2]))
-            return attend(query, key, value, bias)
-
-    kernel = Kernel()
+@torch.no_grad()
+def test_cross_attention_uses_one_that_masks(transformer, masked):
+    kernel = launched(attend)
     kernel.masked = masked
-
-    config = {"caption_channels": 24, "sample_size": 32, "num_layers": 2, "use_additional_conditions": False}
-    config |= {"num_attention_heads": 2, "attention_head_dim": 8, "cross_attention_dim": 16}
-    size = {"latent_height": 8, "latent_width": 12, "dtype": torch.float32}
-    torch.manual_seed(0)
-    plain, with_kernel = (PixArtTransformer.build(config, **size, kernel=each) for each in (None, kernel))
-    with torch.no_grad():
-        for parameter in plain.parameters():
-            parameter.normal_(std=0.1)
-        with_kernel.load_state_dict(plain.state_dict())
-        mask = (torch.arange(20) < torch.tensor([[5], [12]])).long()
-        inputs = (torch.randn(2, 4, 8, 12), torch.randn(2, 20, 24), torch.tensor([999.0, 3.0]), mask)
-        assert relative_error(with_kernel(*inputs)[0], plain(*inputs)[0]) < 1e-6
+    inputs = transformer_inputs(8, 12)
+    expected = ours(transformer, (8, 12))(*inputs)[0]
+    assert relative_error(ours(transformer, (8, 12), kernel=kernel)(*inputs)[0], expected) < 1e-6
+    calls = [(query.shape[2], key.shape[2]) for (query, key, *_), _ in kernel.call_args_list]
     assert calls == ([(24, 24), (24, 20)] if masked else [(24, 24)]) * 2
 
 

@@ -12,37 +12,14 @@ from diffusers import PixArtTransformer2DModel
 
 from optimum_pixart_neuron.components.common.original import Samples
 from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncoder, relative_position_bias
-from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
 from optimum_pixart_neuron.components.vae.graph import PixArtVaeDecoder, PixArtVaeEncoder
 
 from ..parity import relative_error
+from .conftest import ours, transformer_inputs
 
 CONDITIONS = {"resolution": None, "aspect_ratio": None}
 BUCKETS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-
-
-def ours(
-    original: PixArtTransformer2DModel, size: tuple[int, int] = (32, 32), dtype: torch.dtype = torch.float32
-) -> PixArtTransformer:
-    """The same transformer for latents of one size, as it is compiled."""
-    built = PixArtTransformer.build(dict(original.config), latent_height=size[0], latent_width=size[1], dtype=dtype)
-    built.load_state_dict(original.state_dict(), strict=True)
-    return built
-
-
-def transformer_inputs(height: int, width: int, channels: int = 64) -> tuple[torch.Tensor, ...]:
-    """Latents, text of so many channels, timesteps and mask of two rows."""
-    generator = torch.Generator().manual_seed(3)
-    mask = torch.ones(2, 20, dtype=torch.int64)
-    mask[0, 5:] = 0
-    mask[1, 12:] = 0
-    return (
-        torch.randn(2, 4, height, width, generator=generator),
-        torch.randn(2, 20, channels, generator=generator),
-        torch.tensor([999.0, 3.0]),
-        mask,
-    )
 
 
 # Latent cells of the 256 px checkpoint: its own square, two of its non-square bins (0.57 and 1.75), and none of them.

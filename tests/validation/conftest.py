@@ -1,11 +1,16 @@
 """The tiny checkpoint as validation opens it, two exports of it, and the validation of one in this process."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
+from optimum_pixart_neuron.components.common.original import Samples
+from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.validation import validate as validation
 from optimum_pixart_neuron.validation.programs import open_compiled
 
@@ -76,3 +81,31 @@ def other_checkpoint(tmp_path_factory) -> PixArtCheckpoint:
     from tests.tiny import build_tiny_checkpoint
 
     return opened(build_tiny_checkpoint(tmp_path_factory.mktemp("other") / "checkpoint", seed=9))
+
+
+def run_original(
+    checkpoint: PixArtCheckpoint, name: str, given: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    part = COMPONENTS[name].part.name
+    return COMPONENTS[name].original().run(checkpoint.config(part), checkpoint.weights(part), given, dtype)
+
+
+@pytest.fixture(scope="session")
+def given(checkpoint) -> dict[str, dict[str, Tensor]]:
+    """The inputs of each component, as the validation of small programs makes them."""
+    folder = checkpoint.sources["tokenizer"].folder.parent
+    found: dict[str, dict[str, Tensor]] = {}
+    outputs: dict[str, Tensor] = {}
+    for name, batch, shape in (
+        ("text_encoder", 2, ()),
+        ("transformer", 2, (4, 16, 16)),
+        ("vae_decoder", 1, (4, 8, 12)),
+        ("vae_encoder", 1, (3, 64, 96)),
+    ):
+        sizes = dict(zip(("num_channels", "height", "width"), shape), sequence_length=SMALL["sequence_length"])
+        config = checkpoint.config(COMPONENTS[name].part.name)
+        wanted = Samples(folder=folder, batch=batch, sizes=sizes, config=config, inputs=found, outputs=outputs)
+        found[name] = COMPONENTS[name].original().samples(wanted)
+        if name == "text_encoder":
+            outputs[name] = run_original(checkpoint, name, found[name])
+    return found

@@ -19,21 +19,17 @@ from optimum_pixart_neuron.components.text_encoder.graph import PixArtTextEncode
 from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.validation.compare import Difference, limit_of, near_one
 from optimum_pixart_neuron.validation.table import log_table
-from tests.originals import cells, run_original, samples
 
 from ..e2e.conftest import describe
+from .conftest import SMALL, run_original
 
 pytestmark = pytest.mark.seconds
-
-LENGTH = 64
-CELLS, FEW_CELLS = (4, 16, 16), (4, 8, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One component: its inputs, the original's outputs, and how far the original in bfloat16 is from them."""
 
-    name: str
     given: dict[str, Tensor]
     expected: Tensor
     counted: Tensor | None
@@ -45,32 +41,22 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def cases(checkpoint) -> dict[str, Case]:
-    folder = checkpoint.sources["tokenizer"].folder.parent
-    text = samples("text_encoder", 2, folder=folder, sequence_length=LENGTH)
-    embeddings = run_original(checkpoint, "text_encoder", text)
-    given = {
-        "text_encoder": text,
-        "transformer": samples(
-            "transformer", 2, text=text, embeddings=embeddings, config={"sample_size": 32}, **cells(CELLS)
-        ),
-        "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells(FEW_CELLS)),
-    }
+def cases(checkpoint, given) -> dict[str, Case]:
     cases = {}
-    for name, tensors in given.items():
-        expected = embeddings if name == "text_encoder" else run_original(checkpoint, name, tensors)
-        counted = text["attention_mask"] if name == "text_encoder" else None
-        rounded = run_original(checkpoint, name, tensors, torch.bfloat16)
+    for name in ("text_encoder", "transformer", "vae_decoder"):
+        expected, rounded = (
+            run_original(checkpoint, name, given[name], dtype) for dtype in (torch.float32, torch.bfloat16)
+        )
+        counted = given[name]["attention_mask"] if name == "text_encoder" else None
         yardstick = Difference.between(rounded, expected, counted)
-        cases[name] = Case(name=name, given=tensors, expected=expected, counted=counted, yardstick=yardstick)
+        cases[name] = Case(given=given[name], expected=expected, counted=counted, yardstick=yardstick)
     return cases
 
 
 def build(name: str, checkpoint: PixArtCheckpoint, dtype: torch.dtype) -> nn.Module:
     """Our module of one component with the checkpoint's weights."""
     folder = checkpoint.sources["tokenizer"].folder.parent
-    sizes = {"height": 8 * CELLS[1], "width": 8 * CELLS[2], "sequence_length": LENGTH, "tensor_parallel_size": 1}
-    _, components = describe(folder, torch_dtype=dtype, attention="math", **sizes)
+    _, components = describe(folder, torch_dtype=dtype, attention="math", tensor_parallel_size=1, **SMALL)
     return components[name].build_filled(with_checkpoint=True)
 
 

@@ -20,10 +20,9 @@ from optimum_pixart_neuron.components.common.streaming import stream_weights
 from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.cpu.products import FasterBfloat16
 from optimum_pixart_neuron.errors import CheckpointError
-from tests.originals import cells, run_original, samples
 from tests.tiny import build_tiny_checkpoint
 
-from .conftest import opened
+from .conftest import opened, run_original
 
 WHOLE = {
     "text_encoder": T5EncoderModel,
@@ -38,23 +37,6 @@ def in_small_files(tmp_path_factory):
     """A checkpoint in half precision, over several files."""
     folder = tmp_path_factory.mktemp("stored") / "checkpoint"
     return opened(build_tiny_checkpoint(folder, dtype=torch.float16, max_shard_size="100KB"))
-
-
-@pytest.fixture(scope="module")
-def given() -> dict[str, dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(2, 300, (3, 24), generator=generator)
-    mask = (torch.arange(24) < torch.tensor([[1], [9], [24]])).long()
-    text = {"input_ids": ids * mask, "attention_mask": mask}
-    embeddings = torch.randn(3, 24, 64, generator=generator)
-    return {
-        "text_encoder": text,
-        "transformer": samples(
-            "transformer", 2, text=text, embeddings=embeddings, config={"sample_size": 32}, **cells((4, 16, 24))
-        ),
-        "vae_decoder": samples("vae_decoder", 1, config={"scaling_factor": 0.13025}, **cells((4, 8, 12))),
-        "vae_encoder": samples("vae_encoder", 1, **cells((3, 64, 96))),
-    }
 
 
 @pytest.mark.seconds
