@@ -23,10 +23,9 @@ from optimum_pixart_neuron.components.common.configuration import Configuration,
 from optimum_pixart_neuron.components.common.original import Original, Samples, smooth
 from optimum_pixart_neuron.components.component import Component, Input, Part, Per
 from optimum_pixart_neuron.errors import ArtifactError, InvalidExportOption
-from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.compiler import UNET_MODEL, ComponentFlags
 
-from ..checkpoints import rewrite
+from ..checkpoints import opened, rewrite
 from ..e2e.conftest import (  # noqa: F401
     PROMPTS,
     export_to,
@@ -206,20 +205,18 @@ def test_it_is_planned_and_has_a_column(registered, checkpoint, sdk):  # noqa: F
 
     from rich.console import Console
 
-    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
     from optimum_pixart_neuron.planner import Request, plan
     from optimum_pixart_neuron.planner.report import report
     from optimum_pixart_neuron.planner.table import show
 
-    opened = open_checkpoint(ExportOptions(model=str(checkpoint), output="out"))
     request = Request(height=256, width=256, sequence_length=24)
-    rows = plan(request, checkpoint=opened, instances=["trn1.2xlarge"])
+    rows = plan(request, checkpoint=opened(checkpoint), instances=["trn1.2xlarge"])
     planned = [row.component(NAME) for row in rows]
     assert planned and all(part.runs >= 1 and part.cost.weights == 2 * (3 * 3 * 9 + 3) for part in planned)
     shown = Console(file=StringIO(), width=200)
-    show(rows, opened, request, shown, wide=True)
+    show(rows, opened(checkpoint), request, shown, wide=True)
     assert registered.label in shown.file.getvalue()
-    assert NAME in json.dumps(report(rows, opened, request))
+    assert NAME in json.dumps(report(rows, opened(checkpoint), request))
 
 
 class TestRegistering:

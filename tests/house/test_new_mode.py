@@ -21,6 +21,7 @@ from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.parallel.modes import ParallelMode, Workload
 from optimum_pixart_neuron.parallel.split import Split
 
+from ..checkpoints import opened
 from ..e2e.conftest import (  # noqa: F401
     PROMPTS,
     describe,
@@ -127,12 +128,10 @@ def test_its_own_rule_for_ranks_is_asked(registered, tiny_checkpoint):
 
 @pytest.mark.seconds
 def test_it_is_planned(registered, tiny_checkpoint, sdk):  # noqa: F811
-    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
     from optimum_pixart_neuron.planner import Request, plan
 
-    opened = open_checkpoint(ExportOptions(model=str(tiny_checkpoint), output="out"))
     request = Request(height=256, width=256, sequence_length=24, parallel_mode=NAME)
-    (row,) = plan(request, checkpoint=opened, instances=["trn1.32xlarge"])
+    (row,) = plan(request, checkpoint=opened(tiny_checkpoint), instances=["trn1.32xlarge"])
     assert (row.deployment.mode.name, row.deployment.ranks) == (NAME, 2)
     assert row.component("transformer").cost.bytes_sent > 0
 

@@ -14,6 +14,7 @@ from optimum_pixart_neuron.components.registry import COMPONENTS
 from optimum_pixart_neuron.validation import validate as validation
 from optimum_pixart_neuron.validation.programs import open_compiled
 
+from ..checkpoints import opened
 from ..e2e.conftest import exported, fresh_runtime, sdk  # noqa: F401
 
 SMALL = {"height": 128, "width": 128, "sequence_length": 64}
@@ -60,14 +61,6 @@ def validate(monkeypatch):
 
 def shard(folder: Path, component: str, rank: int) -> Path:
     return folder / component / "weights" / f"tp{rank}_sharded_checkpoint.safetensors"
-
-
-def opened(folder: Path) -> PixArtCheckpoint:
-    """A checkpoint in a folder, all of it there."""
-    from optimum_pixart_neuron.checkpoint.open import open_checkpoint
-    from optimum_pixart_neuron.export.options import ExportOptions
-
-    return open_checkpoint(ExportOptions(model=str(folder), output=folder / "none"))
 
 
 @pytest.fixture(scope="session")

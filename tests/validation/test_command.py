@@ -19,9 +19,10 @@ from optimum_pixart_neuron.errors import ArtifactError, CheckpointError, DeviceE
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk
 from optimum_pixart_neuron.validation.table import log_table
 
+from ..checkpoints import opened
 from ..e2e.conftest import fresh_runtime
 from ..refusals import command_refusal
-from .conftest import opened, shard
+from .conftest import shard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ranks]
 

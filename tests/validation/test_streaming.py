@@ -22,7 +22,8 @@ from optimum_pixart_neuron.cpu.products import FasterBfloat16
 from optimum_pixart_neuron.errors import CheckpointError
 from tests.tiny import build_tiny_checkpoint
 
-from .conftest import opened, run_original
+from ..checkpoints import opened
+from .conftest import run_original
 
 WHOLE = {
     "text_encoder": T5EncoderModel,
