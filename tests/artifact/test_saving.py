@@ -44,9 +44,8 @@ def test_a_new_folder(folder, tmp_path):
 
 
 def test_a_folder_of_the_stock_exporter(tmp_path):
-    for name, data in stock_files(2).items():
-        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "own" / name).write_bytes(data)
+    make_export(tmp_path / "own", ranks=2)
+    (tmp_path / "own" / MANIFEST_FILE).unlink()
     save_copy(tmp_path / "own", tmp_path / "copy", CHANGED)
     assert content(tmp_path / "copy") == {**stock_files(2), **CHANGED}
 

@@ -4,25 +4,16 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from functools import wraps
 
 from ..archives import SETSTATE, rewritten
 from .bases import saved
 from .documents import CHANGES, written
-from .ground import Ground
+from .ground import Ground, changing
 
 _CALLS = b"\x80\x02cos\nsystem\nX\x14\x00\x00\x00echo ran > somewhere\x85R."
 
 
-def _of_an_archive(change: Callable[[Ground, bytes], bytes]) -> Callable[[Ground], None]:
-    """The case in which one program becomes what `change` makes of its content."""
-
-    @wraps(change)
-    def case(ground: Ground) -> None:
-        name = f"{ground.choose(*ground.components)}/model.neuron"
-        ground.write(name, change(ground, (ground.folder / name).read_bytes()))
-
-    return case
+_of_an_archive = changing(lambda ground: [f"{component}/model.neuron" for component in ground.components])
 
 
 @_of_an_archive

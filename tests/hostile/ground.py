@@ -4,8 +4,9 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ class Ground:
 
     def choose(self, *options: Any) -> Any:
         return self.numbers.choice(options)
+
+
+def changing(files: Callable[[Ground], list[str]]) -> Callable[[Callable], Callable[[Ground], None]]:
+    """Make a case of a change: one of these files becomes what `change(ground, content)` returns."""
+
+    def case_of(change: Callable[[Ground, bytes], bytes]) -> Callable[[Ground], None]:
+        @wraps(change)
+        def case(ground: Ground) -> None:
+            name = ground.choose(*files(ground))
+            ground.write(name, change(ground, (ground.folder / name).read_bytes()))
+
+        return case
+
+    return case_of
 
 
 def state(folder: Path) -> dict[str, tuple]:

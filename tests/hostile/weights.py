@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from .documents import CHANGES, DEEP, written
-from .ground import Ground
+from .ground import Ground, changing
 
 _MANY, _SOME = 800_000, 5_000
 """Entries of a header; only the second takes no more bytes than are read."""
@@ -20,15 +20,7 @@ def _parts(content: bytes) -> tuple[dict, bytes]:
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
-def _of_a_file(change: Callable[[Ground, bytes], bytes]) -> Callable[[Ground], None]:
-    """The case in which one file of weights becomes what `change` makes of its content."""
-
-    @wraps(change)
-    def case(ground: Ground) -> None:
-        name = ground.choose(*ground.weights)
-        ground.write(name, change(ground, (ground.folder / name).read_bytes()))
-
-    return case
+_of_a_file = changing(lambda ground: ground.weights)
 
 
 def _of_a_header(change: Callable[[Ground, dict, bytes], bytes]) -> Callable[[Ground], None]:

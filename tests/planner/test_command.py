@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,15 +13,13 @@ from optimum_pixart_neuron.hardware import INSTANCES
 
 from ..refusals import command_refusal
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.mark.soak
 def test_without_arguments_a_page():
     """The advice and a row for each instance, within 80 columns; no library says anything beside it."""
     module = [sys.executable, "-m", "optimum_pixart_neuron.commands.pixart_plan"]
     environment = {**os.environ, "COLUMNS": "80"}
-    done = subprocess.run(module, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
+    done = subprocess.run(module, capture_output=True, text=True, env=environment, check=True)
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert done.stderr == "" and len(lines) < 40 and max(map(len, lines)) <= 80
     assert "predictions" in " ".join(lines[:2]) and lines[2].startswith("Lowest latency: ")
