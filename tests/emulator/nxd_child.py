@@ -9,7 +9,9 @@ import os
 import pickle
 import sys
 import warnings
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import torch
 from torch import nn
@@ -142,19 +144,11 @@ def emulated_forward():
         return dict(builder.trace()(*zoo_inputs()))
 
 
-class StandIn(type(sys)):
+def stand_in(name, *path):
     """A module that has whatever is asked of it."""
-
-    __path__ = []
-
-    def __getattr__(self, name):
-        from unittest.mock import MagicMock
-
-        if name.startswith("__"):
-            raise AttributeError(name)
-        value = MagicMock(name=f"{self.__name__}.{name}")
-        setattr(self, name, value)
-        return value
+    module = MagicMock(name=name)
+    module.__name__, module.__path__, module.__spec__ = name, list(path), ModuleSpec(name, None)
+    return module
 
 
 class StandInFinder:
@@ -162,34 +156,25 @@ class StandInFinder:
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        from importlib.machinery import ModuleSpec
-
-        if name.split(".")[0] in cls.ROOTS:
-            return ModuleSpec(name, cls, is_package=True)
-        return None
+        return ModuleSpec(name, cls, is_package=True) if name.split(".")[0] in cls.ROOTS else None
 
     @staticmethod
     def create_module(spec):
-        return StandIn(spec.name)
+        return stand_in(spec.name)
 
     @staticmethod
     def exec_module(module):
-        if module.__name__ == "torch_neuronx":
-            module.__version__ = "2.8.0"
-        if module.__name__ == "torch_neuronx.utils":
-            module.get_platform_target = lambda *args: "trn1"
+        module.__version__ = "2.8.0"
+        module.get_platform_target = lambda *args: "trn1"
 
 
 def install_stand_ins():
     """Make `neuronx_distributed` the real source, without the `__init__` files that pull in training."""
-    from unittest.mock import MagicMock
-
     sys.meta_path.insert(0, StandInFinder)
     torch.classes.neuron = MagicMock()
     for name in ("", ".trace", ".modules", ".modules.moe", ".pipeline", ".trainer", ".quantization", ".kernels"):
-        package = StandIn(f"neuronx_distributed{name}")
-        package.__path__ = [str(Path(SOURCE, "neuronx_distributed", *name.split(".")[1:]))]
-        sys.modules[package.__name__] = package
+        folder = Path(SOURCE, "neuronx_distributed", *name.split(".")[1:])
+        package = sys.modules[f"neuronx_distributed{name}"] = stand_in(f"neuronx_distributed{name}", str(folder))
         if name:
             parent, _, child = package.__name__.rpartition(".")
             setattr(sys.modules[parent], child, package)

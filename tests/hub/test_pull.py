@@ -158,11 +158,6 @@ class TestRefusals:
         )
         assert (tmp_path / "precious").read_text() == "data"
 
-    def test_a_manifest_of_a_newer_version(self, hub):
-        hub.create(REPO, {MANIFEST_FILE: b'{"schema_version": 99}'})
-        with pytest.raises(ArtifactError, match="schema version 99"):
-            pull(REPO)
-
 
 class TestFaults:
     @pytest.mark.seconds

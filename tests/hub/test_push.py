@@ -188,10 +188,6 @@ def test_artifacts_of_the_emulator_are_pushed_only_if_asked(hub, export):
 
 
 class TestWhere:
-    def test_private(self, hub, export):
-        push(export, REPO, private=True)
-        assert hub.repositories[REPO].private
-
     def test_no_private_push_to_a_public_repository(self, hub, export):
         hub.create(REPO)
         assert refusal(HubError, push, export, REPO, private=True).startswith(
@@ -227,11 +223,11 @@ class TestWhere:
 def test_who_may_not_push(hub, export, monkeypatch, token, repo, reason):
     """Said by the push, and as well by the check that precedes an export."""
     monkeypatch.delenv("HF_TOKEN")
-    for attempt in (
-        lambda: push(export, repo, token=token),
-        lambda: check_push(repo, token=token, emulated=False),
+    for told in (
+        refusal(HubError, push, export, repo, token=token),
+        refusal(HubError, check_push, repo, token=token, emulated=False),
     ):
-        assert re.search(f"^{re.escape(repo)}: .*({reason})", refusal(HubError, attempt))
+        assert re.search(f"^{re.escape(repo)}: .*({reason})", told)
     assert hub.repositories == {}
 
 
@@ -259,11 +255,8 @@ class TestFoldersThatAreNoWholeExport:
     @pytest.mark.parametrize(
         ("damage", "message"),
         [
-            (
-                lambda folder: (folder / MANIFEST_FILE).unlink(),
-                f"is no export of this package: it has no {MANIFEST_FILE}",
-            ),
-            (lambda folder: shutil.rmtree(folder), f"is no export of this package: it has no {MANIFEST_FILE}"),
+            (lambda folder: (folder / MANIFEST_FILE).unlink(), f"export of this package: it has no {MANIFEST_FILE}"),
+            (shutil.rmtree, f"is no export of this package: it has no {MANIFEST_FILE}"),
             (lambda folder: (folder / SHARD).unlink(), f"{SHARD} is missing; export again"),
             (lambda folder: (folder / SHARD).write_bytes(b"short"), f"{SHARD} is not what {MANIFEST_FILE} lists"),
         ],
@@ -331,10 +324,8 @@ class TestFaults:
 
     def test_one_that_lasts_is_an_error_and_the_next_push_goes_on(self, hub, export):
         hub.faults.append(Fault("status", "*/commit/*", status=500, times=1000))
-        assert re.fullmatch(
-            f"{REPO}: the Hub answers with status 500: the fault that was asked for",
-            refusal(HubError, push, export, REPO),
-        )
+        told = refusal(HubError, push, export, REPO)
+        assert told == f"{REPO}: the Hub answers with status 500: the fault that was asked for"
         assert commits(hub) == []
         hub.faults.clear()
         hub.requests.clear()
@@ -355,7 +346,5 @@ class TestFaults:
             push(export, REPO)
 
     def test_no_hub_at_all(self, hub, export):
-        assert (
-            refusal(HubError, push, export, REPO, endpoint="http://127.0.0.1:9")
-            == f"{REPO}: the Hub cannot be reached"
-        )
+        nowhere = {"endpoint": "http://127.0.0.1:9"}
+        assert refusal(HubError, push, export, REPO, **nowhere) == f"{REPO}: the Hub cannot be reached"

@@ -53,12 +53,7 @@ def _environment(folder: Path) -> Path:
     """
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    site_packages = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    site_packages = sysconfig.get_path("purelib", "posix_prefix", {"base": str(folder)})
     Path(site_packages, "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python
 

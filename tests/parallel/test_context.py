@@ -3,12 +3,9 @@
 import pytest
 import torch
 
-from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
-from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
-from optimum_pixart_neuron.neuron.sdk import ensure_sdk
-from optimum_pixart_neuron.parallel.apply import materialize
 from optimum_pixart_neuron.parallel.split import ContextSplit
-from optimum_pixart_neuron.program.program import trace_program
+
+from .traces import trace
 
 TINY = {"caption_channels": 24, "sample_size": 32, "num_layers": 1, "use_additional_conditions": False}
 
@@ -26,19 +23,8 @@ def test_ranks_of_a_group_are_adjacent():
 @pytest.mark.seconds
 @pytest.mark.parametrize(("ranks", "groups"), [(2, 2), (2, 1), (4, 2)])
 def test_every_weight_is_read_by_the_program(ranks, groups):
-    ensure_sdk()
     split = ContextSplit(ranks=ranks, guidance_groups=groups, exchange="gather")
-
-    def build():
-        with torch.device("meta"):
-            model = PixArtTransformer.build(TINY, latent_height=32, latent_width=32, dtype=torch.float32)
-            split.apply(model, torch.float32)
-        materialize(model)
-        return model
-
-    inputs = (torch.ones(2, 4, 32, 32), torch.ones(2, 20, 24), torch.ones(2), torch.ones(2, 20, dtype=torch.int64))
-    with environment_variables(CompilerSettings(target="trn1", lnc=1).environment(ranks)):
-        traced = trace_program(build, inputs, ranks).graph
+    traced = trace(split, TINY, tokens=20, dtype=torch.float32).graph
     assert set(split.added_weights()) <= set(traced.weight_names)
     placeholders = [node for node in traced.graph_module.graph.nodes if node.op == "placeholder"]
     unread = [name for name, node in zip(traced.weight_names, placeholders) if not node.users]

@@ -8,36 +8,20 @@ from functools import cache
 import pytest
 import torch
 
-from optimum_pixart_neuron.components.transformer.graph import PixArtTransformer
 from optimum_pixart_neuron.components.transformer.sharding import PLAN
-from optimum_pixart_neuron.neuron.compiler import CompilerSettings, environment_variables
-from optimum_pixart_neuron.neuron.sdk import ensure_sdk
-from optimum_pixart_neuron.parallel.apply import materialize
 from optimum_pixart_neuron.parallel.exchange import choose_exchange
 from optimum_pixart_neuron.parallel.split import ContextSplit, Split, TensorSplit
 from optimum_pixart_neuron.program.hygiene import check_program
-from optimum_pixart_neuron.program.program import TracedProgram, trace_program
+from optimum_pixart_neuron.program.program import TracedProgram
 
-XL_2 = {"caption_channels": 4096, "sample_size": 128, "use_additional_conditions": False}
+from . import traces
+
 TOKENS, HEADS, HEAD_WIDTH, BLOCKS = 4096, 16, 72, 28
 
 
 @cache
 def trace(split: Split, blocks: int = 1) -> TracedProgram:
-    ensure_sdk()
-
-    def build():
-        with torch.device("meta"):
-            config = {**XL_2, "num_layers": blocks}
-            model = PixArtTransformer.build(config, latent_height=128, latent_width=128, dtype=torch.bfloat16)
-            split.apply(model, torch.bfloat16)
-        materialize(model)
-        return model
-
-    mask = torch.ones(2, 300, dtype=torch.int64)
-    inputs = (torch.empty(2, 4, 128, 128), torch.empty(2, 300, 4096), torch.empty(2), mask)
-    with environment_variables(CompilerSettings(target="trn1", lnc=1).environment(split.ranks)):
-        return trace_program(build, inputs, split.ranks)
+    return traces.trace(split, {**traces.XL_2, "num_layers": blocks}, tokens=300, dtype=torch.bfloat16)
 
 
 def traffic(split: Split) -> dict[str, dict[str, int]]:
