@@ -5,11 +5,13 @@ from types import SimpleNamespace
 import pytest
 
 from optimum_pixart_neuron.artifact.manifest import Manifest
-from optimum_pixart_neuron.artifact.manifest_records import ComponentRecord, ProgramRecipe, ProgramRecord, SourceRecord
+from optimum_pixart_neuron.artifact.manifest_records import ProgramRecipe, ProgramRecord
 from optimum_pixart_neuron.export.earlier import EarlierExport
 from optimum_pixart_neuron.export.found import find_programs
 from optimum_pixart_neuron.files import FileRecord
 from optimum_pixart_neuron.neuron.compile_cache import CompileCache
+
+from ..hub.exports import components
 
 FIRST, OTHER = "model.neuron", "192x128/model.neuron"
 
@@ -27,16 +29,9 @@ def found(tmp_path, logged):
     """Look for files in an export that has others: `found(wanted, has)`, both file -> recipes."""
 
     def find(wanted: dict[str, tuple], has: list[tuple[str, ProgramRecipe]]):
-        programs = [ProgramRecord(name="p", file=file, inputs=(), outputs=()) for file, _ in has]
-        component = ComponentRecord(
-            ranks=1,
-            inputs=(),
-            outputs=(),
-            programs=tuple(programs),
-            source=SourceRecord(model="m", revision=None, files={}),
-            inputs_digest="",
-            recipes=tuple(each for _, each in has),
-        )
+        programs = tuple(ProgramRecord(name="p", file=file, inputs=(), outputs=()) for file, _ in has)
+        recipes = tuple(each for _, each in has)
+        component = components(1)["vae_decoder"].model_copy(update={"programs": programs, "recipes": recipes})
         files = {}
         for file, _ in has:
             path = tmp_path / "vae_decoder" / file
