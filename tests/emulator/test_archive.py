@@ -180,24 +180,28 @@ def test_the_header_is_whole(header):
     program.check_values(1 << 30)
 
 
-FROM_FILE = [["aten::from_file.default", ["/tmp/victim", True, 4], {}, []]]
+def call(operation, *arguments, **keywords):
+    """An instruction that frees nothing."""
+    return [operation, list(arguments), keywords, []]
+
+
+def value(number):
+    return {"value": number}
+
+
 HEADERS = {
-    "an operation that opens a file": {"instructions": FROM_FILE},
-    "an operation without bounds": {
-        "instructions": [["aten::_reshape_alias.default", [{"value": 0}, [9], [9]], {}, []]]
-    },
-    "an operation of the emulator's own": {"instructions": [["neuron_emulator::load.default", [], {}, []]]},
-    "an output argument": {"instructions": [["aten::add.out", [], {}, []]]},
-    "no operation": {"instructions": [["os::system.default", [], {}, []]]},
-    "an attribute of an operation": {"instructions": [["aten::add.__class__", [], {}, []]]},
+    "an operation that opens a file": {"instructions": [call("aten::from_file.default", "/tmp/victim", True, 4)]},
+    "an operation without bounds": {"instructions": [call("aten::_reshape_alias.default", value(0), [9], [9])]},
+    "an operation of the emulator's own": {"instructions": [call("neuron_emulator::load.default")]},
+    "an output argument": {"instructions": [call("aten::add.out")]},
+    "no operation": {"instructions": [call("os::system.default")]},
+    "an attribute of an operation": {"instructions": [call("aten::add.__class__")]},
     "a value that is not there": {"results": [99, 100]},
-    "a value of later": {"instructions": [["aten::neg.default", [{"value": 5}], {}, []]] * 9},
-    "a value that was freed": {"instructions": [["aten::neg.default", [{"value": 0}], {}, [0]]] * 9},
+    "a value of later": {"instructions": [call("aten::neg.default", value(5))] * 9},
+    "a value that was freed": {"instructions": [["aten::neg.default", [value(0)], {}, [0]]] * 9},
     "a dtype that is none": {"outputs": [[[1], "save"], [[1], "load"]]},
-    "an argument's dtype that is none": {
-        "instructions": [["aten::arange.default", [3], {"dtype": {"dtype": "load"}}, []]]
-    },
-    "another device": {"instructions": [["aten::arange.default", [3], {"device": {"device": "cuda"}}, []]]},
+    "an argument's dtype that is none": {"instructions": [call("aten::arange.default", 3, dtype={"dtype": "load"})]},
+    "another device": {"instructions": [call("aten::arange.default", 3, device={"device": "cuda"})]},
     "a name that is code": {
         "inputs": [["x):\n    return self.evil()\ndef f(self", [1, 3], "float32"], ["y", [2], "float32"]]
     },
@@ -252,16 +256,16 @@ def test_a_header_of_another_length(header, length):
 
 
 VALUES = {
-    "memory by a number": ([["aten::full.default", [[10**12], 1.0], {}, []]], "needs more than the 1073741824 bytes"),
+    "memory by a number": ([call("aten::full.default", [10**12], 1.0)], "needs more than the 1073741824 bytes"),
     "memory by broadcasting": (
-        [["aten::expand.default", [{"value": 3}, [10**9, 3]], {}, []], ["aten::neg.default", [{"value": 5}], {}, []]],
+        [call("aten::expand.default", value(3), [10**9, 3]), call("aten::neg.default", value(5))],
         "needs more than",
     ),
-    "memory by repeating": ([["aten::repeat.default", [{"value": 0}, [10**5, 10**5]], {}, []]], "needs more than"),
-    "shapes that do not fit": ([["aten::mm.default", [{"value": 0}, {"value": 0}], {}, []]], "is damaged: operation"),
-    "too few arguments": ([["aten::mm.default", [], {}, []]], "is damaged: operation aten::mm"),
-    "arguments of other kinds": ([["aten::mm.default", ["a", 1], {}, []]], "is damaged: operation aten::mm"),
-    "an item that is not there": ([["getitem", [{"value": 0}, 99], {}, []]], "is damaged: operation getitem"),
+    "memory by repeating": ([call("aten::repeat.default", value(0), [10**5, 10**5])], "needs more than"),
+    "shapes that do not fit": ([call("aten::mm.default", value(0), value(0))], "is damaged: operation"),
+    "too few arguments": ([call("aten::mm.default")], "is damaged: operation aten::mm"),
+    "arguments of other kinds": ([call("aten::mm.default", "a", 1)], "is damaged: operation aten::mm"),
+    "an item that is not there": ([call("getitem", value(0), 99)], "is damaged: operation getitem"),
 }
 
 

@@ -47,19 +47,16 @@ def builder_in(folder, tp=1, inputs=None, build=lambda: Model().eval(), compiler
 
 
 def test_signatures_are_the_ones_of_nxd():
-    parameters = list(inspect.signature(ModelBuilder.__init__).parameters)[1:]
-    assert (
-        parameters
-        == (
-            "router tp_degree checkpoint_loader start_rank_id pp_degree ep_degree local_ranks_size world_size "
-            "compiler_workdir master_proc_env_vars debug num_cores_per_group init_custom_process_group_fn "
-            "logical_nc_config weights_to_skip_layout_optimization compiler_flag_hook"
-        ).split()
+    def parameters(function):
+        return " ".join(inspect.signature(function).parameters)
+
+    assert parameters(ModelBuilder.__init__) == (
+        "self router tp_degree checkpoint_loader start_rank_id pp_degree ep_degree local_ranks_size world_size "
+        "compiler_workdir master_proc_env_vars debug num_cores_per_group init_custom_process_group_fn "
+        "logical_nc_config weights_to_skip_layout_optimization compiler_flag_hook"
     )
-    assert (
-        list(inspect.signature(ModelBuilder.add).parameters)[1:]
-        == ("key model_instance example_inputs compiler_args bucket_config priority_model_idx").split()
-    )
+    added = "self key model_instance example_inputs compiler_args bucket_config priority_model_idx"
+    assert parameters(ModelBuilder.add) == added
     assert ModelBuilder(None, 1, weights).compiler_workdir == "/tmp/nxd_model/"
 
 

@@ -92,11 +92,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.parametrize(
     ("replaced", "example", "message"),
     [
-        (
-            {"kernel_name": "CausalAttentionMMSoftmaxMMWithoutSwap"},
-            {},
-            "'CausalAtt.*' is not emulated, give 'Attention",
-        ),
+        ({"kernel_name": "CausalAttentionMMSoftmaxMMWithoutSwap"}, {}, "'CausalAtt.*' is not emulated, give 'Att"),
         ({"kernel_name": "AttentionMMSoftmaxMM"}, {}, "'AttentionMMSoftmaxMM' is not emulated"),
         ({"kernel_name": "Flash"}, {}, "kernel_name 'Flash' is unknown"),
         ({"scale": 1}, {}, "scale is a int, give a Python float"),

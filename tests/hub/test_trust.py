@@ -94,17 +94,13 @@ class TestCodeThatTheManifestLists:
 
     def test_of_a_repository_only_the_manifest_is_downloaded(self, hub, export, listed):
         hub.create(REPO, content(export))
-        assert (
-            refusal(HubError, pull, REPO, trusted_owners=["user"])
-            == f"{REPO}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
-        )
+        told = refusal(HubError, pull, REPO, trusted_owners=["user"])
+        assert told == f"{REPO}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
         assert hub.downloads() == [MANIFEST_FILE]
 
     def test_a_folder_is_refused(self, pipeline_class, export, listed):
-        assert (
-            refusal(ArtifactError, pipeline_class.from_pretrained, export)
-            == f"{export}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
-        )
+        told = refusal(ArtifactError, pipeline_class.from_pretrained, export)
+        assert told == f"{export}: {MANIFEST_FILE} lists {listed}, which no export has; do not use it"
 
     def test_it_is_not_pushed(self, hub, export, listed):
         assert refusal(ArtifactError, push, export, REPO, allow_emulated=True) == (
