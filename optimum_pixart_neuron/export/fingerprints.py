@@ -12,18 +12,15 @@ from pydantic import BaseModel, TypeAdapter
 from ..artifact.manifest_records import AdapterRecord, SourceRecord
 from ..checkpoint.adapters import NamedAdapter
 from ..checkpoint.sources import Source
+from ..checkpoint.stamps import Stamp, stamp_of
 from ..errors import CheckpointError
 from ..files import RECORDS_BYTES, FileRecord, read_bytes, records_of, sample_digest, write_whole
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-_Stamp = tuple[int, int, int, int]
-"""What tells, on one machine, that a file was not written since: size, inode, times of both kinds of change."""
-
-
 class _Seen(BaseModel):
-    stamp: _Stamp
+    stamp: Stamp
     record: FileRecord
 
 
@@ -39,7 +36,7 @@ class Fingerprints:
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
-        self._noted: dict[str, _Stamp] = {}
+        self._noted: dict[str, Stamp] = {}
         self._stop = Event()
         try:
             self._seen = _MEMORY.validate_json(read_bytes(memory, RECORDS_BYTES))
@@ -48,7 +45,7 @@ class Fingerprints:
 
     def note(self, paths: Iterable[Path]) -> None:
         """Take these files to be what they are now, though `record` reads them later, or on another thread."""
-        self._noted |= {os.path.realpath(path): _stamp(path) for path in paths}
+        self._noted |= {os.path.realpath(path): stamp_of(path) for path in paths}
 
     @contextmanager
     def read_beside(self) -> Iterator[None]:
@@ -84,24 +81,19 @@ class Fingerprints:
     def check_unchanged(self, paths: Iterable[Path]) -> None:
         """Refuse files that were written while they were read: a CheckpointError names the first one."""
         for path in paths:
-            if _stamp(path) != self._seen[os.path.realpath(path)].stamp:
+            if stamp_of(path) != self._seen[os.path.realpath(path)].stamp:
                 raise CheckpointError(f"{path} was changed during the export; run it again")
 
     def _records(self, folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
         keys = {name: os.path.realpath(folder / name) for name in names}
         # Taken before the files are read, so that what is written meanwhile shows.
-        stamps = {name: self._noted.get(key) or _stamp(folder / name) for name, key in keys.items()}
+        stamps = {name: self._noted.get(key) or stamp_of(folder / name) for name, key in keys.items()}
         unseen = [name for name, key in keys.items() if key not in self._seen or self._seen[key].stamp != stamps[name]]
         if unseen:
             for name, record in _read(folder, unseen, self._stop).items():
                 self._seen[keys[name]] = _Seen(stamp=stamps[name], record=record)
             write_whole(self._memory, _MEMORY.dump_json(self._seen))
         return {name: self._seen[key].record for name, key in keys.items()}
-
-
-def _stamp(path: Path) -> _Stamp:
-    found = path.stat()
-    return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _read(folder: Path, names: Iterable[str], stop: Event) -> dict[str, FileRecord]:

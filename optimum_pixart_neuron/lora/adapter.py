@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +16,8 @@ from .formats import Format, Key, Role, format_of
 from .scaling import LoraSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .merge import LowRankChange
 
 _TYPES = ("F64", "F32", "F16", "BF16")
@@ -41,26 +43,43 @@ class _LowRank:
     magnitude: str | None
     scale: float
 
+    @property
+    def tensors(self) -> list[str]:
+        """Names of all."""
+        return [name for name in (self.down, self.up, self.magnitude) if name]
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """One adapter.
+    """One adapter. Another one may have come from the same file, at another time.
 
     Attributes:
         path: of the file that holds its tensors.
         changes: part of a checkpoint -> weight that is changed -> by what.
+        held: its tensors by name, where they are in memory; None where they are read from the file each time.
     """
 
     path: Path
     changes: Mapping[str, Mapping[str, _LowRank]]
+    held: Mapping[str, Tensor] | None = field(default=None, repr=False)
+
+    def in_memory(self) -> Adapter:
+        """The same with its tensors, whatever becomes of the file."""
+        wanted = {name for weights in self.changes.values() for each in weights.values() for name in each.tensors}
+        return replace(self, held={name: tensor.clone() for name, tensor in self._read(wanted).items()})
+
+    def _read(self, names: Iterable[str]) -> Mapping[str, Tensor]:
+        if self.held is not None:
+            return self.held
+        with safe_open(self.path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}
 
     def change(self, part: str, weight: str, strength: float = 1.0) -> LowRankChange:
-        """What it has for one weight, read from the file; `strength` is its user's factor."""
+        """What it has for one weight; `strength` is its user's factor."""
         from .merge import LowRankChange
 
         found = self.changes[part][weight]
-        with safe_open(self.path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in (found.down, found.up, found.magnitude) if name}
+        tensors = self._read(found.tensors)
         return LowRankChange(
             down=tensors[found.down],
             up=tensors[found.up],

@@ -8,8 +8,9 @@ before the first program is touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from numbers import Real
 from typing import Any
 
@@ -91,7 +92,8 @@ class LoadedAdapters(StaysInItsProcess):
 
     def next_name(self) -> str:
         """As diffusers names an adapter that its user does not."""
-        return f"default_{len(self._named)}"
+        names = (f"default_{number}" for number in count(len(self._named)))
+        return next(name for name in names if name not in self._named)
 
     def check_name(self, name: Any) -> None:
         """Refuse, by InvalidArgument, a name that is taken, or none."""
@@ -119,6 +121,8 @@ class LoadedAdapters(StaysInItsProcess):
             self._switch(_State(self._asked(names, strengths), self._state.replaced))
 
     def _asked(self, names: Any, strengths: Any) -> dict[str, float]:
+        if not isinstance(names, (str, Sequence)):
+            raise InvalidArgument(f"adapter_names: expected a name or a list of names, given {names!r}")
         names = [names] if isinstance(names, str) else list(names)
         strengths = strengths if isinstance(strengths, (list, tuple)) else [strengths] * len(names)
         for name in names:

@@ -16,6 +16,8 @@ from torch import Tensor
 from ..artifact.compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled, shard_files
 from ..artifact.held_weights import load_unplaced, weights_of
 from ..checkpoint.adapters import geometry_of
+from ..checkpoint.stamps import ReadAgain
+from ..checkpoint.weights import ComponentWeights
 from ..components.common.configuration import Configuration
 from ..components.component import Component
 from ..components.registry import PARTS
@@ -65,13 +67,39 @@ class ModuleWeights:
         return self.tensors[name].cpu()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """Those of files, which are read again at every change."""
+
+    weights: ComponentWeights
+    kept: ReadAgain
+
+    @classmethod
+    def of(cls, weights: ComponentWeights) -> StoredWeights:
+        return cls(weights, ReadAgain.of(set(weights.files.values())))
+
+    @property
+    def files(self) -> Collection[str]:
+        return self.weights.files.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.weights.shape(name)
+
+    def read(self, name: str) -> Tensor:
+        self.kept.check(CheckpointError)
+        return self.weights.read(name)
+
+
+@dataclass(eq=False)
 class ExportedWeights:
-    """The weight files of one component of an export, in its folder."""
+    """The weight files of one component of an export, in its folder; made when its program is loaded."""
 
     component: Component
     folder: Path
     compiled: Compiled
+
+    def __post_init__(self) -> None:
+        self._kept = ReadAgain.of(self._files)
 
     @property
     def part(self) -> str:
@@ -144,7 +172,11 @@ class ExportedWeights:
         Args:
             adapters: merged, in this order.
             replaced: taken instead of the export's own; what the checkpoint does not hold stays.
+
+        Raises:
+            ArtifactError, CheckpointError: files are not what they were when they were loaded.
         """
+        self._kept.check(ArtifactError)
         ranks = [self._read(file) for file in self._files]
         changed = changed_weights(adapters, self.part)
         for name in changed if replaced is None else self.geometry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ..checkpoint.options import CheckpointOptions
 from ..components.registry import DENOISER, PROMPT_ENCODER
 from ..errors import InvalidArgument
 from .loaded_adapters import LoadedAdapters
-from .rank_weights import Copies, ExportedWeights, HeldWeights, ModuleWeights, WholeWeights
+from .rank_weights import Copies, ExportedWeights, HeldWeights, ModuleWeights, StoredWeights, WholeWeights
 from .turns import CallsOrChange, OneAtATime
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class TakesOtherWeights:
         options = CheckpointOptions(model=place, **where)
         geometry = self._adapters.geometry()
         named = open_adapter("load_lora_weights:", place, weight_name, options, geometry, name=name, revision=revision)
-        self._adapters.add(named)
+        self._adapters.add(replace(named, adapter=named.adapter.in_memory()))
 
     def set_adapters(
         self, adapter_names: str | Sequence[str], adapter_weights: float | Sequence[float | None] | None = None
@@ -165,7 +166,8 @@ class TakesOtherWeights:
         else:
             part, where = DENOISER.part.name, {"token": token, "cache_dir": cache_dir}
             given = {part: str(model), "variant": variant, "local_files_only": local_files_only, **where}
-            config, weights = open_part(part, CheckpointOptions(model=str(model), **given))
+            config, stored = open_part(part, CheckpointOptions(model=str(model), **given))
+            weights = StoredWeights.of(stored)
         exported.check_config(config)
         exported.check(weights)
         self._adapters.replace(DENOISER, weights)

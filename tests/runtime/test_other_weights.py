@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from optimum_pixart_neuron.checkpoint.adapters import NamedAdapter
+from optimum_pixart_neuron.checkpoint.weights import ComponentWeights
 from optimum_pixart_neuron.components.registry import DENOISER
 from optimum_pixart_neuron.errors import InvalidArgument, LoadError, PixArtNeuronError
 from optimum_pixart_neuron.lora.adapter import Adapter
 from optimum_pixart_neuron.runtime.loaded_adapters import LoadedAdapters
+from optimum_pixart_neuron.runtime.rank_weights import StoredWeights
 from optimum_pixart_neuron.runtime.turns import CallsOrChange
 
 
@@ -54,9 +56,9 @@ class Loaded:
             {name: (Weights(name), getattr(self, name)) for name in names}, self.calls, self.forgotten.append
         )
 
-    def add(self, name: str, *parts: str) -> None:
+    def add(self, name: str, *parts: str, path: str = "") -> None:
         changes = {part: {"a.weight": None} for part in parts or ("transformer",)}
-        adapter = Adapter(path=name, changes=changes)
+        adapter = Adapter(path=path or name, changes=changes)
         self.adapters.add(NamedAdapter(name=name, model=name, revision=None, file=name, adapter=adapter))
 
 
@@ -72,6 +74,25 @@ def test_the_first_is_used_at_once_and_others_when_named():
     assert loaded.forgotten == ["transformer", "transformer", "text_encoder"]
     loaded.adapters.use(["b", "a"], [2, 1])
     assert loaded.transformer.begun == 2, "nothing changes, so no program begins again"
+
+
+def test_the_same_place_at_another_time_is_another(tiny_checkpoint):
+    """Somebody trains on, and saves where the former ones were."""
+    loaded = Loaded()
+    loaded.add("before", path="out")
+    loaded.add("after", path="out")
+    loaded.adapters.use("after", 1)
+    assert loaded.transformer.begun == 2
+    for begun in (3, 4):
+        found = ComponentWeights.find(tiny_checkpoint / "transformer", DENOISER.part.stem, None)
+        loaded.adapters.replace(DENOISER, StoredWeights.of(found))
+        assert loaded.transformer.begun == begun
+
+
+def test_a_name_that_nobody_gives_is_a_free_one():
+    loaded = Loaded()
+    loaded.add("default_1")
+    assert loaded.adapters.next_name() == "default_2"
 
 
 def test_another_transformer_keeps_the_adapters():
@@ -108,6 +129,7 @@ def test_what_fails_leaves_everything_as_it_was():
         (["a"], ["much"], "expected a finite number for a, given 'much'"),
         (["a"], float("nan"), "expected a finite number for a, given nan"),
         (["a"], True, "expected a finite number for a, given True"),
+        (None, 1, "adapter_names: expected a name or a list of names, given None"),
     ],
 )
 def test_names_and_weights_that_there_are_not(names, strengths, message):
