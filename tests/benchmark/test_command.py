@@ -45,11 +45,8 @@ def test_an_export_of_ours(folder, logged):
     assert len(report.samples) == report.options.images == 2, "whole requests, and the warm-up is not measured"
     # Each has two chunks of the compiled batch. The warm-up had the same prompts, and their embeddings would be kept.
     for sample in report.samples:
-        assert {name: len(calls) for name, calls in sample.calls.items()} == {
-            "text_encoder": 4,
-            "transformer": 2,
-            "vae_decoder": 2,
-        }
+        counts = {name: len(calls) for name, calls in sample.calls.items()}
+        assert counts == {"text_encoder": 4, "transformer": 2, "vae_decoder": 2}
         assert sum(sample.components.values()) + sample.host_seconds == pytest.approx(sample.end_to_end)
         assert all(seconds >= 0 for seconds in sample.host.values())
         assert sample.host["scheduler"] > 0 and sample.host["picture"] > 0
@@ -94,12 +91,10 @@ def test_an_export_of_the_stock_exporter_in_the_stock_class(stock_folder, tmp_pa
         (["out", "--images", "0"], "--images 0: must be at least 1"),
         (["out", "--warmup", "-1"], "--warmup -1: must be at least 0"),
         (["out", "--price_per_hour", "free"], "--price_per_hour free: must be a number"),
-        (["out", "--json", "."], "--json .: is a folder; name a file in it"),
         (["out", "--steps", "3"], "unrecognized arguments: --steps 3"),
     ],
 )
-def test_flags_that_cannot_be_read(argv, message, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_flags_that_cannot_be_read(argv, message, capsys):
     assert command_refusal(COMMAND, argv, capsys) == message
 
 

@@ -60,9 +60,8 @@ def test_one_row_of_an_instance_is_what_the_export_chooses(uncounted):
 
 
 def test_rows_can_be_asked_for(uncounted):
-    assert {row.deployment.parallel_mode for row in plan(Request(parallel_mode="tensor"), instances=["trn2"])} == {
-        "tensor"
-    }
+    rows = plan(Request(parallel_mode="tensor"), instances=["trn2"])
+    assert {row.deployment.parallel_mode for row in rows} == {"tensor"}
     assert {row.deployment.ranks for row in plan(Request(tensor_parallel_size=8))} == {8}
     assert [row.deployment.ranks for row in plan(Request(tensor_parallel_size=1), instances=["inf2.xlarge"])] == [1]
 
