@@ -99,9 +99,13 @@ def _plan(words: dict[str, Any]) -> None:
     instances = _instances(options.instance_types)
     prices = _prices(options.price_per_hour, instances)
     checkpoint, request = _checkpoint(options, words)
-    from ..planner.prediction import plan
+    from ..planner import prediction
+    from ..program.memory import within_host_memory
 
-    rows = plan(request, checkpoint=checkpoint, instances=instances, efficiency=options.efficiency, prices=prices)
+    with within_host_memory():
+        rows = prediction.plan(
+            request, checkpoint=checkpoint, instances=instances, efficiency=options.efficiency, prices=prices
+        )
     if options.json_file:
         from ..planner.report import report
 

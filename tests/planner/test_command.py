@@ -38,6 +38,14 @@ def planned(tmp_path, capsys):
     return run
 
 
+def test_inputs_that_the_host_cannot_hold(monkeypatch, capsys):
+    def plan(*_arguments, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr("optimum_pixart_neuron.planner.prediction.plan", plan)
+    assert "does not hold the inputs of one run" in command_refusal(COMMAND, ["--instance_type", "trn2"], capsys)
+
+
 @pytest.mark.seconds
 def test_a_checkpoint_is_planned_and_a_picture_is_announced(planned, tiny_checkpoint, tmp_path):
     pytest.importorskip("matplotlib")
