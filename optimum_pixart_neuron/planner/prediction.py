@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tqdm import tqdm
+
 from ..components.component import Component, Per
 from ..components.registry import COMPONENTS
 from ..deployment.decisions import Configurations
@@ -202,13 +204,18 @@ def plan(
     known = PRICES if prices is None else {**PRICES, **prices}
     places = [get_instance(each) if isinstance(each, str) else each for each in instances]
     ensure_importable()
+    own = request.changed(parallel_mode=None, tensor_parallel_size=None)
+    defaults = {instance: decide_decoding(own, checkpoint, instance)[0] for instance in places}
+    choices = [(instance, wanted) for instance in places for wanted in _choices(request, instance)]
     rows = []
-    for instance in places:
-        own = request.changed(parallel_mode=None, tensor_parallel_size=None)
-        default, _ = decide_decoding(own, checkpoint, instance)
-        for deployment in _deployments(request, checkpoint, instance):
-            price = known.get(instance.name)
-            rows.append(_row(deployment, request, checkpoint, efficiency, price, is_default=deployment == default))
+    # Seconds for the released model, but minutes for every size of it on an instance of many cores.
+    for instance, wanted in tqdm(choices, desc="planning", unit="choice", delay=2, leave=False, disable=None):
+        try:
+            deployment, _ = decide_decoding(wanted, checkpoint, instance)
+        except InvalidExportOption:
+            continue
+        is_default = deployment == defaults[instance]
+        rows.append(_row(deployment, request, checkpoint, efficiency, known.get(instance.name), is_default=is_default))
     if not rows:
         largest = max(places, key=lambda each: each.logical_cores())
         ranks = decide_decoding(request, checkpoint, largest)[0].ranks
@@ -219,20 +226,16 @@ def plan(
     return rows
 
 
-def _deployments(request: Request, checkpoint: Configurations, instance: Instance) -> Iterator[Deployment]:
-    """Every one that the export accepts and the request does not exclude: one core, then each mode by its ranks."""
+def _choices(request: Request, instance: Instance) -> Iterator[Request]:
+    """What the request does not exclude, possible or not: one core, then each mode by its ranks."""
     cores, asked = instance.logical_cores(), request.tensor_parallel_size
     counts = range(2, cores + 1) if asked is None else [asked] if asked > 1 else []
     modes = [request.parallel_mode] if request.parallel_mode else list(MODES)
-    choices: list[tuple[str | None, int]] = [(mode, ranks) for mode in modes for ranks in counts]
     if request.parallel_mode is None and asked in (None, 1):
-        choices.insert(0, (None, 1))
-    for mode, ranks in choices:
-        wanted = request.changed(parallel_mode=mode, tensor_parallel_size=ranks)
-        try:
-            yield decide_decoding(wanted, checkpoint, instance)[0]
-        except InvalidExportOption:
-            continue
+        yield request.changed(parallel_mode=None, tensor_parallel_size=1)
+    for mode in modes:
+        for ranks in counts:
+            yield request.changed(parallel_mode=mode, tensor_parallel_size=ranks)
 
 
 def _row(
