@@ -120,7 +120,7 @@ def open_adapter(
     address, file = _folder_and_file(Address.parse(flag, model), file)
     folder, commit, found = _bring(address, file, options, revision)
     _refuse_pickled(model, [found])
-    path = folder / found
+    path = folder.absolute() / found
     configuration = path.with_name(CONFIGURATION)
     adapter = read_adapter(path, configuration if configuration.is_file() else None, geometry)
     model = str(address.folder) if address.folder is not None else address.on_the_hub

@@ -42,7 +42,7 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     if _names_a_file(address):
         return _locate_file(address, options)
     if address.folder is not None:
-        folder = _existing_folder(address, address.folder)
+        folder = _existing_folder(address, address.folder).absolute()
         return Source(address=address, folder=folder, files=_files_below(folder))
     prefix = address.prefix
     expected = [prefix + file for name in components for file in PARTS[name].expected_files]
@@ -50,7 +50,7 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
     listed = list_repository(address, options)
     patterns = [prefix + name for name in _configurations(components)]
     snapshot = snapshot_of(address, patterns, options, nothing_cached, offline=listed is None)
-    folder = snapshot / address.path
+    folder = snapshot.absolute() / address.path
     below = {name.removeprefix(prefix) for name in listed or () if name.startswith(prefix)}
     files = _files_below(folder) if listed is None else frozenset(below)
     source = Source(address=address, folder=folder, files=files, revision=snapshot.name, cached_only=listed is None)
@@ -76,13 +76,13 @@ def _names_a_file(address: Address) -> bool:
 def _locate_file(address: Address, options: CheckpointOptions) -> Source:
     """A file that is a component by itself; it is downloaded whole, because its header tells what it is."""
     if address.folder is not None:
-        path, revision = address.folder, None
+        path, revision = address.folder.absolute(), None
     else:
         above, _, _ = address.path.rpartition("/")
         beside = f"{above}/{_CONFIG}" if above else _CONFIG
         nothing_cached = uncached({address.on_the_hub: [address.path]}, options)
         snapshot = snapshot_of(address, [address.path, beside], options, nothing_cached)
-        path, revision = snapshot / address.path, snapshot.name
+        path, revision = snapshot.absolute() / address.path, snapshot.name
         if not path.is_file():
             raise CheckpointError(f"{address.flag} {address.name}: the repository has no {address.path}")
     source = Source(address=address, folder=path.parent, files=frozenset([path.name]), revision=revision, file=path)

@@ -22,11 +22,11 @@ class Source:
 
     Attributes:
         address: what the user called it, and the folder inside that.
-        folder: on this machine.
+        folder: on this machine; absolute, since a compiler changes the current folder while files are read beside it.
         files: every file in it by path, with those that are still on the Hub; of a folder, down to the components'.
         revision: commit hash on the Hub; None for a folder.
         variant: of a component's weight files, such as "fp16"; None for the plain ones.
-        file: the one file that is all there is, on this machine, see `Part.single_file`; None for a folder.
+        file: the one file that is all there is, absolute, too, see `Part.single_file`; None for a folder.
         cached_only: whether the Hub was not asked, so that `files` is what the download cache holds.
     """
 

@@ -54,7 +54,7 @@ class Adapter:
     """One adapter. Another one may have come from the same file, at another time.
 
     Attributes:
-        path: of the file that holds its tensors.
+        path: of the file that holds its tensors; absolute.
         changes: part of a checkpoint -> weight that is changed -> by what.
         held: its tensors by name, where they are in memory; None where they are read from the file each time.
     """

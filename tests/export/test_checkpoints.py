@@ -11,8 +11,10 @@ import pytest
 
 from optimum_pixart_neuron.checkpoint.address import Address
 from optimum_pixart_neuron.checkpoint.layout import ALPHA, SIGMA
+from optimum_pixart_neuron.export.fingerprints import Fingerprints
 
-from ..checkpoints import opened, refused, rewrite
+from ..checkpoints import cache, opened, refused, rewrite
+from ..lora.adapters import matrices, weights_of, write_diffusers
 
 REST = ("text_encoder", "vae", "tokenizer", "scheduler")
 
@@ -243,3 +245,20 @@ def test_what_is_recorded_is_what_was_read(whole, tmp_path):
     copied = _copy(checkpoint, tmp_path / "out")
     assert copied["scheduler"].files["scheduler_config.json"].sha256 == before
     assert full_digest(tmp_path / "out" / "scheduler" / "scheduler_config.json") == before
+
+
+@pytest.mark.parametrize("where", ["folder", "cache"])
+def test_what_is_read_later_is_found_wherever_the_process_is_then(whole, tmp_path, monkeypatch, where):
+    """A compiler changes the current folder while a thread reads the files that it compiles."""
+    monkeypatch.chdir(whole.parent)
+    if where == "folder":
+        write_diffusers(tmp_path / "style", matrices(weights_of(whole)))
+        checkpoint = opened(whole.name, lora_model_ids=["style"])
+    else:
+        cache(tmp_path / "hub", "some/model", whole)
+        checkpoint = opened("some/model", cache_dir="hub", local_files_only=True)
+    monkeypatch.chdir("/")
+    for component in ("transformer", "vae"):
+        files = checkpoint.weights(component).files.values()
+        record = Fingerprints(tmp_path / "memory").record(checkpoint.sources[component], files, checkpoint.adapters)
+        assert len(record.files) == 1 and len(record.adapters) == (where == "folder")
