@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from traceback import walk_tb
 from typing import TypeVar
 
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -56,6 +57,8 @@ _LONGEST_PAUSE_S = 60.0
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
+_REQUESTS = logging.getLogger("huggingface_hub.utils._http")
+"""Who repeats requests there, and tells of each."""
 
 
 def patiently(act: Callable[[], _Result], named: str) -> _Result:
@@ -69,7 +72,7 @@ def patiently(act: Callable[[], _Result], named: str) -> _Result:
     """
     for pause in (*_PAUSES_S, None):
         try:
-            with bars_on_terminals():
+            with quietly():
                 return act()
         except HUB_ERRORS as error:
             if not of_hub(error):
@@ -84,16 +87,46 @@ def patiently(act: Callable[[], _Result], named: str) -> _Result:
 
 
 @contextmanager
-def bars_on_terminals() -> Iterator[None]:
-    """Have huggingface_hub draw its progress bars only where standard error is a terminal."""
+def quietly() -> Iterator[None]:
+    """Have huggingface_hub draw its progress bars only where standard error is a terminal, and tell of no retries.
+
+    Of each it logs the dump of an exception as a warning (0.36); what came of them is told by `hub_reason`. Whoever
+    sets its verbosity to info or debug (`HF_HUB_VERBOSITY`) sees them.
+    """
     silent = not (sys.stderr and sys.stderr.isatty()) and not are_progress_bars_disabled()
     if silent:
         disable_progress_bars()
+    kept = _NoRetries()  # one for each, because these are nested
+    _REQUESTS.addFilter(kept)
     try:
         yield
     finally:
+        _REQUESTS.removeFilter(kept)
         if silent:
             enable_progress_bars()
+
+
+class _NoRetries(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno != logging.WARNING or _REQUESTS.isEnabledFor(logging.INFO)
+
+
+def why_unreachable(repo_id: str, revision: str | None, token: bool | str | None) -> OSError | None:
+    """What keeps this machine from the Hub; None if it answers, whatever it says.
+
+    huggingface_hub (0.36) asks for a repository once, but for a file six times in 23 s: ask this before the first.
+    """
+    for _ in range(2):  # where the Hub has gone meanwhile, a connection of before breaks first
+        try:
+            HfApi(token=token).model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        except ConnectionError as error:
+            if _never_reached(error):
+                return error
+        except HUB_ERRORS:
+            break
+        else:
+            break
+    return None
 
 
 def of_hub(error: BaseException) -> bool:

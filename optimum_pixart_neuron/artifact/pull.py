@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.file_download import REGEX_COMMIT_HASH
 from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoint.index import ModelIndex
@@ -17,7 +18,7 @@ from ..checkpoint.layout import INDEX
 from ..components.registry import COMPONENTS, DENOISER
 from ..errors import ArtifactError, HubError, some_of
 from ..files import FileRecord, records_of
-from ..hub import patiently
+from ..hub import patiently, why_unreachable
 from .compiled import AGAIN, CONFIG_FILE, PROGRAM_FILE, Compiled
 from .expected_files import is_known, known_files
 from .manifest import MANIFEST_FILE, Manifest
@@ -29,13 +30,19 @@ _MORE = "more files"
 
 
 def is_repository(address: str | Path) -> bool:
-    """Whether artifacts are to be pulled: False for a folder of this machine; neither is an ArtifactError."""
+    """Whether artifacts are to be pulled: False for a folder of this machine; neither is an ArtifactError.
+
+    A name without an owner is a mistyped folder: nobody can push an export to a repository without one.
+    """
     if os.path.isdir(address):  # False for what is too long to be a path, too
         return False
     try:
         validate_repo_id(str(address))
+        owned = "/" in str(address)
     except HFValidationError:
-        raise ArtifactError(f"{address}: there is no such folder, and it is no repository id (user/name)") from None
+        owned = False
+    if not owned:
+        raise ArtifactError(f"{address}: there is no such folder, and it is no repository id (user/name)")
     return True
 
 
@@ -96,14 +103,35 @@ def pull(
 def _find(repo_id: str, file: str, **where: Any) -> Path | None:
     """Download one file; None where the repository has none of that name."""
     try:
-        return Path(hf_hub_download(repo_id, file, **where))
+        return _fetch(repo_id, file, **where)
     except LocalEntryNotFoundError:
-        known = try_to_load_from_cache(repo_id, file, cache_dir=where["cache_dir"], revision=where["revision"])
-        if known is _CACHED_NO_EXIST:
+        if _known(repo_id, file, **where) is _CACHED_NO_EXIST:
             return None
         raise
     except EntryNotFoundError:
         return None
+
+
+def _fetch(repo_id: str, file: str, **where: Any) -> Path:
+    """Download one file; from the cache alone where the Hub cannot be reached."""
+    force = where.get("force_download", False)
+    here = isinstance(_known(repo_id, file, **where), str) and REGEX_COMMIT_HASH.fullmatch(where["revision"] or "")
+    if where["local_files_only"] or (here and not force):
+        return Path(hf_hub_download(repo_id, file, **where))
+    unreachable = why_unreachable(repo_id, where["revision"], where["token"])
+    if unreachable and force:
+        raise unreachable
+    try:
+        return Path(hf_hub_download(repo_id, file, **{**where, "local_files_only": unreachable is not None}))
+    except LocalEntryNotFoundError as error:
+        if unreachable:
+            raise error from unreachable
+        raise
+
+
+def _known(repo_id: str, file: str, **where: Any) -> Any:
+    """The path of a file in the download cache; _CACHED_NO_EXIST if the repository has none, None if nobody knows."""
+    return try_to_load_from_cache(repo_id, file, cache_dir=where["cache_dir"], revision=where["revision"])
 
 
 @dataclass(frozen=True)
@@ -183,7 +211,7 @@ class _Snapshot:
         # It keeps silent about files that do not exist, and about a Hub that it cannot reach.
         missing = [name for name in names if not (self.folder / name).is_file()]
         for name in missing:
-            fetch = partial(hf_hub_download, self.repo_id, name, **where)
+            fetch = partial(_fetch, self.repo_id, name, **where)
             patiently(fetch, f"{self.named}, {some_of(missing, _MORE)}")
 
     def _drop_different(self, records: dict[str, FileRecord]) -> list[str]:

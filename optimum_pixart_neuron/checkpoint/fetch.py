@@ -18,7 +18,7 @@ from requests.exceptions import ConnectionError, Timeout
 
 from ..components.registry import PARTS
 from ..errors import CheckpointError
-from ..hub import HUB_ERRORS, bars_on_terminals, hub_reason
+from ..hub import HUB_ERRORS, hub_reason, quietly
 from .address import Address
 from .layout import INDEX
 from .options import CheckpointOptions
@@ -212,7 +212,7 @@ def snapshot_of(
 def _download(
     repository: str, revision: str | None, names: Iterable[str], options: CheckpointOptions, *, offline: bool = False
 ) -> str:
-    with bars_on_terminals():
+    with quietly():
         return snapshot_download(
             repository,
             revision=revision,

@@ -1,5 +1,6 @@
 """What is told of an error between this machine and the Hub, and what is a defect that keeps its traceback."""
 
+import logging
 import sys
 
 import pytest
@@ -52,3 +53,21 @@ def test_bars_are_drawn_on_terminals_only(terminal, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     assert patiently(are_progress_bars_disabled, "me/repo") is not terminal
     assert not are_progress_bars_disabled(), "as the user's program had it"
+
+
+def test_retries_of_the_hubs_library_are_logged_for_who_asks_for_them(caplog, monkeypatch):
+    requests = logging.getLogger("huggingface_hub.utils._http")
+    monkeypatch.setattr(requests, "propagate", False)
+    monkeypatch.setattr(requests, "handlers", [caplog.handler])
+
+    def retries():
+        requests.warning("'(MaxRetryError(...))' thrown while requesting HEAD ...")
+        return patiently(lambda: requests.warning("Retrying in 1s [Retry 1/5]."), "me/repo")
+
+    patiently(retries, "me/repo")
+    assert caplog.messages == []
+    with caplog.at_level(logging.INFO, requests.name):
+        patiently(retries, "me/repo")
+    assert len(caplog.messages) == 2
+    requests.warning("to the user's program")
+    assert len(caplog.messages) == 3

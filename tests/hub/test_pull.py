@@ -2,6 +2,7 @@
 
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,7 +41,8 @@ def test_a_second_pull_downloads_nothing(hub, repository):
     first = pull(REPO)
     hub.requests.clear()
     assert pull(REPO) == first
-    assert [(request.method, request.path.rsplit("/", 1)[1]) for request in hub.requests] == [("HEAD", MANIFEST_FILE)]
+    asked = [(request.method, request.path.rsplit("/", 1)[1]) for request in hub.requests]
+    assert asked == [("GET", REPO.split("/")[1]), ("HEAD", MANIFEST_FILE)]
 
 
 @pytest.mark.seconds
@@ -113,8 +115,18 @@ class TestWithoutNetwork:
         with pytest.raises(HubError, match="Cannot pass 'force_download=True' and 'local_files_only=True'"):
             pull(REPO, force_download=True, local_files_only=True)
         hub.stop()
-        with pytest.raises(HubError, match="Force download failed .*: the Hub cannot be reached"):
+        with pytest.raises(HubError, match=f"^{REPO}, {MANIFEST_FILE}: the Hub cannot be reached$"):
             pull(REPO, force_download=True)
+
+    @pytest.mark.parametrize("options", [{}, {"revision": "main"}, {"force_download": True}], ids=str)
+    def test_what_cannot_be_reached_is_not_tried_again(self, hub, options, monkeypatch):
+        """huggingface_hub (0.36) would ask for a file six times in 23 s, and log the dump of each exception."""
+        paused = []
+        monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=paused.append))
+        hub.stop()
+        with pytest.raises(HubError, match="the Hub cannot be reached$"):
+            pull(REPO, **options)
+        assert paused == []
 
 
 class TestRefusals:

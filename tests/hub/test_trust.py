@@ -40,9 +40,9 @@ def test_another_owner_is_refused_before_anything_is_asked_for(pipeline_class, h
     assert hub.requests == []
 
 
-def test_a_repository_without_an_owner_is_nobodys(pipeline_class, hub):
+def test_a_repository_without_an_owner_is_nobodys(hub):
     with pytest.raises(HubError, match="^pixart belongs to no named owner, and trusted_owners are user; "):
-        pipeline_class.from_pretrained("pixart", trusted_owners=["user"])
+        pull("pixart", trusted_owners=["user"])
     assert hub.requests == []
 
 
