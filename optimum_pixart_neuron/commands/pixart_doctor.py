@@ -22,7 +22,11 @@ class _DoctorOptions(Options):
         Path(), description="Folder in which the export will be written; its disk is looked at."
     )
     instance_type: Annotated[InstanceName | None, Flag(group="What is planned")] = Field(
-        None, description="Instance to export for; default: this machine, or trn1 where it has no NeuronCores."
+        None,
+        description=(
+            "Instance to export for; default: this machine, or without NeuronCores what NEURON_EMULATOR_INSTANCE says,"
+            " else trn1."
+        ),
     )
     bundle: Annotated[ResultFile | None, Flag(metavar="FILE", group="Output")] = Field(
         None, description="Also write what a report of a problem needs, as JSON without tokens and home folders."

@@ -45,7 +45,8 @@ def diagnose(output: Path, *, instance: Instance | None = None, places: Places |
 
     Args:
         output: folder in which an export would be written.
-        instance: that the export would be for; by default this machine, or the smallest trn1 where it is none.
+        instance: that the export would be for; by default this machine, else what the emulator is here, else
+            trn1.32xlarge.
         places: where the machine says what it is.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -54,7 +55,9 @@ def diagnose(output: Path, *, instance: Instance | None = None, places: Places |
     with ThreadPoolExecutor(1) as network:
         asked = network.submit(hub_problem)
         host = Host.seen(places or Places())
-        target = instance or resources.instance_of(host) or get_instance(FAMILIES["trn1"])
+        target = (
+            instance or resources.instance_of(host) or resources.emulated_on(host) or get_instance(FAMILIES["trn1"])
+        )
         needs = Needs.of(target)
         looked = {
             "Python": software.check_python(host),

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InvalidExportOption
 from ..hardware import CORE_VARIABLES, GIB, Instance, get_instance, runtime_cores
 from ..neuron.compile_cache import DEFAULT_FOLDER, URL, CompileCache
+from ..neuron.sdk import emulated_choice
 from .findings import Finding
 from .inventory import Host
 from .needs import MODEL, Needs, downloaded_bytes
@@ -22,12 +23,22 @@ def instance_of(host: Host) -> Instance | None:
         return None
 
 
+def emulated_on(host: Host) -> Instance | None:
+    """What the emulator is on a machine without NeuronCores and SDK; None on others, and where it cannot start."""
+    if host.has_sdk or host.devices:
+        return None
+    try:
+        return get_instance(emulated_choice())
+    except InvalidExportOption:
+        return None
+
+
 def check_devices(host: Host) -> Finding:
     """Whether the machine has the devices of its kind."""
     instance = instance_of(host)
     if not host.devices:
         if instance is None:
-            return Finding("none: exports compile with --instance_type, and are not validated here", note=True)
+            return _check_without_devices(host)
         return Finding(
             f"none, and a {instance.name} has {instance.chips}",
             remedy="load the driver (sudo modprobe neuron); pass a container its devices (--device /dev/neuron0)",
@@ -39,6 +50,16 @@ def check_devices(host: Host) -> Finding:
             remedy="name one that it knows with --instance_type at the export, as trn1, trn2 or inf2",
         )
     return Finding(shown, note=len(host.devices) != instance.chips)
+
+
+def _check_without_devices(host: Host) -> Finding:
+    if host.has_sdk:
+        return Finding("none: exports compile with --instance_type, and are not validated here", note=True)
+    try:
+        name = emulated_choice()
+    except InvalidExportOption as error:
+        return Finding("none, and the emulator cannot start", remedy=str(error))
+    return Finding(f"none: the emulator is a {name}, and exports are compiled and validated on it", note=True)
 
 
 def check_cores(host: Host, needs: Needs) -> Finding | None:

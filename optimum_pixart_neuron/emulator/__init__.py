@@ -38,7 +38,7 @@ def activate(instance: str | None = None) -> None:
     from .release import emulated_release
 
     emulated_release()
-    chosen = _chosen_instance(instance)
+    chosen = chosen_instance(instance)
     if _active is not None:
         if instance is not None and chosen != _active:
             raise RuntimeError(f"the emulator is active as {_active.name}: {chosen.name} needs a new process")
@@ -64,7 +64,7 @@ def become(instance: str) -> None:
 
     if instance in (emulated_instance().name, emulated_instance().family):
         return
-    chosen = _chosen_instance(instance)
+    chosen = chosen_instance(instance)
     if device.is_in_use():
         raise RuntimeError(f"the emulator is active as {emulated_instance().name}: {chosen.name} needs a new process")
     _active = chosen
@@ -105,7 +105,8 @@ def emulated_instance() -> Instance:
     return _active
 
 
-def _chosen_instance(name: str | None) -> Instance:
+def chosen_instance(name: str | None = None) -> Instance:
+    """What `activate` would emulate; ValueError if the instance is not known, naming the variable that has it."""
     if name:
         return get_instance(name)
     try:

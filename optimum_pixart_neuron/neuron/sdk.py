@@ -77,6 +77,22 @@ def ensure_sdk(instance: str | None = None) -> NeuronSdk:
     return NeuronSdk(emulated=True, instance=emulator.emulated_instance().name)
 
 
+def emulated_choice() -> str:
+    """Product name of what the emulator would be here by its variables, without becoming it.
+
+    Raises:
+        InvalidExportOption: the emulator does not know the instance, or the release of the SDK.
+    """
+    from ..emulator import chosen_instance
+    from ..emulator.release import emulated_release
+
+    try:
+        emulated_release()
+        return chosen_instance().name
+    except ValueError as error:
+        raise InvalidExportOption(str(error)) from None
+
+
 def sdk_for(instance: str) -> NeuronSdk:
     """As `ensure_sdk`, for programs that are compiled and then loaded here.
 

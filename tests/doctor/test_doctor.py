@@ -207,12 +207,48 @@ def test_the_first_of_several_is_told(machine):
     assert machine.diagnosis().conclusion.startswith("not ready: Python: ")
 
 
-def test_without_sdk_and_devices_it_is_the_emulator(machine):
+@pytest.fixture
+def laptop(machine) -> Machine:
+    """Without SDK and devices; what needs are asked about is in `asked`."""
     machine.packages(without(*inventory.SDK_PACKAGES) | {"torch": "2.13.0+cpu"})
     no_devices(machine)
     machine.places.driver_version.unlink()
     machine.places.product_name.write_text("Laptop 13")
-    found = machine.diagnosis()
+    machine.asked = []
+    machine.patch.setattr(Needs, "of", classmethod(lambda _, instance: machine.asked.append(instance.name) or NEEDS))
+    for name in ("NEURON_EMULATOR_INSTANCE", "NEURON_EMULATOR_SDK"):
+        machine.patch.delenv(name, raising=False)
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("chosen", "instance"), [(None, "trn1.32xlarge"), ("inf2.xlarge", "inf2.xlarge"), ("trn2", "trn2.48xlarge")]
+)
+def test_the_emulator_is_looked_at_as_the_instance_that_it_is(laptop, chosen, instance):
+    if chosen:
+        laptop.patch.setenv("NEURON_EMULATOR_INSTANCE", chosen)
+    devices = laptop.diagnosis().findings["devices"]
+    assert devices.verdict == "note" and f"the emulator is a {instance}, and exports are compiled and" in devices.found
+    diagnose(laptop.folder, places=laptop.places, instance=get_instance("inf2.8xlarge"))
+    assert laptop.asked == [instance, "inf2.8xlarge"]
+
+
+@pytest.mark.parametrize("variable", ["NEURON_EMULATOR_INSTANCE", "NEURON_EMULATOR_SDK"])
+def test_what_the_emulator_does_not_know_is_named(laptop, variable):
+    laptop.patch.setenv(variable, "inf9")
+    found = laptop.diagnosis()
+    assert found.conclusion.startswith(f"not ready: devices: {variable}: unknown ") and "'inf9'" in found.conclusion
+
+
+def test_with_the_sdk_and_without_devices_nothing_is_emulated(laptop):
+    laptop.packages(PACKAGES)
+    laptop.patch.setenv("NEURON_EMULATOR_INSTANCE", "inf2.xlarge")
+    assert "exports compile with --instance_type" in laptop.diagnosis().findings["devices"].found
+    assert laptop.asked == ["trn1.32xlarge"]
+
+
+def test_without_sdk_and_devices_it_is_the_emulator(laptop):
+    found = laptop.diagnosis()
     assert found.conclusion == "ready, on the emulator: what is exported here runs on no Neuron device"
     assert found.ready and "the emulator stands in" in str(found.findings)
 
