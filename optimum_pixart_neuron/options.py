@@ -118,7 +118,8 @@ class Option:
     def help(self) -> str:
         """The help, with the default where the description does not tell it."""
         text = self.info.description or ""
-        return text if self.default is None else f"{text.removesuffix('.')} (default: {self.default})."
+        told = self.default is None or "default:" in text
+        return text if told else f"{text.removesuffix('.')} (default: {self.default})."
 
 
 class Options(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import Field
 from optimum_pixart_neuron.commands.export_neuron import parse
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
-from optimum_pixart_neuron.options import Flag, manual_table
+from optimum_pixart_neuron.options import Flag, Options, manual_table
 
 from .refusals import refusal
 
@@ -157,3 +157,10 @@ def test_one_field_is_in_the_help_the_api_the_refusals_the_record_and_the_manual
     assert by_words.recorded()["sharpness"] == 7
     row = "| `--sharpness` | `sharpness` | whole number, at least 1, at most 9 | How sharp it draws (default: 5). |"
     assert row in manual_table(SharperOptions).splitlines()
+
+
+def test_a_default_that_the_description_tells_is_told_once():
+    class Told(Options):
+        kinds: tuple[str, ...] = Field(("all",), description="Kinds; default: all, a row each.")
+
+    assert [option.help for option in Told.options()] == ["Kinds; default: all, a row each."]

@@ -30,11 +30,14 @@ _SHOWN_FILES = 5
 _UNREACHABLE = (ConnectionError, Timeout, OfflineModeIsEnabled)
 
 
-def locate(address: Address, components: Collection[str], options: CheckpointOptions) -> Source:
+def locate(
+    address: Address, components: Collection[str], options: CheckpointOptions, *, weights: bool = True
+) -> Source:
     """What lies at an address, with the configurations of these components on this machine.
 
     Args:
         options: reads cache_dir, token and local_files_only.
+        weights: whether they are wanted later, so that a cache that has nothing lacks them too.
 
     Raises:
         CheckpointError: it does not exist, cannot be downloaded, or is not in the download cache.
@@ -45,7 +48,7 @@ def locate(address: Address, components: Collection[str], options: CheckpointOpt
         folder = _existing_folder(address, address.folder).absolute()
         return Source(address=address, folder=folder, files=_files_below(folder))
     prefix = address.prefix
-    expected = [prefix + file for name in components for file in PARTS[name].expected_files]
+    expected = [prefix + file for name in components for file in PARTS[name].expected_files(weights=weights)]
     nothing_cached = uncached({address.on_the_hub: expected}, options)
     listed = list_repository(address, options)
     patterns = [prefix + name for name in _configurations(components)]
@@ -132,18 +135,21 @@ def download_weights(sources: dict[str, Source], options: CheckpointOptions) -> 
     refuse_uncached(sources, options, weights=True)
 
 
-def refuse_uncached(sources: dict[str, Source], options: CheckpointOptions, *, weights: bool) -> None:
+def refuse_uncached(
+    sources: dict[str, Source], options: CheckpointOptions, *, weights: bool, name_weights: bool = True
+) -> None:
     """Refuse an export without network for files that the download cache lacks: a CheckpointError names them all.
 
     Args:
-        weights: whether missing weights are a reason; else they are only named beside missing configurations.
+        weights: whether missing weights are a reason.
+        name_weights: whether they are named beside missing configurations where they are none.
     """
     missing: dict[str, list[str]] = {}
     reason = False
     for component, source in sources.items():
         if source.cached_only:
             configurations = _missing_configurations(component, source)
-            files = [*configurations, *_missing_weights(component, source)]
+            files = [*configurations, *(_missing_weights(component, source) if weights or name_weights else [])]
             reason = reason or bool(files if weights else configurations)
             if files:
                 missing.setdefault(source.address.on_the_hub, []).extend(

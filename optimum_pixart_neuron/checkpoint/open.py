@@ -26,19 +26,22 @@ from .sources import Source
 from .weights import ComponentWeights, WeightNames
 
 
-def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
+def open_checkpoint(options: CheckpointOptions, *, weights: bool = True) -> PixArtCheckpoint:
     """The checkpoint that `options` name, with its configurations; weights come with `fetch_weights`.
 
     Each component comes from the option of its name if that is given, else from `options.model`, else from
     `options.components_model`.
 
+    Args:
+        weights: whether `fetch_weights` comes next, so that without network missing weights are named at once.
+
     Raises:
         CheckpointError: it is no PixArt checkpoint, does not fit together, or cannot be downloaded.
     """
     chosen = _elsewhere(options)
-    sources = {name: _chosen(name, text, options) for name, text in chosen.items()}
+    sources = {name: _chosen(name, text, options, weights) for name, text in chosen.items()}
     open_ones = [name for name in PARTS if name not in sources]
-    own = locate(_model(options), open_ones, options)
+    own = locate(_model(options), open_ones, options, weights=weights)
     index = own.index()
     check_kind(_kind(own, index, options), options)
     lacking = []
@@ -47,11 +50,11 @@ def open_checkpoint(options: CheckpointOptions) -> PixArtCheckpoint:
             sources[name] = own.component(name)
         elif not PARTS[name].optional:
             lacking.append(name)
-    rest = _completing(own, index, lacking, sources, options) if lacking else None
+    rest = _completing(own, index, lacking, sources, options, weights) if lacking else None
     if rest is not None:
         sources |= {name: rest.component(name) for name in lacking}
     sources, notes = _with_variants(sources, options.variant)
-    refuse_uncached(sources, options, weights=False)
+    refuse_uncached(sources, options, weights=False, name_weights=weights)
     base, base_index = (own, index) if index is not None else (rest, rest.index() if rest else None)
     copied = _copied(sources, base, base_index, options)
     checkpoint = PixArtCheckpoint(
@@ -89,7 +92,7 @@ def open_part(name: str, options: CheckpointOptions) -> tuple[dict[str, Any], Co
     Raises:
         CheckpointError: there is none, it cannot be downloaded, or no export could be made of it.
     """
-    sources, _ = _with_variants({name: _chosen(name, getattr(options, name), options)}, options.variant)
+    sources, _ = _with_variants({name: _chosen(name, getattr(options, name), options, weights=True)}, options.variant)
     refuse_uncached(sources, options, weights=False)
     download_weights(sources, options)
     alone = PixArtCheckpoint(source=options.model, sources=sources, model_index={})
@@ -155,10 +158,10 @@ def _kind(own: Source, index: ModelIndex | None, options: CheckpointOptions) -> 
     return SIGMA.class_name if given or expected or inside.is_component(denoiser) else None
 
 
-def _chosen(component: str, text: str, options: CheckpointOptions) -> Source:
+def _chosen(component: str, text: str, options: CheckpointOptions, weights: bool) -> Source:
     """What the option of a component names: a pipeline that holds it, or the component itself."""
     address = Address.parse(f"--{component}", text)
-    source = locate(address, [component], options)
+    source = locate(address, [component], options, weights=weights)
     if not source.holds(component) and not source.is_component(component):
         if source.cached_only and "config.json" not in source.files:
             return source.component(component)  # refused with the names of its missing files
@@ -182,6 +185,7 @@ def _completing(
     lacking: list[str],
     sources: Mapping[str, Source],
     options: CheckpointOptions,
+    weights: bool,
 ) -> Source:
     """Where the lacking components come from.
 
@@ -194,7 +198,7 @@ def _completing(
         )
     usual = options.components_model or _usual_components(sources, options)
     address = Address.parse("--components_model", usual)
-    source = locate(address, lacking, options)
+    source = locate(address, lacking, options, weights=weights)
     for name in lacking:
         if not source.holds(name) and not source.cached_only:
             raise CheckpointError(

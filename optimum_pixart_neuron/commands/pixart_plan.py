@@ -143,7 +143,7 @@ def _checkpoint(options: _PlanOptions, words: Mapping[str, Any]) -> tuple[PixArt
     from ..checkpoint.open import open_checkpoint
 
     source = CheckpointOptions(**given(words, CheckpointOptions))
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, weights=False)
     call = CallDefaults.of(CallOptions(), checkpoint, source.lora_model_ids)
     if call.steps is not None and "num_inference_steps" not in words:
         request = request.changed(num_inference_steps=call.steps)

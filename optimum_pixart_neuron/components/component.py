@@ -97,12 +97,11 @@ class Part:
         """Names of the files, in its folder, that are read before any weight."""
         return tuple(self.copied.FILES) if self.copied else (self.configuration,)
 
-    @property
-    def expected_files(self) -> list[str]:
-        """Its files, by path, in a checkpoint that is not sharded and of which nothing is known."""
-        weights = [] if self.weights is None else [f"{self.weights}.safetensors"]
+    def expected_files(self, *, weights: bool) -> list[str]:
+        """Its files, by path, in a checkpoint that is not sharded and of which nothing is known; weights if asked."""
         needed = self.copied.NEEDED if self.copied else (self.configuration,)
-        return [f"{self.name}/{file}" for file in (*needed, *weights)]
+        heavy = [f"{self.weights}.safetensors"] if weights and self.weights is not None else []
+        return [f"{self.name}/{file}" for file in (*needed, *heavy)]
 
 
 @dataclass(frozen=True, kw_only=True)

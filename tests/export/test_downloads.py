@@ -4,6 +4,7 @@ Caches are built by hand in the layout of huggingface_hub 0.36; the Hub runs on 
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from huggingface_hub import constants
 from optimum_pixart_neuron.checkpoint.layout import ALPHA, SIGMA
 from optimum_pixart_neuron.checkpoint.open import fetch_weights, open_checkpoint
 from optimum_pixart_neuron.checkpoint.options import CheckpointOptions
+from optimum_pixart_neuron.errors import CheckpointError
+from tests.refusals import refusal
 from tests.tiny import build_tiny_checkpoint
 
 from ..checkpoints import COMMIT, cache, fetched, opened, refused, rewrite
@@ -71,6 +74,24 @@ def test_a_cold_cache_names_the_files(parts, tmp_path, offline, request):
     )
     cache(tmp_path, ALONE, parts.alone)
     assert f" lacks {REST}: text_encoder/" in refused(ALONE, **offline)
+
+
+def test_a_plan_of_a_cold_cache_names_no_weights(parts, tmp_path, offline):
+    plan = partial(open_checkpoint, weights=False)
+
+    def lacking() -> list[str]:
+        line = refusal(CheckpointError, plan, CheckpointOptions(model=ALONE, **offline))
+        return line.split(" lacks ")[1].split(": ")[1].split(", ")
+
+    assert lacking()[:3] == ["text_encoder/config.json", "transformer/config.json", "vae/config.json"]
+    snapshot = cache(tmp_path, ALONE, parts.whole)
+    (snapshot / "vae" / "config.json").unlink()
+    for weights in snapshot.glob("*/*.safetensors"):
+        weights.unlink()
+    assert lacking() == ["vae/config.json"]
+    shutil.rmtree(snapshot.parents[1])
+    cache(tmp_path, ALONE, parts.alone)  # what completes it is not there
+    assert ".safetensors" not in "".join(lacking())
 
 
 @pytest.mark.seconds
