@@ -12,21 +12,12 @@ from ..errors import InvalidExportOption
 from ..hardware import Instance
 from ..parallel.modes import ParallelMode, Workload, mode_of
 from .options import BINS, DeploymentOptions
+from .sides import Sides, Size, resolution_bins
 
 # Pixels. Above, a VAE decoder on one core runs on tiles: its activations grow with the area.
 MAX_UNTILED_SIDE = 1024
 # Latent cells. A smaller tile would be all seam: a quarter of it is blended with each neighbour.
 MIN_TILE_CELLS = 8
-# `sample_size` of the transformer -> name of its aspect-ratio table in diffusers 0.35 `pipeline_pixart_sigma.py`.
-RESOLUTION_BINS = {
-    32: "ASPECT_RATIO_256_BIN",
-    64: "ASPECT_RATIO_512_BIN",
-    128: "ASPECT_RATIO_1024_BIN",
-    256: "ASPECT_RATIO_2048_BIN",
-}
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 
 class Configurations(Protocol):
@@ -45,18 +36,6 @@ class Configurations(Protocol):
 
     def config(self, component: str) -> dict:
         """A component's `config.json`."""
-
-
-def resolution_bins(sample_size: int) -> dict[str, list[float]]:
-    """diffusers' table of aspect ratio -> (height, width) in pixels for a checkpoint's `sample_size` (latent cells).
-
-    Requested sizes are mapped to these shapes. Empty for a size that diffusers has no table for.
-    """
-    if sample_size not in RESOLUTION_BINS:
-        return {}
-    from diffusers.pipelines.pixart_alpha import pipeline_pixart_sigma
-
-    return getattr(pipeline_pixart_sigma, RESOLUTION_BINS[sample_size])
 
 
 @dataclass(frozen=True)
@@ -112,18 +91,10 @@ class Question:
             InvalidExportOption: it is not made of whole tokens, or lies outside what the checkpoint was trained for;
                 names flag, size and limits.
         """
-        cell = self.scale * self.denoiser["patch_size"]
-        sides = [side for shape in self.bins for side in shape] or [self.native // 2, self.native * 2]
-        named = dict(zip(("height", "width"), size))
-        for flag, side in named.items():
-            if side < cell or side % cell:
-                raise InvalidExportOption(
-                    f"--{flag} {side} is not a positive multiple of {cell}, the pixels of one token"
-                )
-        for flag, side in named.items():
-            if not min(sides) <= side <= max(sides):
-                limits = f"{min(sides)} to {max(sides)}"
-                raise InvalidExportOption(f"--{flag} {side}: the checkpoint was trained for sides of {limits} pixels")
+        denoiser = self.denoiser
+        sides = Sides.of(denoiser["sample_size"], patch_size=denoiser["patch_size"], scale=self.scale)
+        if refusal := sides.refusal(size):
+            raise InvalidExportOption(refusal)
         if size in self.bins:
             return ()
         shown = f"{size[1]} x {size[0]}"

@@ -15,8 +15,9 @@ from ..hardware import Instance, get_instance
 from ..neuron.compiler import CompilerSettings
 from ..neuron.sdk import NeuronSdk
 from ..parallel.modes import ParallelMode, Workload
-from .decisions import Configurations, Question, Size
+from .decisions import Configurations, Question
 from .options import BINS, DeploymentOptions
+from .sides import Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,9 +194,7 @@ class CompiledCall:
         if isinstance(latents, Tensor) and latents.dim() == 4 and latents.shape[2:] != cells:
             tall, wide = (side * scale for side in latents.shape[2:])
             named = (tall, wide) in self.drawn.sizes
-            advice = f"{'call' if named else 'export'} with " + (
-                f"height={tall}, width={wide}" if named else f"--height {tall} --width {wide}"
-            )
+            advice = f"call with height={tall}, width={wide}" if named else self.drawn.export_with((tall, wide))
         expected = replace(self.latents, shape=(*self.latents.shape[:2], *cells))
         return expected.fit(latents, name="latents", rows=images, advice=advice)
 

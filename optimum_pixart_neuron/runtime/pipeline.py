@@ -26,7 +26,7 @@ from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_EN
 from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, GUIDANCE_SCALE, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
-from ..deployment.decisions import resolution_bins
+from ..deployment.sides import Sides, resolution_bins
 from ..errors import InvalidArgument, PixArtNeuronError, ProgramInputError
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
@@ -379,9 +379,11 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
         inputs = {given.name: given for given in program_inputs(DENOISER, denoiser)}
         one_batch = not denoiser.is_ours and not self.dynamic_batch_size  # as the host runs its exports
         part = getattr(self, DENOISER.name)
+        trained = part.config.sample_size
+        sides = Sides.of(trained, patch_size=part.config.patch_size, scale=self.vae_scale_factor)
         return CompiledCall(
             pipeline=self.auto_model_class,
-            drawn=CompiledSizes(self.compiled_sizes, resolution_bins(part.config.sample_size)),
+            drawn=CompiledSizes(self.compiled_sizes, resolution_bins(trained), sides),
             embeddings=replace(inputs[EMBEDDINGS], dtype=part.neuron_config.float_dtype),
             mask=inputs[MASK],
             latents=inputs[LATENTS],

@@ -7,10 +7,8 @@ from typing import Any
 
 from diffusers.image_processor import PixArtImageProcessor
 
+from ..deployment.sides import Sides, Size
 from ..errors import ProgramInputError
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,12 @@ class CompiledSizes:
         sizes: the first one is drawn where a call names none.
         bins: the checkpoint's aspect ratio -> (height, width), by which diffusers maps other sizes; empty where there
             are none.
+        sides: that an export of the checkpoint takes.
     """
 
     sizes: tuple[Size, ...]
     bins: Mapping[str, list[float]]
+    sides: Sides
 
     def check(self, height: int, width: int, *, binning: bool) -> Size:
         """The compiled size that a request is drawn at.
@@ -34,22 +34,22 @@ class CompiledSizes:
         of several at the nearest of its own.
 
         Raises:
-            ProgramInputError: none; names the sizes that are compiled and the flag for another.
+            ProgramInputError: none; names the compiled sizes, and the flag for another or why no export has it.
         """
         if (height, width) in self.sizes:
             return height, width
         compiled = f"{', '.join(map(_shown, self.sizes))} px"
         if not (binning and self.bins):
             raise ProgramInputError(
-                f"{_shown((height, width))} px: compiled for {compiled}; export with {self._flags((height, width))}"
+                f"{_shown((height, width))} px: compiled for {compiled}; {self.export_with((height, width))}"
             )
         if len(self.sizes) > 1:
             return self._nearest(height, width)
         made = PixArtImageProcessor.classify_height_width_bin(height, width, ratios=self.bins)
         if made != self.sizes[0]:
             raise ProgramInputError(
-                f"{_shown((height, width))} px is made at {_shown(made)} px, compiled is {compiled}; export with"
-                f" {self._flags(made)}"
+                f"{_shown((height, width))} px is made at {_shown(made)} px, compiled is"
+                f" {compiled}; {self.export_with((int(made[0]), int(made[1])))}"
             )
         return made
 
@@ -58,10 +58,13 @@ class CompiledSizes:
         ratio, area = height / width, height * width
         return min(self.sizes, key=lambda size: (abs(size[0] / size[1] - ratio), abs(size[0] * size[1] - area)))
 
-    def _flags(self, wanted: Size) -> str:
+    def export_with(self, wanted: Size) -> str:
+        """What to do for another size: which flags give an export that draws a size, or why none does."""
+        if refusal := self.sides.refusal(wanted):
+            return f"no export draws that: {refusal}"
         if len(self.sizes) == 1:
-            return f"--height {wanted[0]} --width {wanted[1]}"
-        return f"--sizes {' '.join(f'{tall}x{wide}' for tall, wide in (*self.sizes, wanted))}"
+            return f"export with --height {wanted[0]} --width {wanted[1]}"
+        return f"export with --sizes {' '.join(f'{tall}x{wide}' for tall, wide in (*self.sizes, wanted))}"
 
 
 def drawing_at(size: Size, processor: Any) -> Any:

@@ -116,7 +116,7 @@ def test_vae(vae):
 @torch.no_grad()
 def test_position_table_is_the_upstream_one(sample_size):
     """For the native square and two non-square bins of each checkpoint: bit for bit what `PatchEmbed` adds."""
-    from optimum_pixart_neuron.deployment.decisions import resolution_bins
+    from optimum_pixart_neuron.deployment.sides import resolution_bins
 
     model = PixArtTransformer2DModel(
         num_attention_heads=2, attention_head_dim=8, num_layers=1, sample_size=sample_size, caption_channels=8,

@@ -5,8 +5,8 @@ import pytest
 from optimum_pixart_neuron.checkpoint.checkpoint import PixArtCheckpoint
 from optimum_pixart_neuron.components.registry import COMPONENTS, IMAGE_DECODER, PARTS
 from optimum_pixart_neuron.components.transformer.spec import TRANSFORMER
-from optimum_pixart_neuron.deployment.decisions import RESOLUTION_BINS, resolution_bins
 from optimum_pixart_neuron.deployment.deployment import chosen_instance, decide
+from optimum_pixart_neuron.deployment.sides import RESOLUTION_BINS, resolution_bins
 from optimum_pixart_neuron.errors import InvalidExportOption
 from optimum_pixart_neuron.export.options import ExportOptions
 from optimum_pixart_neuron.neuron.sdk import NeuronSdk

@@ -10,6 +10,7 @@ import diffusers
 import pytest
 import torch
 
+from optimum_pixart_neuron.deployment.sides import Sides
 from optimum_pixart_neuron.errors import ProgramInputError
 from optimum_pixart_neuron.runtime.batching import BatchedProgram, ProgramInput
 from optimum_pixart_neuron.runtime.call import CompiledCall
@@ -30,7 +31,9 @@ def program_input(name: str, *shape: int, dtype: torch.dtype = torch.float32) ->
 
 
 COMPILED = CompiledCall(
-    drawn=CompiledSizes(((64, 64),), {"0.5": [32.0, 64.0], "1.0": [64.0, 64.0]}),
+    drawn=CompiledSizes(
+        ((64, 64),), {"0.5": [32.0, 64.0], "1.0": [64.0, 64.0]}, Sides(cell=8, smallest=32, largest=128)
+    ),
     embeddings=program_input("encoder_hidden_states", 2, TOKENS, WIDTH),
     mask=program_input("encoder_attention_mask", 2, TOKENS, dtype=torch.int64),
     latents=program_input("hidden_states", 2, 4, 8, 8),

@@ -5,6 +5,7 @@ The programs are stand-ins whose runs are counted; `tests/e2e/test_sizes.py` has
 
 import inspect
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from diffusers import PixArtSigmaPipeline
 
 from optimum_pixart_neuron import NeuronPixArtSigmaPipeline
+from optimum_pixart_neuron.deployment.sides import Sides
 from optimum_pixart_neuron.errors import ProgramInputError
 from optimum_pixart_neuron.runtime.sizes import CompiledSizes
 
@@ -22,7 +24,8 @@ from .stand_in import draw as draw_few
 draw = partial(draw_few, num_inference_steps=10)
 TWO_MORE = {"others": ((24, 42), (42, 24))}
 BINS = {"0.57": [192.0, 336.0], "1.0": [256.0, 256.0], "1.75": [336.0, 192.0]}
-SEVERAL = CompiledSizes(((256, 256), (192, 336), (336, 192)), BINS)
+SIDES = Sides(cell=16, smallest=128, largest=512)
+SEVERAL = CompiledSizes(((256, 256), (192, 336), (336, 192)), BINS, SIDES)
 
 
 def runs(pipe) -> dict[int, int]:
@@ -47,18 +50,33 @@ def test_a_request_goes_to_the_nearest_aspect_ratio(size, drawn):
 
 
 def test_of_equal_aspect_ratios_the_nearest_area_is_taken():
-    squares = CompiledSizes(((512, 512), (256, 256)), BINS)
+    squares = CompiledSizes(((512, 512), (256, 256)), BINS, SIDES)
     assert squares.check(200, 200, binning=True) == (256, 256)
     assert squares.check(1024, 1024, binning=True) == (512, 512)
 
 
 @pytest.mark.parametrize(("binning", "bins"), [(False, BINS), (True, {})])
 def test_what_is_not_compiled_is_refused_with_the_list(binning, bins):
-    sizes = CompiledSizes(SEVERAL.sizes, bins)
+    sizes = CompiledSizes(SEVERAL.sizes, bins, SIDES)
     assert refusal(ProgramInputError, sizes.check, 128, 256, binning=binning) == (
         "256 x 128 px: compiled for 256 x 256, 336 x 192, 192 x 336 px; export with --sizes 256x256 192x336 336x192"
         " 128x256"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "binning", "reason"),
+    [
+        ((240, 256), False, "--height 240 is not a positive multiple of 32, the pixels of one token"),
+        ((256, 1024), False, "--width 1024: the checkpoint was trained for sides of 128 to 512 pixels"),
+        ((256, 272), True, "--height 240 is not a positive multiple of 32, the pixels of one token"),
+    ],
+)
+def test_a_size_that_no_export_takes_is_not_advised(size, binning, reason):
+    """Such as diffusers' aspect ratios of a checkpoint whose tokens are larger than PixArt's."""
+    sizes = CompiledSizes(((256, 256),), {"0.94": [240.0, 256.0]}, replace(SIDES, cell=32))
+    told = refusal(ProgramInputError, sizes.check, *size, binning=binning)
+    assert told.endswith(f"256 x 256 px; no export draws that: {reason}")
 
 
 def test_each_size_is_drawn_and_others_are_resized_and_cropped(stand_in):
