@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +80,16 @@ def demonstrate(options: DemoOptions) -> Path:
         f" {max(values):.1f} dB against diffusers in float32"
     )
     logger.info(f"wrote {picture}")
+    logger.info(f"next, a caption of your own: {next_command(folder)}")
     return picture
+
+
+def next_command(folder: Path) -> str:
+    """A line for the shell that draws with an export of the checkpoint, to go on from."""
+    name = "NeuronPixArtSigmaPipeline"
+    load = f"{name}.from_pretrained({json.dumps(str(folder))})"
+    code = f'from optimum_pixart_neuron import {name}; {load}("a large blue circle").images[0].save("circle.png")'
+    return f"python -c {shlex.quote(code)}"
 
 
 def _exported(folder: Path) -> Any:
