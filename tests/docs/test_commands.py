@@ -16,6 +16,7 @@ import pytest
 
 from optimum_pixart_neuron.commands import export_neuron
 from optimum_pixart_neuron.commands.host import SUBCOMMANDS
+from optimum_pixart_neuron.demo.demo import next_command
 from optimum_pixart_neuron.errors import InvalidExportOption
 
 from ..e2e.conftest import exported, fresh_runtime, sdk  # noqa: F401
@@ -119,8 +120,15 @@ def test_python_compiles_and_what_it_imports_of_ours_is_there(where):
             assert {name.name for name in node.names} <= set(dir(optimum_pixart_neuron))
 
 
+def test_the_demo_ends_with_a_line_that_can_be_pasted():
+    folder = Path('some where/it\'s "here"/pixart-neuron')
+    python, flag, code = shlex.split(next_command(folder))
+    assert (python, flag) == ("python", "-c")
+    assert str(folder) in [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+
+
 RUN = ("README.md", "docs/index.md", "docs/prompt-weighting.md")
-"""Pages whose Python needs an export in `pixart-neuron/` and nothing else."""
+"""Pages whose Python needs an export in `pixart-neuron/` or `shapes-neuron/` and nothing else."""
 
 
 @pytest.mark.e2e
@@ -130,7 +138,8 @@ def test_the_pages_run_on_the_emulator(exported, tmp_path, monkeypatch):  # noqa
     """README's pipeline first; pages that begin where it ends go on with it."""
     folder = exported(tensor_parallel_size=2, torch_dtype="float32")
     monkeypatch.chdir(tmp_path)
-    Path("pixart-neuron").symlink_to(folder)
+    for name in ("pixart-neuron", "shapes-neuron"):
+        Path(name).symlink_to(folder)
     fresh_runtime()
     names: dict = {}
     for page in RUN:
