@@ -1,5 +1,6 @@
 """The HTTP of the image server, asked by OpenAI's own client where it can ask."""
 
+import asyncio
 import base64
 import io
 import json
@@ -298,6 +299,27 @@ def test_a_pipeline_that_fails_is_503_and_no_traceback():
         health = httpx.get(f"{server.url}/health")
         assert health.status_code == 503
         assert "the device failed" in health.json()["models"]["painter"]
+
+
+def test_an_engine_that_never_answered_is_starting(monkeypatch):
+    monkeypatch.setattr("optimum_pixart_neuron.serving.server.api._HEALTH_TIMEOUT_S", 0.05)
+    with served() as server:
+        model = server.models["painter"]
+        problem = model.engine.problem
+
+        def health() -> tuple[int, dict]:
+            answer = httpx.get(f"{server.url}/health")
+            return answer.status_code, answer.json()
+
+        async def silence() -> None:
+            await asyncio.sleep(60)
+
+        model.engine.problem = silence
+        assert health() == (503, {"status": "starting", "models": {"painter": "starting"}})
+        model.engine.problem = problem
+        assert health() == (200, {"status": "serving", "models": {"painter": "ready"}})
+        model.engine.problem = silence
+        assert health() == (503, {"status": "serving", "models": {"painter": "does not answer"}})
 
 
 def test_draining_finishes_what_is_there_and_takes_nothing_new():

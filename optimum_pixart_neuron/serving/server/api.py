@@ -29,6 +29,7 @@ from .shelf import Shelf
 GENERATE = "/v1/images/generations"
 _RETRY_AFTER_S = 5
 _HEALTH_TIMEOUT_S = 5.0
+_STARTING = "starting"
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
@@ -125,7 +126,8 @@ class Api:
         problems = await asyncio.gather(*(_problem(model) for model in self._models.values()))
         found = {name: problem or "ready" for name, problem in zip(self._models, problems)}
         status = 503 if self._draining or any(problems) else 200
-        return JSONResponse({"status": "draining" if self._draining else "serving", "models": found}, status)
+        word = "draining" if self._draining else _STARTING if _STARTING in problems else "serving"
+        return JSONResponse({"status": word, "models": found}, status)
 
     async def _metrics(self) -> Response:
         return Response(self._measured.text(), media_type="text/plain; version=0.0.4")
@@ -258,11 +260,13 @@ async def _next(watching: AsyncIterator[_Result]) -> _Result | None:
 
 async def _problem(model: Model) -> str | None:
     try:
-        return await asyncio.wait_for(model.engine.problem(), _HEALTH_TIMEOUT_S)
+        problem = await asyncio.wait_for(model.engine.problem(), _HEALTH_TIMEOUT_S)
     except asyncio.TimeoutError:
-        return "does not answer"
+        return "does not answer" if model.answered else _STARTING
     except EngineLost as error:
         return str(error)
+    model.answered = True
+    return problem
 
 
 def _as_refusal(error: Exception) -> Refusal:

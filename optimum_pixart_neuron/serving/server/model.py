@@ -16,12 +16,14 @@ class Model:
     exported: what can be asked for; its name is the one that requests use.
     engine: draws.
     open: requests that are drawn or wait.
+    answered: whether the engine ever said how it is; before, it is starting.
     """
 
     def __init__(self, exported: Exported, engine: Engine) -> None:
         self.exported = exported
         self.engine = engine
         self.open = 0
+        self.answered = False
         self._since = int(time.time())
 
     def enter(self, most: int, retry_after: int) -> None:
