@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..errors import InvalidExportOption
 from ..hardware import GIB, Instance
 
+_MIB = 1024**2
 _NO_MEMORY = "can't allocate memory"
 """Of torch's allocator (2.8 to 2.13, `c10/core/impl/alloc_cpu.cpp`), which raises a RuntimeError."""
 
@@ -51,9 +52,10 @@ def check_memory(needs: list[MemoryNeed], instance: Instance, lnc: int) -> str:
     weights = sum(need.weights for need in needs)
     largest = max(needs, key=lambda need: need.activations)
     total = core_bytes(needs)
+    unit = _MIB if total < GIB else GIB
     line = (
-        f"{total / GIB:.2f} of {available / GIB:.0f} GiB a core: {weights / GIB:.2f} weights,"
-        f" {largest.activations / GIB:.2f} activations of {largest.component}"
+        f"{total / unit:.2f}{' MiB' if unit == _MIB else ''} of {available / GIB:.0f} GiB a core:"
+        f" {weights / unit:.2f} weights, {largest.activations / unit:.2f} activations of {largest.component}"
     )
     if total > available:
         raise InvalidExportOption(

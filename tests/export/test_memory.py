@@ -37,6 +37,8 @@ def needs(weights: int, *activations: int) -> list[MemoryNeed]:
 def test_all_weights_and_the_largest_activations():
     line = check_memory(needs(GIB, 2 * GIB, 5 * GIB), get_instance("inf2.xlarge"), 1)
     assert line == "7.00 of 16 GiB a core: 2.00 weights, 5.00 activations of part1"
+    line = check_memory(needs(GIB // 256, 0, GIB // 64), get_instance("inf2.xlarge"), 1)
+    assert line == "24.00 MiB of 16 GiB a core: 8.00 weights, 16.00 activations of part1", "of a tiny model"
 
 
 def test_what_does_not_fit():
