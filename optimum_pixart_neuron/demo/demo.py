@@ -99,12 +99,11 @@ def _exported(folder: Path) -> Any:
 
 
 def _original() -> Any:
-    import torch
     from diffusers import PixArtSigmaPipeline
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.disable_progress_bar()
-    return PixArtSigmaPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+    return PixArtSigmaPipeline.from_pretrained(CHECKPOINT, low_cpu_mem_usage=False)  # float32, as it is stored
 
 
 def _draw(pipe: Any) -> list[Any]:

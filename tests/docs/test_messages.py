@@ -44,8 +44,11 @@ OTHERS = (
     "Could not import module",
     "NotImplementedError",
     "'NoneType' object has no attribute",
+    "No major for neuron device",
+    "running on a CPU-only machine",
+    "Multiple distributions found",
 )
-"""Words of argparse, pydantic, diffusers, TorchScript and the system, which the page explains too."""
+"""Words of argparse, pydantic, diffusers, optimum-neuron, TorchScript and the system, which the page explains too."""
 
 
 @cache
