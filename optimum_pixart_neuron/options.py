@@ -190,7 +190,8 @@ def manual_table(model: type[Options]) -> str:
     schemas = model.model_json_schema()["properties"]
     for option in model.options():
         flags = ", ".join(f"`{name}`" for name in option.flag.switches or option.names)
-        row = f"| {flags} | `{option.name}` | {_values(option, schemas[option.name])} | {option.help} |"
+        said = option.help.replace("[", r"\[")  # else a link
+        row = f"| {flags} | `{option.name}` | {_values(option, schemas[option.name])} | {said} |"
         groups.setdefault(option.flag.group, []).append(row)
     head = "| Flag | Python | Values | Meaning |\n| --- | --- | --- | --- |"
     return "\n\n".join("\n".join([f"### {title}", "", head, *rows]) for title, rows in groups.items()) + "\n"

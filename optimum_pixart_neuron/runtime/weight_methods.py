@@ -73,7 +73,7 @@ class TakesOtherWeights:
         are under way; when it fails, the pipeline draws as before.
 
         Args:
-            pretrained_model_name_or_path_or_dict: folder, safetensors file, or id[@revision][/path] on the Hub, of
+            pretrained_model_name_or_path_or_dict: folder, safetensors file, or `id[@revision][/path]` on the Hub, of
                 peft's, diffusers' or kohya's form.
             adapter_name: for `set_adapters`; "default_0" and so on if left out.
             weight_name: file in there; the one that there is if left out.
@@ -142,7 +142,7 @@ class TakesOtherWeights:
         LoRAs in use stay in use. Waits as `load_lora_weights` does; when it fails, the pipeline draws as before.
 
         Args:
-            model: folder or id[@revision][/path] on the Hub of a pipeline or of a transformer, or a model of
+            model: folder or `id[@revision][/path]` on the Hub of a pipeline or of a transformer, or a model of
                 diffusers, which is copied; None for the export's own.
             variant: of the weight files, such as "fp16".
             token: access token of a download.
