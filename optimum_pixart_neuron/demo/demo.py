@@ -87,9 +87,9 @@ def demonstrate(options: DemoOptions) -> Path:
 def next_command(folder: Path) -> str:
     """A line for the shell that draws with an export of the checkpoint, to go on from."""
     name = "NeuronPixArtSigmaPipeline"
-    load = f"{name}.from_pretrained({json.dumps(str(folder))})"
-    code = f'from optimum_pixart_neuron import {name}; {load}("a large blue circle").images[0].save("circle.png")'
-    return f"python -c {shlex.quote(code)}"
+    load = f"from optimum_pixart_neuron import {name}; pipe = {name}.from_pretrained({json.dumps(str(folder))})"
+    draw = 'pipe("a large green triangle in the center on pink").images[0].save("triangle.png")'  # good with any seed
+    return f"python -c {shlex.quote(f'{load}; {draw}')}"
 
 
 def _exported(folder: Path) -> Any:
