@@ -179,18 +179,13 @@ def _shapes(manifest: Manifest) -> Iterable[tuple[str, object]]:
         latent, tile, image = (border.shape[-2:] for border in borders)
         height, width = (size * pixels // latents for size, pixels, latents in zip(latent, image, tile))
         sizes = dict.fromkeys(each.name.removesuffix(ONE_HALF) for each in denoiser.programs)
-        yield "Image", ", ".join(_written(size) for size in sizes) or f"{width} x {height} px"
+        yield "Image", ", ".join(sizes or [f"{height}x{width}"]) + " px (height x width)"
         if any(each.name.endswith(ONE_HALF) for each in denoiser.programs):
             yield "Guidance", "with it and without, a program each"
     if encoder:
         prompts, tokens = encoder.inputs[0].shape
         yield "Prompts a run", prompts
         yield "Tokens a prompt", tokens
-
-
-def _written(size: str) -> str:
-    height, _, width = size.partition("x")
-    return f"{width} x {height} px"
 
 
 def _components(manifest: Manifest) -> Iterable[tuple[object, ...]]:

@@ -5,6 +5,7 @@ from rich.table import Table
 
 from ..components.component import Per
 from ..components.registry import COMPONENTS
+from ..deployment.sides import pixels
 from ..hardware import GIB
 from ..terminal.table import duration, fact, paragraph, table
 from .observe import ONLY
@@ -27,8 +28,8 @@ def _print_facts(report: BenchmarkReport, console: Console) -> None:
         "folder": compiled.folder,
         "class": compiled.pipeline_class,
         "compiled": (
-            f"{compiled.width} x {compiled.height} px for {compiled.instance}: {mode}{compiled.ranks} rank(s), batch"
-            f" {compiled.batch_size} x {compiled.num_images_per_prompt}"
+            f"{pixels((compiled.height, compiled.width))} for {compiled.instance}: {mode}{compiled.ranks} rank(s),"
+            f" batch {compiled.batch_size} x {compiled.num_images_per_prompt}"
         ),
         "request": (
             f"{options.batch_size} prompt(s) x {options.num_images_per_prompt} image(s),"

@@ -12,7 +12,7 @@ from ..errors import InvalidExportOption
 from ..hardware import Instance
 from ..parallel.modes import ParallelMode, Workload, mode_of
 from .options import BINS, DeploymentOptions
-from .sides import Sides, Size, resolution_bins
+from .sides import Sides, Size, pixels, resolution_bins
 
 # Pixels. Above, a VAE decoder on one core runs on tiles: its activations grow with the area.
 MAX_UNTILED_SIDE = 1024
@@ -97,8 +97,8 @@ class Question:
             raise InvalidExportOption(refusal)
         if size in self.bins:
             return ()
-        shown = f"{size[1]} x {size[0]}"
-        reason = f"{shown} is none of the checkpoint's resolutions" if self.bins else "the checkpoint has no bins"
+        none = f"{pixels(size)} is none of the checkpoint's resolutions"
+        reason = none if self.bins else "the checkpoint has no bins"
         return (f"{reason}: optimum.neuron's own class needs use_resolution_binning=False",)
 
     def ranks(self, sizes: Collection[Size]) -> int:

@@ -17,7 +17,7 @@ from ..neuron.sdk import NeuronSdk
 from ..parallel.modes import ParallelMode, Workload
 from .decisions import Configurations, Question
 from .options import BINS, DeploymentOptions
-from .sides import Size
+from .sides import Size, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +108,13 @@ class Deployment:
         return self.mode.batches(self.cores)
 
     def _decoding(self) -> str:
-        tall, wide = self.vae_tile
         mode = self.mode_of(IMAGE_DECODER)
         if mode.shares_batch:
             return f", decoded {mode.describe()}"
-        return "" if self.vae_tile == (self.height, self.width) else f", decoded in tiles of {wide} x {tall} px"
+        return "" if self.vae_tile == (self.height, self.width) else f", decoded in tiles of {pixels(self.vae_tile)}"
 
     def _sizes(self) -> str:
-        sizes = dict.fromkeys(each.size for each in self.each)
-        return f"{', '.join(f'{wide} x {tall}' for tall, wide in sizes)} px"
+        return pixels(*dict.fromkeys(each.size for each in self.each))
 
     def _attention(self) -> str:
         own, cross = self.attention_kernel or WRITTEN_OUT, self.masked_kernel or WRITTEN_OUT

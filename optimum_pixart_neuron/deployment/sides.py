@@ -16,6 +16,16 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
+def pixels(*sizes: Size, named: bool = True) -> str:
+    """Sizes as they are shown, in the order of `--sizes` and of names of programs: `192 x 336 px (height x width)`.
+
+    Args:
+        named: whether the order is told where it matters; once in a message is enough.
+    """
+    shown = f"{', '.join(f'{tall} x {wide}' for tall, wide in sizes)} px"
+    return shown if not named or all(tall == wide for tall, wide in sizes) else f"{shown} (height x width)"
+
+
 def resolution_bins(sample_size: int) -> dict[str, list[float]]:
     """diffusers' table of aspect ratio -> (height, width) in pixels for a checkpoint's `sample_size` (latent cells).
 

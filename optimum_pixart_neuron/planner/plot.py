@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..deployment.decisions import Configurations
+from ..deployment.sides import pixels
 from ..errors import InvalidExportOption
 from .prediction import PlanRow
 from .table import lowest_cost, lowest_latency
@@ -191,8 +192,7 @@ def _handles(rows: Sequence[PlanRow]) -> list[Any]:
 def _title(rows: Sequence[PlanRow], checkpoint: Configurations) -> str:
     deployment = rows[0].deployment
     lines = [
-        f"{checkpoint.source}, {deployment.width} x {deployment.height} px, {rows[0].steps} steps, batch of"
-        f" {deployment.images}",
+        f"{checkpoint.source}, {pixels(deployment.size)}, {rows[0].steps} steps, batch of {deployment.images}",
         f"predictions at {_peaks(rows)} of the hardware's peaks, not measurements",
     ]
     fitting = [row for row in rows if row.fits]

@@ -12,6 +12,7 @@ from rich.table import Table
 from ..components.component import Component
 from ..components.registry import IMAGE_DECODER
 from ..deployment.decisions import Configurations
+from ..deployment.sides import pixels
 from ..hardware import GIB
 from ..terminal.table import figure, paragraph, table
 from .component_plan import ComponentPlan
@@ -58,7 +59,7 @@ def _headline(checkpoint: Configurations, request: Request, row: PlanRow) -> str
     more = f" and {len(sizes)} more size(s)" if sizes else ""
     guidance = "guidance" if request.pairs[0] else "no guidance"
     return (
-        f"{checkpoint.source}: {deployment.width} x {deployment.height} px{more}, {row.steps} steps, {guidance},"
+        f"{checkpoint.source}: {pixels(deployment.size)}{more}, {row.steps} steps, {guidance},"
         f" {deployment.sequence_length} tokens, {request.torch_dtype}, batch of {deployment.images}."
         " Times, rates and costs are predictions."
     )
@@ -183,7 +184,7 @@ def _summary(rows: Sequence[PlanRow]) -> Table:
 def _programs(row: PlanRow) -> Table:
     cells = [
         [
-            f"{each.deployment.width} x {each.deployment.height}",
+            f"{each.deployment.height} x {each.deployment.width}",
             "yes" if each.deployment.mode.guidance_groups == 2 else "no",
             f"{each.flops_per_image / 1e12:,.1f}",
             figure(each.lower_bound_s),
@@ -192,7 +193,7 @@ def _programs(row: PlanRow) -> Table:
         ]
         for each in row.each
     ]
-    titles = ("image", "guidance", "TFLOP\n/image", "bound\ns", "expected\ns", "images/s\ninstance")
+    titles = ("height\nx width", "guidance", "TFLOP\n/image", "bound\ns", "expected\ns", "images/s\ninstance")
     return table(cells, titles, words=titles[:2], title=f"Each program: {_named(row)}")
 
 

@@ -26,7 +26,7 @@ from ..components.registry import COMPONENTS, DENOISER, IMAGE_DECODER, PROMPT_EN
 from ..components.scheduler.spec import SCHEDULER
 from ..components.transformer.spec import EMBEDDINGS, GUIDANCE_SCALE, LATENTS, MASK
 from ..components.vae.tiling import TiledDecoder
-from ..deployment.sides import Sides, resolution_bins
+from ..deployment.sides import Sides, pixels, resolution_bins
 from ..errors import InvalidArgument, PixArtNeuronError, ProgramInputError
 from ..neuron.machine import Machine
 from ..neuron.sdk import ensure_sdk
@@ -297,7 +297,7 @@ class CompiledPipeline(TakesOtherWeights, NeuronDiffusionPipelineBase):
         prompts = self._compiled(PROMPT_ENCODER).sizes["batch_size"]
         mode = denoiser.parallel.mode if denoiser.parallel else None
         facts = (
-            f"{', '.join(f'{wide} x {tall}' for tall, wide in self.compiled_sizes)} px",
+            pixels(*self.compiled_sizes),
             f"batch {prompts} x {denoiser.sizes['batch_size'] // prompts}",
             f"{f'{mode} mode, ' if mode else ''}{denoiser.tensor_parallel_size} rank(s)",
             self._instance or "unknown instance",

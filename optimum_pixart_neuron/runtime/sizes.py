@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusers.image_processor import PixArtImageProcessor
 
-from ..deployment.sides import Sides, Size
+from ..deployment.sides import Sides, Size, pixels
 from ..errors import ProgramInputError
 
 
@@ -38,18 +38,19 @@ class CompiledSizes:
         """
         if (height, width) in self.sizes:
             return height, width
-        compiled = f"{', '.join(map(_shown, self.sizes))} px"
+        compiled = pixels(*self.sizes, named=False)
         if not (binning and self.bins):
             raise ProgramInputError(
-                f"{_shown((height, width))} px: compiled for {compiled}; {self.export_with((height, width))}"
+                f"{pixels((height, width))}: compiled for {compiled}; {self.export_with((height, width))}"
             )
         if len(self.sizes) > 1:
             return self._nearest(height, width)
-        made = PixArtImageProcessor.classify_height_width_bin(height, width, ratios=self.bins)
+        tall, wide = PixArtImageProcessor.classify_height_width_bin(height, width, ratios=self.bins)
+        made = int(tall), int(wide)
         if made != self.sizes[0]:
             raise ProgramInputError(
-                f"{_shown((height, width))} px is made at {_shown(made)} px, compiled is"
-                f" {compiled}; {self.export_with((int(made[0]), int(made[1])))}"
+                f"{pixels((height, width))} is made at {pixels(made, named=False)}, compiled is"
+                f" {compiled}; {self.export_with(made)}"
             )
         return made
 
@@ -72,8 +73,3 @@ def drawing_at(size: Size, processor: Any) -> Any:
     own = copy.copy(processor)
     vars(own)["classify_height_width_bin"] = lambda height, width, ratios: size
     return own
-
-
-def _shown(size: Size) -> str:
-    height, width = size
-    return f"{width} x {height}"

@@ -25,7 +25,8 @@ def test_the_first_size_is_the_default():
     deployment = settle(sizes=("768x1344", "1024x1024"))
     assert deployment.size == (768, 1344)
     assert sizes_of(deployment) == [(768, 1344), (1024, 1024)]
-    assert ("image", "1344 x 768, 1024 x 1024 px, decoded in bands of rows over 8 cores") in deployment.table()
+    sizes = "768 x 1344, 1024 x 1024 px (height x width)"
+    assert ("image", f"{sizes}, decoded in bands of rows over 8 cores") in deployment.table()
     assert {each.ranks for each in deployment.each} == {8}
 
 

@@ -168,7 +168,7 @@ def test_every_bin_of_every_checkpoint_can_be_exported(monkeypatch, sample_size)
 
 def test_a_size_between_the_bins_is_noted():
     assert settle(height=1024, width=1040).notes == (
-        "1040 x 1024 is none of the checkpoint's resolutions: optimum.neuron's own class needs"
+        "1024 x 1040 px (height x width) is none of the checkpoint's resolutions: optimum.neuron's own class needs"
         " use_resolution_binning=False",
     )
 

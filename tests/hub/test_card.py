@@ -40,7 +40,7 @@ def test_what_it_was_compiled_for():
         ["Compiler target", "trn2, 2 physical core(s) behind a logical one"],
         ["Logical cores", "4"],
         ["Parallel mode", "context"],
-        ["Image", "256 x 512 px"],
+        ["Image", "512x256 px (height x width)"],
         ["Tokens a prompt", "300"],
         ["`tensor_parallel_size`", "4"],
         ["`text_encoder`", "4", "`input_ids` 1x300 int64", "`last_hidden_state` 1x300x64 float32"],

@@ -96,7 +96,7 @@ def test_the_command_pushes_the_whole_export(hub, pushed):
     assert {name for name, pushed in files.items() if pushed != made[name]} == {MANIFEST_FILE}
     assert "These artifacts run on no Neuron\n> device." in card
     assert "the local checkpoint `tiny-pixart-sigma`" in card
-    assert "| Image | 256 x 256 px |" in card
+    assert "| Image | 256x256 px (height x width) |" in card
     assert f"]({EXAMPLE_FILE})" in card and Image.open(folder / EXAMPLE_FILE).size == (256, 256)
 
 

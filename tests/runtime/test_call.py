@@ -112,11 +112,11 @@ def test_refused(arguments, message):
         ({"max_sequence_length": "20"}, f"max_sequence_length: {WHOLE} '20'"),
         (
             {"height": 34},
-            "64 x 34 px is made at 64 x 32 px, compiled is 64 x 64 px; export with --height 32",
+            "34 x 64 px (height x width) is made at 32 x 64 px, compiled is 64 x 64 px; export with --height",
         ),
         (
             {"height": 72, "use_resolution_binning": False},
-            "64 x 72 px: compiled for 64 x 64 px; export with --height 72",
+            "72 x 64 px (height x width): compiled for 64 x 64 px; export with --height 72",
         ),
         ({"num_images_per_prompt": 3, "generator": [GENERATOR] * 2}, "a list of 3, one for each image"),
         ({"generator": (GENERATOR,)}, "one for each image, given tuple"),

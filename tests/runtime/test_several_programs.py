@@ -59,7 +59,8 @@ def test_of_equal_aspect_ratios_the_nearest_area_is_taken():
 def test_what_is_not_compiled_is_refused_with_the_list(binning, bins):
     sizes = CompiledSizes(SEVERAL.sizes, bins, SIDES)
     assert refusal(ProgramInputError, sizes.check, 128, 256, binning=binning) == (
-        "256 x 128 px: compiled for 256 x 256, 336 x 192, 192 x 336 px; export with --sizes 256x256 192x336 336x192"
+        "128 x 256 px (height x width): compiled for 256 x 256, 192 x 336, 336 x 192 px; export with"
+        " --sizes 256x256 192x336 336x192"
         " 128x256"
     )
 
@@ -82,13 +83,13 @@ def test_a_size_that_no_export_takes_is_not_advised(size, binning, reason):
 def test_each_size_is_drawn_and_others_are_resized_and_cropped(stand_in):
     pipe = stand_in(**TWO_MORE)
     assert pipe.compiled_sizes == ((256, 256), (192, 336), (336, 192))
-    assert "256 x 256, 336 x 192, 192 x 336 px" in repr(pipe)
+    assert "256 x 256, 192 x 336, 336 x 192 px (height x width)" in repr(pipe)
     assert draw(pipe).shape == (1, 256, 256, 3)
     assert draw(pipe, height=192, width=336).shape == (1, 192, 336, 3)
     wide = draw(pipe, height=100, width=200)
     latents = draw(pipe, height=100, width=200, output_type="latent")
-    assert wide.shape == (1, 100, 200, 3) and latents.shape == (1, 4, 24, 42), "drawn at 336 x 192"
-    with pytest.raises(ProgramInputError, match="compiled for 256 x 256, 336 x 192, 192 x 336 px"):
+    assert wide.shape == (1, 100, 200, 3) and latents.shape == (1, 4, 24, 42), "drawn at 192 x 336"
+    with pytest.raises(ProgramInputError, match="compiled for 256 x 256, 192 x 336, 336 x 192 px"):
         draw(pipe, height=96, width=200, use_resolution_binning=False)
     assert draw(pipe, latents=torch.zeros(1, 4, 42, 24), height=336, width=192).shape == (1, 336, 192, 3)
     with pytest.raises(ProgramInputError, match=r"expected \(1, 4, 32, 32\).*; call with height=336, width=192"):
@@ -160,7 +161,7 @@ NO_INTERVALS = (0.7, (0.7,), (0.5, 0.5), (-0.1, 0.5), (0.0, 1.1), ("a", "b"), (0
 )
 def test_what_cannot_be_is_refused_before_anything_runs(stand_in, asked):
     pipe = stand_in(half=True)
-    with pytest.raises(ProgramInputError, match="128 x 512 px is made at .* compiled is|guidance_interval: expected "):
+    with pytest.raises(ProgramInputError, match="512 x 128 px .* made at .* compiled is|guidance_interval: expected "):
         draw(pipe, **asked)
     assert not any(program.rows for copies in pipe.stand_ins.values() for program in copies)
 
