@@ -10,7 +10,10 @@ from optimum_pixart_neuron.planner import PlanRow, Request, predict
 from optimum_pixart_neuron.planner.table import expected
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-TABLE = "| mode | ranks | T5, DiT, VAE GiB | GiB a core | MB sent a step | expected s | images at once | images/s |"
+TABLE = (
+    "| mode | ranks | T5, DiT, VAE GiB | GiB a core | MB sent /step | expected s | images at once"
+    " | images/s instance |"
+)
 
 
 def line(row: PlanRow) -> str:
