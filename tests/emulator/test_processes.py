@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -210,18 +211,28 @@ def test_a_model_outlives_the_thread_that_loaded_it(load):
     assert works(loaded[0])
 
 
-def test_idle_ranks_use_no_processor_time(load):
+def test_idle_ranks_wait(load):
+    """Without looking now and then whether there is work; gloo's own loop wakes each of the two ranks every 10 ms."""
     model = load("quick")
     run(model)
     _, everyone = processes()
 
-    def processor_seconds():
-        return sum(sum(psutil.Process(each).cpu_times()[:2]) for each in everyone)
+    def spent() -> tuple[float, float, int]:
+        """Time, processor time, and how often a thread left off waiting, as Linux counts it."""
+        seconds = sum(sum(psutil.Process(each).cpu_times()[:2]) for each in everyone)
+        threads = [file.read_text() for each in everyone for file in Path(f"/proc/{each}/task").glob("*/status")]
+        return (
+            time.monotonic(),
+            seconds,
+            sum(int(re.search(r"(?m)^voluntary_ctxt_switches:\s+(\d+)", text)[1]) for text in threads),
+        )
 
     time.sleep(0.5)  # what the run left to do
-    before = processor_seconds()
+    before = spent()
     time.sleep(2)
-    assert processor_seconds() - before <= 0.03, "of three processes"
+    took, seconds, awakenings = (after - start for after, start in zip(spent(), before))
+    assert awakenings < 250 * took, "of three processes; a loop that looks every 10 ms would add 100 in a second"
+    assert seconds < 0.25 * took, "a loop that never waits takes all of the time"
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])

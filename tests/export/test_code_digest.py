@@ -18,6 +18,7 @@ NOT_COMPUTING = {
     "artifact.compiled": "names of files; what is in config.json is written anew by every run",
     "deployment.decisions": "what is decided is in the digest itself",
     "deployment.deployment": "what is decided is in the digest itself",
+    "deployment.sides": "what is decided is in the digest itself",
     "deployment.options": "what is asked for is in the digest as far as it decides",
     "errors": "messages",
     "export.compiler_failure": "messages",
