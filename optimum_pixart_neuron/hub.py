@@ -119,13 +119,12 @@ def why_unreachable(repo_id: str, revision: str | None, token: bool | str | None
     for _ in range(2):  # where the Hub has gone meanwhile, a connection of before breaks first
         try:
             HfApi(token=token).model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            return None
         except ConnectionError as error:
             if _never_reached(error):
                 return error
         except HUB_ERRORS:
-            break
-        else:
-            break
+            return None
     return None
 
 

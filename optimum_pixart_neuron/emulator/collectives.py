@@ -18,7 +18,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 NAMESPACE = "neuron_emulator"
-REDUCTIONS = ("sum", "mul", "and", "or", "min", "max")
 
 # A mesh: rows of equal length that together name every rank once.
 Mesh = tuple[tuple[int, ...], ...]

@@ -82,16 +82,17 @@ def check_place(name: str, place: Any, expected: str) -> None:
 def check_scheduler(scheduler: Any) -> None:
     """Refuse, by InvalidArgument, what cannot be called as a scheduler, such as a class of one, or None."""
     if isinstance(scheduler, type) or not callable(getattr(scheduler, "set_timesteps", None)):
-        raise InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {_shown(scheduler)}")
+        raise _no_scheduler(scheduler)
 
 
-def _shown(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+def _no_scheduler(given: Any) -> InvalidArgument:
+    shown = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    return InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {shown}")
 
 
 def check_own_arguments(*, scheduler: Any, prompt_cache: Any) -> None:
     """Refuse values, by InvalidArgument, before anything is compiled or downloaded."""
     if scheduler is not None and not isinstance(scheduler, SchedulerMixin):
-        raise InvalidArgument(f"scheduler: expected a scheduler of diffusers, given {_shown(scheduler)}")
+        raise _no_scheduler(scheduler)
     if isinstance(prompt_cache, bool) or not isinstance(prompt_cache, Integral) or prompt_cache < 0:
         raise InvalidArgument(f"prompt_cache: expected a whole number from 0 on, given {prompt_cache!r}")
